@@ -1,0 +1,204 @@
+"""Every key, its default and what it does. FastReID's keys keep their names and meaning.
+
+A key stands here only if something reads it. FastReID's other keys are in :data:`REFUSED`: a file
+may set them to their default and to nothing else.
+"""
+
+from typing import Any
+
+from openanimals.config.node import CfgNode as CN
+
+_C = CN()
+
+_C.SEED = 0  # everything random derives from it, except the sampler (see DATALOADER.SEED)
+_C.IMPORTS = []  # modules of your own to import first: they register backbones, losses, data sets
+_C.OUTPUT_DIR = "logs/"  # checkpoints, logs, curves and results of the run
+_C.CUDNN_BENCHMARK = False  # let cuDNN time its algorithms (faster, not reproducible bit for bit)
+_C.LOG_PERIOD = 10  # iterations between lines of metrics.json; losses leave the device only then
+
+_C.MODEL = CN()
+_C.MODEL.DEVICE = "auto"  # auto (CUDA, else MPS, else CPU), cpu, cuda, cuda:<n>, mps
+_C.MODEL.META_ARCHITECTURE = "Baseline"  # Baseline or MGN: fills HEADS.BRANCHES where that is empty
+_C.MODEL.FREEZE_LAYERS = []  # parts frozen for SOLVER.FREEZE_ITERS: backbone, b1, b1_head, heads...
+_C.MODEL.WEIGHTS = ""  # checkpoint to start from, or to evaluate
+_C.MODEL.PIXEL_MEAN = [123.675, 116.28, 103.53]  # RGB, of pixels in 0..255
+_C.MODEL.PIXEL_STD = [58.395, 57.12, 57.375]
+
+_C.MODEL.BACKBONE = CN()
+_C.MODEL.BACKBONE.NAME = "build_resnet_backbone"  # a registered name, or timm/<model>
+_C.MODEL.BACKBONE.DEPTH = "50x"  # 18x, 34x, 50x or 101x
+_C.MODEL.BACKBONE.LAST_STRIDE = 1  # stride of the last stage: 1 keeps the map at 1/16
+_C.MODEL.BACKBONE.FEAT_DIM = 2048  # channels of the last map, C; must be the backbone's
+_C.MODEL.BACKBONE.WITH_IBN = False  # IBN-a: first norm of each block of layer1..3 is half instance
+_C.MODEL.BACKBONE.PRETRAIN = False  # start from ImageNet weights
+_C.MODEL.BACKBONE.PRETRAIN_PATH = ""  # their file (.pth, .safetensors); empty: download
+
+_C.MODEL.HEADS = CN()
+_C.MODEL.HEADS.NAME = "EmbeddingHead"  # a registered head
+_C.MODEL.HEADS.BRANCHES = []  # stripes of each branch, [[1], [1, 2], [1, 3]]; []: META_ARCHITECTURE
+_C.MODEL.HEADS.STRIPES = "rows"  # cut the map into rows or cols
+_C.MODEL.HEADS.NUM_CLASSES = 0  # training identities; 0: counted from the data
+_C.MODEL.HEADS.EMBEDDING_DIM = 0  # width of the 1x1 reduction of each head; 0: none
+_C.MODEL.HEADS.WITH_BNNECK = False  # batch norm, bias frozen at 0, between embedding and classifier
+_C.MODEL.HEADS.NECK_FEAT = "before"  # side of the neck that the metric losses see: before, after
+_C.MODEL.HEADS.POOL_LAYER = "GlobalAvgPool"  # see openanimals/modeling/layers.py
+_C.MODEL.HEADS.CLS_LAYER = "Linear"  # Linear, CosSoftmax, ArcSoftmax or CircleSoftmax
+_C.MODEL.HEADS.MARGIN = 0.0  # margin of CLS_LAYER
+_C.MODEL.HEADS.SCALE = 1.0  # factor on its logits
+
+_C.MODEL.LOSSES = CN()
+_C.MODEL.LOSSES.NAME = ("CrossEntropyLoss",)  # registered losses, summed
+_C.MODEL.LOSSES.CE = CN()
+_C.MODEL.LOSSES.CE.EPSILON = 0.0  # label smoothing; -1: adaptive
+_C.MODEL.LOSSES.CE.ALPHA = 0.2  # of the adaptive smoothing
+_C.MODEL.LOSSES.CE.SCALE = 1.0  # weight of the loss
+_C.MODEL.LOSSES.TRI = CN()
+_C.MODEL.LOSSES.TRI.MARGIN = 0.3  # 0: soft margin, log(1 + exp(ap - an))
+_C.MODEL.LOSSES.TRI.NORM_FEAT = False  # distances between L2-normalised features
+_C.MODEL.LOSSES.TRI.HARD_MINING = False  # batch-hard; else weighted
+_C.MODEL.LOSSES.TRI.SCALE = 1.0
+_C.MODEL.LOSSES.CIRCLE = CN()
+_C.MODEL.LOSSES.CIRCLE.MARGIN = 0.25
+_C.MODEL.LOSSES.CIRCLE.GAMMA = 128.0
+_C.MODEL.LOSSES.CIRCLE.SCALE = 1.0
+_C.MODEL.LOSSES.COSFACE = CN()
+_C.MODEL.LOSSES.COSFACE.MARGIN = 0.25
+_C.MODEL.LOSSES.COSFACE.GAMMA = 128.0
+_C.MODEL.LOSSES.COSFACE.SCALE = 1.0
+
+_C.INPUT = CN()
+_C.INPUT.SIZE_TRAIN = [256, 128]  # height, width
+_C.INPUT.SIZE_TEST = [256, 128]
+_C.INPUT.CROP = CN()
+_C.INPUT.CROP.ENABLED = False  # random resized crop
+_C.INPUT.CROP.SIZE = [224, 224]
+_C.INPUT.CROP.SCALE = [0.16, 1.0]  # share of the area
+_C.INPUT.CROP.RATIO = [3.0 / 4.0, 4.0 / 3.0]  # width to height
+_C.INPUT.FLIP = CN()
+_C.INPUT.FLIP.ENABLED = False  # horizontal
+_C.INPUT.FLIP.PROB = 0.5
+_C.INPUT.PADDING = CN()
+_C.INPUT.PADDING.ENABLED = False  # pad all sides, then crop the input size at random
+_C.INPUT.PADDING.MODE = "constant"  # constant (black), edge, reflect or symmetric
+_C.INPUT.PADDING.SIZE = 10  # pixels on each side
+_C.INPUT.CJ = CN()
+_C.INPUT.CJ.ENABLED = False  # colour jitter
+_C.INPUT.CJ.PROB = 0.5
+_C.INPUT.CJ.BRIGHTNESS = 0.15
+_C.INPUT.CJ.CONTRAST = 0.15
+_C.INPUT.CJ.SATURATION = 0.1
+_C.INPUT.CJ.HUE = 0.1
+_C.INPUT.AFFINE = CN()
+_C.INPUT.AFFINE.ENABLED = False  # random rotation, scale and shear
+_C.INPUT.AUTOAUG = CN()
+_C.INPUT.AUTOAUG.ENABLED = False  # torchvision's ImageNet AutoAugment, before the resize
+_C.INPUT.AUTOAUG.PROB = 0.0
+_C.INPUT.AUGMIX = CN()
+_C.INPUT.AUGMIX.ENABLED = False
+_C.INPUT.AUGMIX.PROB = 0.0
+_C.INPUT.REA = CN()
+_C.INPUT.REA.ENABLED = False  # random erasing
+_C.INPUT.REA.PROB = 0.5
+_C.INPUT.REA.VALUE = [123.675, 116.28, 103.53]  # RGB of the erased box, 0..255
+_C.INPUT.RPT = CN()
+_C.INPUT.RPT.ENABLED = False  # random patches of other images
+_C.INPUT.RPT.PROB = 0.5
+
+_C.DATASETS = CN()
+_C.DATASETS.NAMES = ("Market1501",)  # Animals-<Class>, folder:DIR, csv:FILE, or a registered name
+_C.DATASETS.TESTS = ()  # evaluated on; empty: NAMES
+_C.DATASETS.ROOT = (
+    ""  # of the data sets; empty: $REID_DATASETS, $FASTREID_DATASETS, datasets
+)
+_C.DATASETS.COMBINEALL = False  # train on query and gallery images as well
+_C.DATASETS.SPLIT = "auto"  # auto (the source's own, else paper), source, paper, file
+_C.DATASETS.SPLIT_FILE = ""  # of SPLIT: file; ours, or the release's partition.json
+_C.DATASETS.VAL_FRACTION = 0.0  # share of training identities held out to choose model_best.pth
+_C.DATASETS.DATE_PATTERN = ""  # regular expression with groups year, month, day for file names
+
+_C.DATALOADER = CN()
+_C.DATALOADER.SAMPLER_TRAIN = "TrainingSampler"  # or NaiveIdentitySampler (P identities x K images)
+_C.DATALOADER.NUM_INSTANCE = 4  # K
+_C.DATALOADER.NUM_WORKERS = 8  # processes that read images, at most the machine's cores; 0: none
+_C.DATALOADER.SEED = 860870892  # of the sampler; this one gives the published batches
+
+_C.SOLVER = CN()
+_C.SOLVER.AMP = CN()
+_C.SOLVER.AMP.ENABLED = False  # mixed precision on CUDA; other devices compute in float32
+_C.SOLVER.AMP.DTYPE = "float16"  # or bfloat16
+_C.SOLVER.OPT = "Adam"  # Adam, AdamW or SGD
+_C.SOLVER.MAX_EPOCH = 120
+_C.SOLVER.BASE_LR = 3e-4
+_C.SOLVER.HEADS_LR_FACTOR = 1.0
+_C.SOLVER.BIAS_LR_FACTOR = 1.0
+_C.SOLVER.MOMENTUM = 0.9  # of SGD
+_C.SOLVER.NESTEROV = False
+_C.SOLVER.WEIGHT_DECAY = 5e-4
+_C.SOLVER.WEIGHT_DECAY_NORM = 5e-4  # of norm layers
+_C.SOLVER.WEIGHT_DECAY_BIAS = 5e-4
+_C.SOLVER.SCHED = "MultiStepLR"  # or CosineAnnealingLR
+_C.SOLVER.DELAY_EPOCHS = 0  # epochs of plateau before the schedule starts
+_C.SOLVER.GAMMA = 0.1  # of MultiStepLR
+_C.SOLVER.STEPS = [30, 55]  # its milestones, in epochs after warm-up and delay
+_C.SOLVER.ETA_MIN_LR = 1e-7  # where CosineAnnealingLR ends
+_C.SOLVER.WARMUP_FACTOR = 0.1
+_C.SOLVER.WARMUP_ITERS = 1000
+_C.SOLVER.WARMUP_EPOCHS = 0  # if not 0, instead of WARMUP_ITERS
+_C.SOLVER.WARMUP_METHOD = "linear"  # linear, constant or exp
+_C.SOLVER.FREEZE_ITERS = 0  # iterations that MODEL.FREEZE_LAYERS stay frozen
+_C.SOLVER.CHECKPOINT_PERIOD = 20  # epochs between kept checkpoints
+_C.SOLVER.IMS_PER_BATCH = 64  # images a step, over all processes
+_C.SOLVER.CLIP_GRADIENTS = CN()
+_C.SOLVER.CLIP_GRADIENTS.ENABLED = False
+_C.SOLVER.CLIP_GRADIENTS.CLIP_TYPE = "norm"  # norm (of each parameter) or value
+_C.SOLVER.CLIP_GRADIENTS.CLIP_VALUE = 5.0
+_C.SOLVER.CLIP_GRADIENTS.NORM_TYPE = 2.0
+
+_C.TEST = CN()
+_C.TEST.EVAL_PERIOD = 20  # epochs between evaluations; 0 or less: only at the end
+_C.TEST.BEFORE_TRAINING = False  # evaluate before the first step too, and show both at the end
+_C.TEST.IMS_PER_BATCH = 64
+_C.TEST.METRIC = "cosine"  # or euclidean (squared)
+_C.TEST.FLIP = CN()
+_C.TEST.FLIP.ENABLED = False  # mean feature of an image and its mirror image
+
+REFUSED: dict[str, Any] = {
+    "MODEL.QUEUE_SIZE": 8192,
+    "MODEL.BACKBONE.NORM": "BN",
+    "MODEL.BACKBONE.WITH_SE": False,
+    "MODEL.BACKBONE.WITH_NL": False,
+    "MODEL.BACKBONE.SIE_COE": 3.0,
+    "MODEL.BACKBONE.STRIDE_SIZE": (16, 16),
+    "MODEL.BACKBONE.DROP_PATH_RATIO": 0.1,
+    "MODEL.BACKBONE.DROP_RATIO": 0.0,
+    "MODEL.BACKBONE.ATT_DROP_RATE": 0.0,
+    "MODEL.HEADS.NORM": "BN",
+    "MODEL.LOSSES.FL.ALPHA": 0.25,
+    "MODEL.LOSSES.FL.GAMMA": 2,
+    "MODEL.LOSSES.FL.SCALE": 1.0,
+    "KD.MODEL_CONFIG": [],
+    "KD.MODEL_WEIGHTS": [],
+    "KD.EMA.ENABLED": False,
+    "KD.EMA.MOMENTUM": 0.999,
+    "DATALOADER.SET_WEIGHT": [],
+    "TEST.ROC.ENABLED": False,
+    "TEST.AQE.ENABLED": False,
+    "TEST.AQE.ALPHA": 3.0,
+    "TEST.AQE.QE_TIME": 1,
+    "TEST.AQE.QE_K": 5,
+    "TEST.RERANK.ENABLED": False,
+    "TEST.RERANK.K1": 20,
+    "TEST.RERANK.K2": 6,
+    "TEST.RERANK.LAMBDA": 0.3,
+    "TEST.PRECISE_BN.ENABLED": False,
+    "TEST.PRECISE_BN.DATASET": "Market1501",
+    "TEST.PRECISE_BN.NUM_ITER": 300,
+}
+"""FastReID's keys that change nothing here, with the one value that each accepts."""
+
+
+def get_cfg() -> CN:
+    """Return a new, changeable tree of all keys at their defaults."""
+    cfg = _C.clone()
+    cfg.refuse(REFUSED)
+    return cfg

@@ -1,0 +1,154 @@
+"""The Catalogue: a validated table of images, one row a photograph of one individual."""
+
+import hashlib
+import json
+import math
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+COLUMNS = (
+    "path",
+    "identity",
+    "bbox",
+    "camera",
+    "date",
+    "orientation",
+    "species",
+    "mask",
+    "split",
+)
+UNKNOWN = "unknown"  # the identity of animals that nobody has named; in no list of a partition
+
+
+class CatalogueError(ValueError):
+    """A catalogue that cannot be used; names the source, the row and what was expected."""
+
+
+class Catalogue:
+    """A table of images and the folder that its paths are relative to.
+
+    Row order is part of a catalogue: the paper's partition is a function of it.
+
+    Args:
+        name: the source's name as in a config, for instance ``Animals-HyenaID2022``.
+        root: folder that relative paths (of images and masks) start from.
+        table: one row an image. ``path`` (POSIX, relative to ``root`` or absolute) and
+            ``identity`` are required. The rest of :data:`COLUMNS` is optional: ``bbox`` as four
+            numbers (x, y, w, h) in pixels of the upright image, ``date`` as ISO text, ``split``
+            as train, query or gallery. A missing value is None or NaN. Other columns are dropped.
+
+    Attributes:
+        table: columns :data:`COLUMNS`, values text (``bbox``: a tuple of four floats) or None.
+
+    Raises:
+        CatalogueError: a required column is missing, or a row has no path, no identity, or a bbox
+            that is not four numbers.
+    """
+
+    def __init__(self, name: str, root: str | Path, table: pd.DataFrame) -> None:
+        missing = [column for column in ("path", "identity") if column not in table.columns]
+        if missing:
+            raise CatalogueError(
+                f"{name}: no column {' and no column '.join(missing)}; "
+                f"the columns are {', '.join(map(str, table.columns)) or '(none)'}"
+            )
+        self.name = name
+        self.root = Path(root)
+        self.table = pd.DataFrame(
+            {column: self._column(table, column) for column in COLUMNS}, dtype=object
+        )
+
+    def _column(self, table: pd.DataFrame, column: str) -> list:
+        if column not in table.columns:
+            return [None] * len(table)
+        values = [None if _is_missing(v) else v for v in table[column].tolist()]
+        if column == "bbox":
+            return [self._bbox(row, value) for row, value in enumerate(values)]
+        if column in ("path", "identity") and None in values:
+            raise CatalogueError(f"{self.name}: row {values.index(None)} has no {column}")
+        return [None if value is None else str(value) for value in values]
+
+    def _bbox(self, row: int, value: object) -> tuple[float, ...] | None:
+        """Four floats, NaN among them where a number is missing (such rows are dropped later)."""
+        if value is None:
+            return None
+        try:
+            box = tuple(float(v) for v in value)  # type: ignore[attr-defined]
+        except (TypeError, ValueError):
+            box = ()
+        if len(box) != 4:
+            raise CatalogueError(
+                f"{self.name}: row {row} has bbox {value!r}; "
+                "expected four numbers: x, y, width, height"
+            )
+        return None if all(math.isnan(v) for v in box) else box
+
+    def __len__(self) -> int:
+        return len(self.table)
+
+    def __repr__(self) -> str:
+        count = len(set(self.identities))
+        return f"Catalogue({self.name!r}, {len(self)} images, {count} identities)"
+
+    @property
+    def identities(self) -> list[str]:
+        """The identity of each row."""
+        return self.table["identity"].tolist()
+
+    def column(self, name: str) -> list:
+        """Return a column's values, None where a row has none."""
+        return self.table[name].tolist()
+
+    def path(self, row: int) -> Path:
+        """Return the path of the image of a row, with the root before it."""
+        return self.root / self.table["path"].iat[row]
+
+    def select(self, rows: Sequence[int] | np.ndarray) -> "Catalogue":
+        """Return the catalogue of the given row positions, in the given order."""
+        return self._with(self.table.iloc[np.asarray(rows, dtype=np.int64)].reset_index(drop=True))
+
+    def _with(self, table: pd.DataFrame) -> "Catalogue":
+        other = object.__new__(Catalogue)
+        other.name, other.root, other.table = self.name, self.root, table
+        return other
+
+    def digest(self) -> str:
+        """Return the SHA-256 of all rows' paths, identities and boxes, in row order."""
+        keys = self.table[["path", "identity", "bbox"]].values.tolist()
+        return hashlib.sha256(json.dumps(keys).encode()).hexdigest()
+
+
+def concatenate(catalogues: Sequence[Catalogue]) -> Catalogue:
+    """Join catalogues for training together; paths become absolute.
+
+    With more than one, identities become ``<source>/<identity>``, so that equal names in two
+    species stay two individuals.
+    """
+    if len(catalogues) == 1:
+        return catalogues[0]
+    tables = []
+    for catalogue in catalogues:
+        table = catalogue.table.copy()
+        for column in ("path", "mask"):
+            table[column] = [
+                None if value is None else str((catalogue.root / value).absolute())
+                for value in table[column].tolist()
+            ]
+        table["identity"] = [f"{catalogue.name}/{value}" for value in catalogue.identities]
+        tables.append(table)
+    joined = catalogues[0]._with(pd.concat(tables, ignore_index=True))
+    joined.name = " + ".join(catalogue.name for catalogue in catalogues)
+    joined.root = Path("/")
+    return joined
+
+
+def _is_missing(value: object) -> bool:
+    return (
+        value is None
+        or value is pd.NaT
+        or value is pd.NA
+        or (isinstance(value, float) and math.isnan(value))
+    )

@@ -1,0 +1,236 @@
+"""Batches of uint8 images, read in worker processes, in an order that no worker can change."""
+
+import os
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
+
+from openanimals.config import CfgNode
+from openanimals.data import augment
+from openanimals.data.catalogue import Catalogue
+from openanimals.data.images import ImageError, open_image, resize
+from openanimals.data.samplers import batches, identity_stream, shuffled_stream
+from openanimals.data.sets import TrainSet
+from openanimals.utils.reproducibility import derive_seed
+
+
+@dataclass
+class Batch:
+    """Images on their way to the model.
+
+    Attributes:
+        images: uint8 ``[B, 3, H, W]``, RGB.
+        rows: ``[B]``, their rows in the catalogue.
+        unreadable: messages on images that could not be read.
+    """
+
+    images: Tensor
+    rows: Tensor
+    unreadable: list[str]
+
+    def pin_memory(self) -> "Batch":
+        """Move the images to page-locked memory, from where CUDA copies without waiting."""
+        return Batch(self.images.pin_memory(), self.rows, self.unreadable)
+
+
+class Photographs(Dataset):
+    """The images of a catalogue by row: read, rotated, cropped and resized.
+
+    Args:
+        catalogue: the images.
+        size: height and width in pixels.
+        auto_augment_prob: share of the images that AutoAugment changes before the resize.
+        seed: of AutoAugment.
+        substitute: give another image of the same identity for one that cannot be read; else give
+            a black one. Either way the message is in the sample.
+    """
+
+    def __init__(
+        self,
+        catalogue: Catalogue,
+        size: Sequence[int],
+        *,
+        auto_augment_prob: float = 0.0,
+        seed: int = 0,
+        substitute: bool = False,
+    ) -> None:
+        # Plain lists: worker processes share their memory, and reading them is quick.
+        self.paths = [str(catalogue.path(row)) for row in range(len(catalogue))]
+        self.boxes = catalogue.column("bbox")
+        self.identities = catalogue.identities
+        self.size = (size[0], size[1])
+        self.auto_augment_prob = auto_augment_prob
+        self.seed = seed
+        self.substitute = substitute
+
+    def __len__(self) -> int:
+        return len(self.paths)
+
+    def __getitem__(self, item: tuple[int, int]) -> tuple[Tensor, int, list[str]]:
+        """Return image ``[3, H, W]``, the row it is of, and messages.
+
+        Args:
+            item: the row, and the number of this draw in the whole training (seeds AutoAugment).
+
+        Raises:
+            ImageError: no image of the identity can be read (if ``substitute``).
+        """
+        first, draw = item
+        messages = []
+        for row in self._candidates(first):
+            try:
+                return self._read(row, draw), row, messages
+            except ImageError as error:
+                messages.append(str(error))
+        if self.substitute:
+            raise ImageError(
+                f"no image of {self.identities[first]} can be read:\n  " + "\n  ".join(messages)
+            )
+        return torch.zeros(3, *self.size, dtype=torch.uint8), first, messages
+
+    def _candidates(self, row: int) -> Iterator[int]:
+        """Yield the row, then (to substitute) the identity's other rows, cyclically."""
+        yield row
+        if self.substitute:
+            own = np.flatnonzero(np.array(self.identities, dtype=object) == self.identities[row])
+            yield from (int(other) for other in (*own[own > row], *own[own < row]))
+
+    def _read(self, row: int, draw: int) -> Tensor:
+        image = open_image(self.paths[row], self.boxes[row])
+        if self.auto_augment_prob:
+            seed = derive_seed(self.seed, "autoaugment", draw)
+            if seed % 10**9 < self.auto_augment_prob * 10**9:
+                image = augment.auto_augment(image, seed)
+        pixels = np.array(resize(image, self.size))
+        return torch.from_numpy(pixels).permute(2, 0, 1).contiguous()
+
+
+class TrainBatches:
+    """Endless numbered draws for a process: lists of (row, number of the draw)."""
+
+    def __init__(
+        self, cfg: CfgNode, train: TrainSet, start: int, rank: int, world_size: int
+    ) -> None:
+        self.batch_size = cfg.SOLVER.IMS_PER_BATCH
+        self.start, self.rank, self.world_size = start, rank, world_size
+        seed = cfg.DATALOADER.SEED
+        if cfg.DATALOADER.SAMPLER_TRAIN == "NaiveIdentitySampler":
+            instances = cfg.DATALOADER.NUM_INSTANCE
+            if self.batch_size % (instances * world_size):
+                raise ValueError(
+                    f"SOLVER.IMS_PER_BATCH ({self.batch_size}) must be a multiple of "
+                    f"DATALOADER.NUM_INSTANCE ({instances}) x {world_size} processes, so that "
+                    "each process gets whole identities"
+                )
+            self.stream = identity_stream(train.labels.tolist(), self.batch_size, instances, seed)
+        else:
+            self.stream = shuffled_stream(len(train.labels), seed)
+
+    def __iter__(self) -> Iterator[list[tuple[int, int]]]:
+        share = self.batch_size // self.world_size
+        cut = batches(
+            self.stream,
+            self.batch_size,
+            skip=self.start,
+            rank=self.rank,
+            world_size=self.world_size,
+        )
+        for iteration, rows in enumerate(cut, self.start):
+            first = iteration * self.batch_size + self.rank * share
+            yield [(row, first + slot) for slot, row in enumerate(rows)]
+
+
+def build_train_loader(
+    cfg: CfgNode, train: TrainSet, *, start: int = 0, rank: int = 0, world_size: int = 1
+) -> DataLoader:
+    """Return the endless training batches of one process, from iteration ``start`` on.
+
+    Raises:
+        ValueError: the batch cannot be made of P identities with K images, or not be shared
+            among the processes.
+    """
+    augmented = cfg.INPUT.AUTOAUG.PROB if cfg.INPUT.AUTOAUG.ENABLED else 0.0
+    photographs = Photographs(
+        train.images,
+        cfg.INPUT.SIZE_TRAIN,
+        auto_augment_prob=augmented,
+        seed=cfg.SEED,
+        substitute=True,
+    )
+    workers = _workers(cfg, world_size)
+    return DataLoader(
+        photographs,
+        batch_sampler=TrainBatches(cfg, train, start, rank, world_size),  # type: ignore[arg-type]
+        num_workers=workers,
+        collate_fn=_collate,
+        pin_memory=torch.cuda.is_available(),
+        prefetch_factor=4 if workers else None,
+    )
+
+
+def build_test_loader(
+    cfg: CfgNode, images: Catalogue, *, rank: int = 0, world_size: int = 1
+) -> "CheckedLoader":
+    """Return one process's share of the images of a catalogue, in row order."""
+    bounds = [len(images) * part // world_size for part in (rank, rank + 1)]
+    workers = _workers(cfg, world_size)
+    loader = DataLoader(
+        Photographs(images, cfg.INPUT.SIZE_TEST),
+        sampler=[(row, 0) for row in range(*bounds)],  # type: ignore[arg-type]
+        batch_size=cfg.TEST.IMS_PER_BATCH,
+        num_workers=workers,
+        collate_fn=_collate,
+        pin_memory=torch.cuda.is_available(),
+    )
+    return CheckedLoader(loader)
+
+
+class CheckedLoader:
+    """A test loader that reads on past unreadable images, then names them all in one error."""
+
+    def __init__(self, loader: DataLoader) -> None:
+        self.loader = loader
+
+    def __len__(self) -> int:
+        return len(self.loader)
+
+    def __iter__(self) -> Iterator[Batch]:
+        unreadable: list[str] = []
+        for batch in self.loader:
+            unreadable += batch.unreadable
+            yield batch
+        if unreadable:
+            listed = "\n  ".join(unreadable)
+            raise ImageError(f"{len(unreadable)} images cannot be evaluated:\n  {listed}")
+
+
+def build_augment(cfg: CfgNode) -> augment.BatchAugment:
+    """Return the random augmentation of training batches that the INPUT keys ask for."""
+    keys = cfg.INPUT
+    jitter = (keys.CJ.PROB, keys.CJ.BRIGHTNESS, keys.CJ.CONTRAST, keys.CJ.SATURATION, keys.CJ.HUE)
+    crop = (keys.CROP.SIZE, keys.CROP.SCALE, keys.CROP.RATIO)
+    padding = (keys.PADDING.MODE, keys.PADDING.SIZE)
+    return augment.BatchAugment(
+        crop=augment.ResizedCrop(*crop) if keys.CROP.ENABLED else None,
+        padding=augment.PadCrop(*padding) if keys.PADDING.ENABLED else None,
+        flip=augment.Flip(keys.FLIP.PROB) if keys.FLIP.ENABLED else None,
+        cj=augment.ColorJitter(*jitter) if keys.CJ.ENABLED else None,
+        affine=augment.Affine() if keys.AFFINE.ENABLED else None,
+        augmix=augment.AugMix(keys.AUGMIX.PROB) if keys.AUGMIX.ENABLED else None,
+        rea=augment.Erasing(keys.REA.PROB, keys.REA.VALUE) if keys.REA.ENABLED else None,
+        rpt=augment.Patch(keys.RPT.PROB) if keys.RPT.ENABLED else None,
+    )
+
+
+def _collate(samples: list[tuple[Tensor, int, list[str]]]) -> Batch:
+    images, rows, messages = zip(*samples, strict=True)
+    return Batch(torch.stack(images), torch.tensor(rows), [m for each in messages for m in each])
+
+
+def _workers(cfg: CfgNode, world_size: int) -> int:
+    """NUM_WORKERS, but no more than this process's share of the machine's cores."""
+    return min(cfg.DATALOADER.NUM_WORKERS, max(1, (os.cpu_count() or 1) // world_size))

@@ -1,0 +1,1 @@
+"""Brings data, model, solver and evaluation together into runs."""

@@ -1,0 +1,92 @@
+"""What is done at the end of an epoch: evaluate, keep the best, save."""
+
+from logging import getLogger
+
+from openanimals.config import CfgNode
+from openanimals.data.sets import Sets
+from openanimals.engine import checkpoint
+from openanimals.engine.checkpoint import RunFolder
+from openanimals.engine.testing import test
+from openanimals.engine.trainer import Trainer
+from openanimals.evaluation import Result
+from openanimals.utils import distributed
+
+logger = getLogger(__name__)
+
+
+class Evaluate:
+    """Evaluates every EVAL_PERIOD epochs and after the last, and keeps the best weights.
+
+    The best are chosen by mAP on the validation identities if some are held out
+    (DATASETS.VAL_FRACTION), else on the test sets; model_best.pth says which.
+
+    Attributes:
+        final: results on the test sets after the last epoch, None before.
+    """
+
+    def __init__(self, cfg: CfgNode, sets: Sets, folder: RunFolder) -> None:
+        self.cfg, self.sets, self.folder = cfg, sets, folder
+        self.final: dict[str, Result] | None = None
+
+    def __call__(self, trainer: Trainer) -> None:
+        """Evaluate if it is time to."""
+        last = trainer.epoch == trainer.schedule.max_epoch
+        period = self.cfg.TEST.EVAL_PERIOD
+        if not last and (period <= 0 or trainer.epoch % period):
+            return
+        results = {}
+        validation = self.sets.validation
+        if validation:
+            results = test(self.cfg, trainer.model, [validation], trainer.device)
+        if last or not validation:
+            self.final = test(self.cfg, trainer.model, self.sets.tests, trainer.device)
+            results = results or self.final
+        self._log(trainer, {**results, **(self.final or {})})
+        mean = sum(result.mAP for result in results.values()) / len(results)
+        if mean > trainer.best_map:
+            trainer.best_map = mean
+            if distributed.is_main():
+                content = {
+                    "model": trainer.model.state_dict(),
+                    "config": trainer.cfg.dump(),
+                    "identities": trainer.train_set.identities,
+                    "iteration": trainer.iteration,
+                    "mAP": mean,
+                    "selected_on": "validation" if validation else "test",
+                }
+                self.folder.save(checkpoint.BEST, content, resumable=False)
+
+    def _log(self, trainer: Trainer, results: dict[str, Result]) -> None:
+        scalars = {}
+        for name, result in results.items():
+            scalars |= {f"{name}/Rank-1": result.rank(1), f"{name}/mAP": result.mAP}
+            scalars[f"{name}/mINP"] = result.mINP
+            logger.info(
+                "epoch %d  %s: Rank-1 %.2f, mAP %.2f",
+                trainer.epoch - 1,
+                name,
+                result.rank(1),
+                result.mAP,
+            )
+        trainer.logbook.write(trainer.iteration - 1, scalars)
+
+
+class Save:
+    """Writes a rolling last checkpoint, one to keep every CHECKPOINT_PERIOD epochs, the final."""
+
+    def __init__(self, cfg: CfgNode, folder: RunFolder) -> None:
+        self.period, self.folder = cfg.SOLVER.CHECKPOINT_PERIOD, folder
+
+    def __call__(self, trainer: Trainer) -> None:
+        """Save under the name that is due."""
+        if not distributed.is_main():
+            return
+        if trainer.epoch == trainer.schedule.max_epoch:
+            name = checkpoint.FINAL
+        elif trainer.epoch % self.period == 0:
+            name = f"model_{trainer.epoch - 1:04d}.pth"
+        else:
+            name = checkpoint.LAST
+        self.folder.save(name, trainer.state())
+        if name == checkpoint.FINAL:
+            (self.folder.path / checkpoint.LAST).unlink(missing_ok=True)

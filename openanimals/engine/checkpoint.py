@@ -1,0 +1,122 @@
+"""Checkpoints: whole or not there, safe to load, and enough to go on from bit for bit."""
+
+import pickle
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from openanimals.config import CfgNode
+from openanimals.utils.files import atomic_path
+
+FORMAT = 1
+LAST = "model_last.pth"
+BEST = "model_best.pth"
+FINAL = "model_final.pth"
+
+
+class CheckpointError(ValueError):
+    """A checkpoint that cannot be read, written or used; names the file and the cause."""
+
+
+def write(path: Path, content: dict[str, Any]) -> None:
+    """Write tensors and plain containers; the file at ``path`` is replaced only when it is whole.
+
+    Raises:
+        CheckpointError: the disk is full or cannot be written. What was at ``path`` is still there.
+    """
+    try:
+        with atomic_path(path) as temporary:
+            torch.save({"format": FORMAT, **content}, temporary)
+    except (OSError, RuntimeError) as error:  # torch's zip writer raises RuntimeError
+        raise CheckpointError(
+            f"{path} could not be written ({error}); is there space left? The last checkpoint "
+            "that was written is whole: make room and go on from it with --resume"
+        ) from error
+
+
+def read(path: str | Path) -> dict[str, Any]:
+    """Read a checkpoint on the CPU. Nothing in it is executed.
+
+    Raises:
+        CheckpointError: the file is missing, truncated, no checkpoint, or of a later format.
+    """
+    if not Path(path).is_file():
+        raise CheckpointError(f"no checkpoint at {Path(path).absolute()}")
+    try:
+        content = torch.load(path, map_location="cpu", weights_only=True)
+    except (RuntimeError, EOFError, OSError, pickle.UnpicklingError, zipfile.BadZipFile) as error:
+        cause = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise CheckpointError(f"{path} is not a checkpoint, or is damaged ({cause})") from error
+    if not isinstance(content, dict) or not isinstance(content.get("model"), dict):
+        raise CheckpointError(
+            f"{path} is not a checkpoint: expected a dict with the key 'model', found "
+            f"{sorted(content)[:5] if isinstance(content, dict) else type(content).__name__}"
+        )
+    if content.get("format", FORMAT) > FORMAT:
+        raise CheckpointError(
+            f"{path} has format {content['format']}; this version reads up to {FORMAT}"
+        )
+    return content
+
+
+def config_of(path: str | Path) -> str:
+    """Return the configuration that a checkpoint carries, as YAML text.
+
+    Raises:
+        CheckpointError: as :func:`read`, or it carries none.
+    """
+    content = read(path)
+    if "config" not in content:
+        raise CheckpointError(
+            f"{path} carries no configuration (it is not one of ours); name one by --config-file"
+        )
+    return content["config"]
+
+
+class RunFolder:
+    """The output folder of a run: where its checkpoints are, and which is the latest.
+
+    Args:
+        path: created when something is written.
+    """
+
+    def __init__(self, path: str | Path) -> None:
+        self.path = Path(path)
+
+    def latest(self) -> Path | None:
+        """Return the checkpoint that was written last, None if the run has none."""
+        pointer = self.path / "last_checkpoint"
+        return self.path / pointer.read_text().strip() if pointer.is_file() else None
+
+    def refuse_if_used(self) -> None:
+        """Raise unless a new run may start here.
+
+        Raises:
+            CheckpointError: the folder holds checkpoints.
+        """
+        found = sorted(path.name for path in self.path.glob("model_*.pth"))
+        if found:
+            raise CheckpointError(
+                f"{self.path} holds the checkpoints of another run ({', '.join(found[:3])}"
+                f"{', ...' if len(found) > 3 else ''}): go on with it by --resume, or choose "
+                "another OUTPUT_DIR"
+            )
+
+    def save(self, name: str, content: dict[str, Any], resumable: bool = True) -> None:
+        """Write a checkpoint; if one can resume from it, make it the latest."""
+        write(self.path / name, content)
+        if resumable:
+            with atomic_path(self.path / "last_checkpoint") as temporary:
+                temporary.write_text(name)
+
+
+def differing_keys(ours: CfgNode, theirs: CfgNode) -> list[str]:
+    """Return, for a log, the keys whose values differ: ``KEY (theirs -> ours)``."""
+    recorded = dict(theirs.keys_and_values())
+    return [
+        f"{key} ({recorded[key]!r} -> {value!r})"
+        for key, value in ours.keys_and_values()
+        if key in recorded and recorded[key] != value
+    ]

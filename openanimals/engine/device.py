@@ -1,0 +1,61 @@
+"""Which device a process computes on, and in which precision."""
+
+import platform
+
+import torch
+
+from openanimals.config import CfgNode
+from openanimals.utils import distributed
+
+
+class DeviceError(ValueError):
+    """A device that was asked for and is not there."""
+
+
+def pick_device(name: str) -> torch.device:
+    """Return the device of MODEL.DEVICE; with several processes each has a CUDA device of its own.
+
+    Args:
+        name: ``auto`` (CUDA, else MPS, else CPU), ``cpu``, ``cuda``, ``cuda:<n>`` or ``mps``.
+
+    Raises:
+        DeviceError: it is not there.
+    """
+    cuda, mps = torch.cuda.is_available(), torch.backends.mps.is_available()
+    if name == "auto":
+        name = "cuda" if cuda else "mps" if mps else "cpu"
+    kind, _, index = name.partition(":")
+    if kind == "cuda":
+        number = int(index) if index else distributed.local_rank()
+        count = torch.cuda.device_count() if cuda else 0
+        if number >= count:
+            raise DeviceError(
+                f"MODEL.DEVICE is {name!r}, but PyTorch sees {count} CUDA devices "
+                f"(torch {torch.__version__}); set MODEL.DEVICE to auto or cpu"
+            )
+        device = torch.device("cuda", number)
+        torch.cuda.set_device(device)
+        return device
+    if kind == "mps" and not mps:
+        raise DeviceError("MODEL.DEVICE is 'mps', but PyTorch sees no MPS device; set auto or cpu")
+    return torch.device(kind)
+
+
+def amp_dtype(cfg: CfgNode, device: torch.device) -> torch.dtype | None:
+    """Return the type for mixed precision, None for float32 throughout (off, or not on CUDA)."""
+    if not cfg.SOLVER.AMP.ENABLED or device.type != "cuda":
+        return None
+    return {"float16": torch.float16, "bfloat16": torch.bfloat16}[cfg.SOLVER.AMP.DTYPE]
+
+
+def describe_environment(cfg: CfgNode, device: torch.device) -> str:
+    """Return one line: versions, device, precision, processes."""
+    dtype = amp_dtype(cfg, device)
+    precision = str(dtype).removeprefix("torch.") + " mixed precision" if dtype else "float32"
+    if cfg.SOLVER.AMP.ENABLED and not dtype:
+        precision += " (SOLVER.AMP is for CUDA)"
+    name = torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
+    return (
+        f"Python {platform.python_version()}, torch {torch.__version__}, {name}, "
+        f"{torch.get_num_threads()} threads, {distributed.world_size()} process(es), {precision}"
+    )

@@ -1,0 +1,240 @@
+"""What the command line asks for: train a model, or evaluate one."""
+
+import importlib
+import os
+import sys
+from logging import getLogger
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from openanimals.config import CfgNode, ConfigError, load_text
+from openanimals.data.samplers import identities_too_small
+from openanimals.data.sets import Sets, load_sets
+from openanimals.data.split_files import write_split
+from openanimals.engine import checkpoint
+from openanimals.engine.callbacks import Evaluate, Save
+from openanimals.engine.checkpoint import CheckpointError, RunFolder
+from openanimals.engine.device import DeviceError, describe_environment, pick_device
+from openanimals.engine.logbook import Logbook, NoLogbook
+from openanimals.engine.testing import (
+    RESULTS_BEFORE,
+    draw_results,
+    show_results,
+    test,
+    write_results,
+)
+from openanimals.engine.trainer import Trainer
+from openanimals.evaluation import Result
+from openanimals.modeling import ReIDModel, build_model
+from openanimals.modeling.weights import HEAD_CLASSIFIERS, match_state_dict
+from openanimals.utils import distributed
+from openanimals.utils.files import atomic_path
+from openanimals.utils.logging import set_up_logging, table
+
+logger = getLogger(__name__)
+
+
+def train(cfg: CfgNode, resume: bool = False) -> dict[str, Result]:
+    """Train as the configuration says, and evaluate the final model.
+
+    Args:
+        cfg: a checked configuration.
+        resume: go on from the output folder's last checkpoint, if it has one.
+
+    Returns:
+        The result of each test set.
+
+    Raises:
+        ValueError: a mistake in the configuration, data or checkpoint; nothing is written then.
+    """
+    folder = RunFolder(cfg.OUTPUT_DIR)
+    if not resume:
+        folder.refuse_if_used()
+    device, sets = _prepare(cfg, training=True)
+    with distributed.process_group(device):
+        latest = folder.latest() if resume else None
+        set_up_logging(folder.path / "log.txt", quiet=not distributed.is_main())
+        torch.backends.cudnn.benchmark = cfg.CUDNN_BENCHMARK
+        trainer = Trainer(cfg, sets.train, device)
+        if cfg.MODEL.WEIGHTS and latest is None:
+            load_weights(trainer.model, cfg.MODEL.WEIGHTS)
+        if latest is not None:
+            _resume(trainer, latest)
+        _introduce(cfg, trainer, sets)
+        if cfg.TEST.BEFORE_TRAINING and trainer.iteration == 0:
+            _test_before_training(cfg, trainer, sets, folder.path)
+        results = None
+        if trainer.iteration < trainer.schedule.max_iter:
+            results = _fit(cfg, trainer, sets, folder)
+        return _report(cfg, results or test(cfg, trainer.model, sets.tests, device), sets)
+
+
+def evaluate_only(cfg: CfgNode) -> dict[str, Result]:
+    """Evaluate MODEL.WEIGHTS (or, without, the pre-trained backbone) on DATASETS.TESTS.
+
+    Raises:
+        ValueError: a mistake in the configuration, data or checkpoint.
+    """
+    device, sets = _prepare(cfg, training=False)
+    with distributed.process_group(device):
+        set_up_logging(Path(cfg.OUTPUT_DIR) / "log.txt", quiet=not distributed.is_main())
+        if cfg.MODEL.WEIGHTS:
+            cfg = cfg.clone()
+            cfg.defrost()
+            cfg.MODEL.BACKBONE.PRETRAIN = False  # they would be overwritten at once
+        elif not cfg.MODEL.BACKBONE.PRETRAIN:
+            raise ConfigError(
+                [
+                    "nothing to evaluate: set MODEL.WEIGHTS to a checkpoint (or MODEL.BACKBONE."
+                    "PRETRAIN True, to evaluate the pre-trained backbone as it is)"
+                ]
+            )
+        model = build_model(cfg, num_classes=0)
+        if cfg.MODEL.WEIGHTS:
+            load_weights(model, cfg.MODEL.WEIGHTS)
+        logger.info(describe_environment(cfg, device))
+        logger.info("data\n%s", table(sets.table()))
+        return _report(cfg, test(cfg, model.to(device), sets.tests, device), sets)
+
+
+def config_from_checkpoint(path: str, overrides: list[Any]) -> CfgNode:
+    """Return the configuration that a checkpoint carries, changed by overrides.
+
+    Raises:
+        CheckpointError: the file is not a checkpoint of ours.
+        ConfigError: lists every mistake.
+    """
+    return load_text(checkpoint.config_of(path), overrides, where=path)
+
+
+def load_weights(model: ReIDModel, path: str | Path) -> None:
+    """Load the weights of a checkpoint, all but the classifiers if those do not fit.
+
+    Raises:
+        ValueError: the file is not a checkpoint, or is one of another architecture.
+    """
+    state = checkpoint.read(path)["model"]
+    fitting = match_state_dict(model, state, ignore=HEAD_CLASSIFIERS, source=str(path))
+    model.load_state_dict(fitting, strict=False)
+    logger.info("weights of %s", path)
+
+
+def _prepare(cfg: CfgNode, training: bool) -> tuple[torch.device, Sets]:
+    """Find the device and the data; a mistake in either is told together with one in the other."""
+    if os.getcwd() not in sys.path:
+        sys.path.insert(0, os.getcwd())
+    for module in cfg.IMPORTS:
+        importlib.import_module(module)
+    problems = []
+    try:
+        device = pick_device(cfg.MODEL.DEVICE)
+    except DeviceError as error:
+        problems.append(str(error))
+    try:
+        sets = load_sets(cfg, train=training)
+    except ValueError as error:
+        if not problems:
+            raise
+        problems.append(str(error))
+    if problems:
+        raise ConfigError(problems)
+    return device, sets
+
+
+def _introduce(cfg: CfgNode, trainer: Trainer, sets: Sets) -> None:
+    """Log what the run is made of, and write its configuration and splits beside it."""
+    logger.info(describe_environment(cfg, trainer.device))
+    logger.info("data\n%s", table(sets.table()))
+    for name, dropped in sets.dropped.items():
+        if dropped:
+            logger.warning("%s: %d rows dropped; their box is empty or outside", name, dropped)
+    _warn_of_small_identities(cfg, sets)
+    parameters = sum(p.numel() for p in trainer.model.parameters())
+    logger.info("model: %.2f M parameters, output in %s", parameters / 1e6, cfg.OUTPUT_DIR)
+    for line in trainer.schedule.describe(cfg.SOLVER.BASE_LR):
+        logger.info("schedule: %s", line)
+    if not distributed.is_main():
+        return
+    folder = Path(cfg.OUTPUT_DIR)
+    with atomic_path(folder / "config.yaml") as temporary:
+        temporary.write_text(cfg.dump(), encoding="utf-8")
+    for number, (catalogue, split) in enumerate(sets.splits.values()):
+        suffix = f"_{number}" if number else ""
+        write_split(folder / f"split{suffix}.json", catalogue, split)
+
+
+def _warn_of_small_identities(cfg: CfgNode, sets: Sets) -> None:
+    if cfg.DATALOADER.SAMPLER_TRAIN == "NaiveIdentitySampler":
+        instances = cfg.DATALOADER.NUM_INSTANCE
+        small = len(identities_too_small(sets.train.labels.tolist(), instances))
+        if small:
+            logger.warning(
+                "%d training identities have fewer than %d images (DATALOADER.NUM_INSTANCE); "
+                "theirs are repeated within a batch",
+                small,
+                instances,
+            )
+    for test_set in sets.tests:
+        unmatched = test_set.unmatched_queries()
+        if unmatched:
+            logger.warning(
+                "%s: %d queries have no image of their individual in the gallery and are left out",
+                test_set.name,
+                unmatched,
+            )
+
+
+def _resume(trainer: Trainer, latest: Path) -> None:
+    content = checkpoint.read(latest)
+    if "optimizer" not in content:
+        raise CheckpointError(f"{latest} holds no training state; give it as MODEL.WEIGHTS instead")
+    match_state_dict(trainer.model, content["model"], source=str(latest))
+    changed = checkpoint.differing_keys(
+        trainer.cfg, load_text(content["config"], where=str(latest))
+    )
+    trainer.resume(content)
+    logger.info("resumed from %s at iteration %d", latest, trainer.iteration)
+    if changed:
+        logger.warning("keys that changed since then: %s", ", ".join(changed))
+
+
+def _test_before_training(cfg: CfgNode, trainer: Trainer, sets: Sets, folder: Path) -> None:
+    results = test(cfg, trainer.model, sets.tests, trainer.device)
+    if distributed.is_main():
+        write_results(folder, results, RESULTS_BEFORE)
+    for name, result in results.items():
+        logger.info("%s before training: Rank-1 %.2f, mAP %.2f", name, result.rank(1), result.mAP)
+
+
+def _fit(cfg: CfgNode, trainer: Trainer, sets: Sets, folder: RunFolder) -> dict[str, Result] | None:
+    """Train, evaluating and saving at the ends of epochs; return the final results."""
+    logbook: Logbook | NoLogbook = NoLogbook()
+    if distributed.is_main():
+        schedule = trainer.schedule
+        logbook = Logbook(
+            folder.path,
+            start=trainer.iteration,
+            iterations=schedule.max_iter,
+            iters_per_epoch=schedule.iters_per_epoch,
+            images_per_step=cfg.SOLVER.IMS_PER_BATCH,
+        )
+    evaluation = Evaluate(cfg, sets, folder)
+    trainer.after_epoch = [evaluation, Save(cfg, folder)]
+    try:
+        trainer.run(logbook)
+    finally:
+        logbook.close()
+    return evaluation.final
+
+
+def _report(cfg: CfgNode, results: dict[str, Result], sets: Sets) -> dict[str, Result]:
+    """Write and show results, and draw them."""
+    if distributed.is_main():
+        folder = Path(cfg.OUTPUT_DIR)
+        write_results(folder, results)
+        draw_results(folder, results, sets.tests)
+        show_results(folder, results)
+    distributed.barrier()
+    return results

@@ -1,0 +1,115 @@
+"""Evaluate a model on test sets, and leave tables and pictures of the outcome."""
+
+import json
+from collections.abc import Mapping, Sequence
+from logging import getLogger
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import nn
+
+from openanimals.config import CfgNode
+from openanimals.data.catalogue import Catalogue
+from openanimals.data.images import read_image
+from openanimals.data.loaders import build_test_loader
+from openanimals.data.sets import TestSet
+from openanimals.engine.device import amp_dtype
+from openanimals.evaluation import Result, evaluate, extract_features
+from openanimals.evaluation.protocol import uses_cameras
+from openanimals.evaluation.report import draw_rank_lists, plot_cmc, results_table
+from openanimals.utils import distributed
+from openanimals.utils.files import atomic_path
+
+logger = getLogger(__name__)
+
+RESULTS = "results.json"
+RESULTS_BEFORE = "results_before_training.json"
+
+
+def test(
+    cfg: CfgNode, model: nn.Module, tests: Sequence[TestSet], device: torch.device
+) -> dict[str, Result]:
+    """Return the result of each test set, the same in every process.
+
+    Raises:
+        ImageError: names every image that cannot be read.
+        ValueError: no query of a set has a match in its gallery.
+    """
+    results = {}
+    for test_set in tests:
+        query, gallery = (
+            _features(cfg, model, images, device) for images in (test_set.query, test_set.gallery)
+        )
+        cameras = uses_cameras(test_set.name)
+        results[test_set.name] = evaluate(
+            query,
+            gallery,
+            test_set.query.identities,
+            test_set.gallery.identities,
+            test_set.query.column("camera") if cameras else None,
+            test_set.gallery.column("camera") if cameras else None,
+            metric=cfg.TEST.METRIC,
+        )
+    return results
+
+
+test.__test__ = False  # type: ignore[attr-defined]  # not a pytest function
+
+
+def _features(
+    cfg: CfgNode, model: nn.Module, images: Catalogue, device: torch.device
+) -> np.ndarray:
+    """Features of all images ``[N, D]``; every process extracts a share and gets them all."""
+    loader = build_test_loader(
+        cfg, images, rank=distributed.rank(), world_size=distributed.world_size()
+    )
+    features = np.zeros((0, 0), dtype=np.float32)
+    if len(loader):
+        features = extract_features(
+            model, loader, device, flip=cfg.TEST.FLIP.ENABLED, autocast=amp_dtype(cfg, device)
+        )
+    return np.concatenate([part for part in distributed.gather(features) if len(part)])
+
+
+def write_results(folder: Path, results: Mapping[str, Result], name: str = RESULTS) -> None:
+    """Write, for each test set, its percentages, intervals and counts."""
+    with atomic_path(folder / name) as temporary:
+        content = {test_set: result.as_dict() for test_set, result in results.items()}
+        temporary.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+
+
+def show_results(folder: Path, results: Mapping[str, Result]) -> None:
+    """Log the result table, with the results before training above it where they were written."""
+    rows = {}
+    before = folder / RESULTS_BEFORE
+    if before.is_file():
+        for name, result in json.loads(before.read_text(encoding="utf-8")).items():
+            rows[f"{name}, before training"] = result
+    rows.update({name: result.as_dict() for name, result in results.items()})
+    logger.info("results\n%s", results_table(rows))
+
+
+def draw_results(folder: Path, results: Mapping[str, Result], tests: Sequence[TestSet]) -> None:
+    """Draw the CMC curves, and for each test set its best, worst and some random queries."""
+    plot_cmc(results, folder / "cmc.png")
+    for test_set in tests:
+        path = folder / f"rank_list_{_file_name(test_set.name)}.jpg"
+        draw_rank_lists(
+            results[test_set.name],
+            open_query=_opener(test_set.query),
+            open_gallery=_opener(test_set.gallery),
+            path=path,
+            title=test_set.name,
+        )
+        logger.info("pictures: %s, %s", folder / "cmc.png", path)
+
+
+def _opener(images: Catalogue):
+    boxes = images.column("bbox")
+    return lambda row: read_image(images.path(row), bbox=boxes[row])
+
+
+def _file_name(name: str) -> str:
+    """Return a source's name with what a file name cannot hold replaced."""
+    return "".join(c if c.isalnum() or c in "-_." else "_" for c in name).strip("_")

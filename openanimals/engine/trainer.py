@@ -1,0 +1,206 @@
+"""The training loop: batch, model, losses, one step; at the end of an epoch what is due then."""
+
+from collections.abc import Callable, Iterator
+from logging import getLogger
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from openanimals.config import CfgNode
+from openanimals.data.loaders import Batch, build_augment, build_train_loader
+from openanimals.data.sets import TrainSet
+from openanimals.engine.device import amp_dtype
+from openanimals.engine.logbook import Logbook, NoLogbook
+from openanimals.modeling import build_losses, build_model, losses
+from openanimals.solver import build_optimizer, build_schedule, clip_gradients
+from openanimals.utils import distributed
+from openanimals.utils.reproducibility import generator, seed_global_streams
+
+logger = getLogger(__name__)
+
+
+class NonFiniteLossError(ArithmeticError):
+    """A loss became infinite or not a number."""
+
+
+class Trainer:
+    """Trains a model on a training set.
+
+    Args:
+        cfg: the configuration.
+        train: the images.
+        device: where to compute.
+
+    Attributes:
+        iteration: iterations done; the next to do.
+        best_map: best mAP of the run so far, -1 before the first evaluation.
+        after_epoch: called with the trainer at the end of each epoch, in order.
+    """
+
+    def __init__(self, cfg: CfgNode, train: TrainSet, device: torch.device) -> None:
+        self.cfg, self.train_set, self.device = cfg, train, device
+        seed_global_streams(cfg.SEED, "initialise")
+        self.model = build_model(cfg, cfg.MODEL.HEADS.NUM_CLASSES or len(train.identities))
+        self.model.to(device)
+        self.terms = build_losses(cfg)
+        self.optimizer = build_optimizer(cfg, self.model)
+        batch_size = cfg.SOLVER.IMS_PER_BATCH
+        self.schedule = build_schedule(cfg, max(1, len(train.images) // batch_size))
+        self.augment = build_augment(cfg)
+        self.amp_dtype = amp_dtype(cfg, device)
+        self.scaler = torch.amp.GradScaler(device.type, enabled=self.amp_dtype == torch.float16)
+        self.labels = torch.as_tensor(train.labels)
+        self.iteration = 0
+        self.best_map = -1.0
+        self.after_epoch: list[Callable[[Trainer], None]] = []
+        self.unreadable: set[str] = set()
+        self._history: list[tuple[int, Tensor, Tensor]] = []  # iteration, terms, rows
+
+    @property
+    def epoch(self) -> int:
+        """Epochs done."""
+        return self.iteration // self.schedule.iters_per_epoch
+
+    def run(self, logbook: Logbook | NoLogbook) -> None:
+        """Train from ``self.iteration`` to the end.
+
+        Raises:
+            NonFiniteLossError: names the term, iteration, learning rate and images.
+        """
+        self.logbook = logbook
+        batches = self._batches()
+        network = self._network()
+        self.model.train()
+        while self.iteration < self.schedule.max_iter:
+            if self.iteration == self.cfg.SOLVER.FREEZE_ITERS:
+                network = self._network()  # all layers learn from here on
+            self._step(network, next(batches))
+            self.iteration += 1
+            if self.iteration % self.cfg.LOG_PERIOD == 0:
+                self.flush_losses()
+            if self.iteration % self.schedule.iters_per_epoch == 0:
+                self.flush_losses()  # so that no weights after a non-finite loss are ever saved
+                for callback in self.after_epoch:
+                    callback(self)
+                self.logbook.restart_clock(self.iteration)
+
+    def _step(self, network: nn.Module, batch: Batch) -> None:
+        """Do one iteration: forward, losses, backward, update."""
+        self._count_unreadable(batch)
+        images = batch.images.to(self.device, non_blocking=True)
+        targets = self.labels[batch.rows].to(self.device, non_blocking=True)
+        draws = generator(self.cfg.SEED, "augment", self.iteration, distributed.rank())
+        for group in self.optimizer.param_groups:
+            group["lr"] = self.schedule.lr_at(self.iteration, group["initial_lr"])
+
+        with torch.autocast(self.device.type, self.amp_dtype, enabled=self.amp_dtype is not None):
+            output = network(self.augment(images, draws), targets)
+        terms = losses.compute(self.terms, output, targets)
+        total = torch.stack(list(terms.values())).sum()
+
+        self.optimizer.zero_grad(set_to_none=True)
+        self.scaler.scale(total).backward()
+        clip = self.cfg.SOLVER.CLIP_GRADIENTS
+        if clip.ENABLED:
+            self.scaler.unscale_(self.optimizer)
+            clip_gradients(self.model.parameters(), clip.CLIP_TYPE, clip.CLIP_VALUE, clip.NORM_TYPE)
+        self.scaler.step(self.optimizer)
+        self.scaler.update()
+
+        values = torch.stack([total, *terms.values()]).detach()
+        self._history.append((self.iteration, values, batch.rows))
+        self._terms = ["total_loss", *terms]
+        self.logbook.step()
+
+    def _network(self) -> nn.Module:
+        """Freeze or unfreeze layers as is due, and share the gradients among processes."""
+        if self.iteration < self.cfg.SOLVER.FREEZE_ITERS:
+            self.model.freeze(self.cfg.MODEL.FREEZE_LAYERS)
+        else:
+            self.model.unfreeze()
+        if distributed.world_size() == 1:
+            return self.model
+        devices = [self.device] if self.device.type == "cuda" else None
+        return nn.parallel.DistributedDataParallel(self.model, device_ids=devices)
+
+    def _batches(self) -> Iterator[Batch]:
+        return iter(
+            build_train_loader(
+                self.cfg,
+                self.train_set,
+                start=self.iteration,
+                rank=distributed.rank(),
+                world_size=distributed.world_size(),
+            )
+        )
+
+    def flush_losses(self) -> None:
+        """Fetch the losses since the last time from the device, check and log them.
+
+        Raises:
+            NonFiniteLossError: one of them is not finite.
+        """
+        if not self._history:
+            return
+        values = torch.stack([terms for _, terms, _ in self._history]).cpu().double().numpy()
+        for (iteration, _, rows), terms in zip(self._history, values, strict=True):
+            if not np.isfinite(terms).all():
+                self._raise_non_finite(iteration, terms, rows)
+        iteration = self._history[-1][0]
+        rate = self.schedule.lr_at(iteration, self.cfg.SOLVER.BASE_LR)
+        means = dict(zip(self._terms, values.mean(axis=0).tolist(), strict=True))
+        self._history.clear()
+        self.logbook.losses(iteration, {**means, "lr": rate})
+
+    def _raise_non_finite(self, iteration: int, terms: np.ndarray, rows: Tensor) -> None:
+        named = ", ".join(f"{n} = {v:g}" for n, v in zip(self._terms, terms, strict=True))
+        rate = self.schedule.lr_at(iteration, self.cfg.SOLVER.BASE_LR)
+        paths = "\n  ".join(str(self.train_set.images.path(row)) for row in rows.tolist())
+        raise NonFiniteLossError(
+            f"the loss is not finite at iteration {iteration} ({named}; learning rate {rate:.3g}). "
+            "Lower SOLVER.BASE_LR, lengthen the warm-up, or try SOLVER.AMP.DTYPE bfloat16. "
+            f"The last checkpoint is from before it. Images of the batch:\n  {paths}"
+        )
+
+    def _count_unreadable(self, batch: Batch) -> None:
+        for message in batch.unreadable:
+            if message not in self.unreadable:
+                self.unreadable.add(message)
+                logger.warning(
+                    "%s; another image of the same individual is used instead (%d so far)",
+                    message,
+                    len(self.unreadable),
+                )
+
+    def state(self) -> dict[str, Any]:
+        """Return all that a run needs to go on from here, in tensors and plain containers."""
+        return {
+            "model": self.model.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "scaler": self.scaler.state_dict(),
+            "iteration": self.iteration,
+            "best_map": self.best_map,
+            "identities": self.train_set.identities,
+            "config": self.cfg.dump(),
+        }
+
+    def resume(self, state: dict[str, Any]) -> None:
+        """Go back to where :meth:`state` was taken.
+
+        Raises:
+            ValueError: the state is of another model, or of other training identities.
+        """
+        if state["identities"] != self.train_set.identities:
+            ours, theirs = set(self.train_set.identities), set(state["identities"])
+            raise ValueError(
+                f"the checkpoint was trained on {len(theirs)} identities, the data have "
+                f"{len(ours)}; {len(ours ^ theirs)} of them are on one side only. Resume with the "
+                "data and split that the run began with"
+            )
+        self.model.load_state_dict(state["model"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.scaler.load_state_dict(state["scaler"])
+        self.iteration = state["iteration"]
+        self.best_map = state["best_map"]

@@ -1,0 +1,172 @@
+"""Rank-k, CMC, average precision and inverse negative penalty of rankings.
+
+mAP is the mean of the precisions at a query's hits, mINP the number of hits over the rank of the
+last one (Ye et al., "Deep learning for person re-identification: a survey and outlook", 2021).
+"""
+
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import numpy as np
+import pandas as pd
+
+
+class Ranking(NamedTuple):
+    """How some queries fared, one entry each; without a match in the gallery, NaN and 0.
+
+    Attributes:
+        average_precision: `[Q]`, 0 to 1.
+        inverse_negative_penalty: `[Q]`, 0 to 1.
+        first_hit: `[Q]`, the rank of the first right image, from 1.
+        top: `[Q, k]`, the nearest gallery rows; -1 beyond the end of a ranking.
+        top_distances: `[Q, k]`, their distances; NaN beyond the end.
+    """
+
+    average_precision: np.ndarray
+    inverse_negative_penalty: np.ndarray
+    first_hit: np.ndarray
+    top: np.ndarray
+    top_distances: np.ndarray
+
+
+def rank_queries(
+    distances: np.ndarray, matches: np.ndarray, removed: np.ndarray | None = None, *, top: int = 10
+) -> Ranking:
+    """Rank the gallery for each query and judge the rankings.
+
+    Args:
+        distances: `[Q, G]`, finite. Equal ones are ranked by gallery row.
+        matches: `[Q, G]`, True where the gallery image shows the query's individual.
+        removed: `[Q, G]`, True where the gallery image is left out of the query's ranking.
+        top: how many of the nearest gallery rows to keep.
+
+    Returns:
+        One entry a query. Galleries may be smaller than ``top``.
+    """
+    gallery = distances.shape[1]
+    kept = np.full(len(distances), gallery)
+    if removed is not None:
+        # Behind all others they change no other image's rank.
+        distances = np.where(removed, np.inf, distances)
+        matches = matches & ~removed
+        kept -= removed.sum(axis=1)
+    order = np.argsort(distances, axis=1, kind="stable")
+    hits = np.take_along_axis(matches, order, axis=1)
+    found = hits.cumsum(axis=1)  # [Q, G], hits up to and with each rank
+    total, matched = found[:, -1], found[:, -1] > 0
+    last_hit = gallery - hits[:, ::-1].argmax(axis=1)
+    with np.errstate(invalid="ignore"):  # no match: 0 / 0 is the NaN that we want
+        average_precision = (found / np.arange(1, gallery + 1) * hits).sum(axis=1) / total
+
+    top_rows, beyond = order[:, :top], np.arange(min(top, gallery)) >= kept[:, None]
+    return Ranking(
+        average_precision=average_precision,
+        inverse_negative_penalty=np.where(matched, total / last_hit, np.nan),
+        first_hit=np.where(matched, hits.argmax(axis=1) + 1, 0),
+        top=np.where(beyond, -1, top_rows),
+        top_distances=np.where(beyond, np.nan, np.take_along_axis(distances, top_rows, axis=1)),
+    )
+
+
+@dataclass(frozen=True)
+class Result:
+    """The outcome of an evaluation: per-query values, and what is reported of them.
+
+    Queries without a match in the gallery are left out of every mean, and counted.
+
+    Attributes:
+        ranking: per-query values, in the order of the queries.
+        query_identities: `[Q]` labels.
+        gallery_identities: `[G]` labels.
+        metric: the distance that was ranked by.
+        max_rank: the length of the CMC curve.
+
+    Raises:
+        ValueError: no query has a match.
+    """
+
+    ranking: Ranking
+    query_identities: np.ndarray
+    gallery_identities: np.ndarray
+    metric: str = "cosine"
+    max_rank: int = 50
+
+    def __post_init__(self) -> None:
+        if not self.matched.any():
+            raise ValueError(
+                f"none of the {len(self.matched)} queries has an image of its individual among the "
+                f"{len(self.gallery_identities)} gallery images that are left in its ranking; "
+                "check the split, and the cameras where the protocol uses them"
+            )
+
+    @property
+    def matched(self) -> np.ndarray:
+        """`[Q]`, True for the queries that count."""
+        return self.ranking.first_hit > 0
+
+    @property
+    def top(self) -> np.ndarray:
+        """The nearest gallery rows of each query `[Q, k]`; -1 beyond the end of a ranking."""
+        return self.ranking.top
+
+    def rank(self, k: int) -> float:
+        """Return the percentage of queries whose first right image is among the first ``k``."""
+        return float(100 * np.mean(self.ranking.first_hit[self.matched] <= k))
+
+    @property
+    def cmc(self) -> np.ndarray:
+        """Rank-1 to Rank-``max_rank`` in percent, also where the gallery is smaller."""
+        return np.array([self.rank(k) for k in range(1, self.max_rank + 1)])
+
+    @property
+    def mAP(self) -> float:
+        """Mean average precision in percent."""
+        return float(100 * np.mean(self.ranking.average_precision[self.matched]))
+
+    @property
+    def mINP(self) -> float:
+        """Mean inverse negative penalty in percent."""
+        return float(100 * np.mean(self.ranking.inverse_negative_penalty[self.matched]))
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return what is reported, ready for JSON: percentages, 95 % intervals and counts."""
+        individuals = self.query_identities[self.matched]
+        hit = 100.0 * (self.ranking.first_hit[self.matched] == 1)
+        precision = 100 * self.ranking.average_precision[self.matched]
+        return {
+            **{f"Rank-{k}": self.rank(k) for k in (1, 5, 10)},
+            "mAP": self.mAP,
+            "mINP": self.mINP,
+            "Rank-1 interval": list(bootstrap_interval(hit, individuals)),
+            "mAP interval": list(bootstrap_interval(precision, individuals)),
+            "queries": int(self.matched.sum()),
+            "queries without match": int((~self.matched).sum()),
+            "gallery": len(self.gallery_identities),
+            "identities": len({*self.query_identities, *self.gallery_identities}),
+            "metric": self.metric,
+        }
+
+
+def bootstrap_interval(
+    values: np.ndarray, groups: np.ndarray, *, seed: int = 0, samples: int = 1000
+) -> tuple[float, float]:
+    """Return the 95 % percentile interval of a mean, resampling whole groups.
+
+    Queries of one individual succeed and fail together, so individuals are drawn, not queries.
+
+    Args:
+        values: `[N]`, one a query.
+        groups: `[N]`, the individual of each.
+        seed: seed of the draws; the interval is a pure function of the arguments.
+        samples: how many times the groups are drawn, with replacement.
+
+    Returns:
+        Lower and upper end. With a single group both are the mean: nothing can be resampled.
+    """
+    group, _ = pd.factorize(np.asarray(groups, dtype=object))
+    sums, counts = np.bincount(group, weights=values), np.bincount(group)
+    # RandomState, not default_rng: numpy has frozen its stream, so that intervals last.
+    drawn = np.random.RandomState(seed).randint(len(sums), size=(samples, len(sums)))
+    means = sums[drawn].sum(axis=1) / counts[drawn].sum(axis=1)
+    low, high = np.percentile(means, [2.5, 97.5])
+    return float(low), float(high)

@@ -1,0 +1,20 @@
+"""Backbones, heads, losses, and the one model that they make up."""
+
+from openanimals.modeling.backbones import BACKBONE_REGISTRY, Backbone
+from openanimals.modeling.build import build_losses, build_model
+from openanimals.modeling.heads import REID_HEADS_REGISTRY, EmbeddingHead
+from openanimals.modeling.losses import LOSS_REGISTRY, LossTerm
+from openanimals.modeling.model import ModelOutput, ReIDModel
+
+__all__ = [
+    "BACKBONE_REGISTRY",
+    "LOSS_REGISTRY",
+    "REID_HEADS_REGISTRY",
+    "Backbone",
+    "EmbeddingHead",
+    "LossTerm",
+    "ModelOutput",
+    "ReIDModel",
+    "build_losses",
+    "build_model",
+]

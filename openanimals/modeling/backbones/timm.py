@@ -1,0 +1,221 @@
+"""Any model of timm as a backbone: cut in two where it is a chain of layers, else whole."""
+
+import math
+from collections import OrderedDict
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from openanimals.modeling.backbones.backbone import Backbone
+from openanimals.modeling.weights import WeightsError, load_pretrained
+from openanimals.utils.registry import did_you_mean
+
+_CUT_STRIDE = 16  # where ResNet-50 is cut as well: after the first block of its third stage
+_PROBE = 128  # pixels; a map at stride 32 still has a few
+
+
+def timm_backbone(
+    name: str,
+    *,
+    last_stride: int = 1,
+    image_size: tuple[int, int] = (224, 224),
+    pretrained: bool = False,
+    weights: Path | None = None,
+) -> Backbone:
+    """Build a timm model and cut it in two if it can be cut.
+
+    A network whose ``forward_features`` is the plain chain of its children is cut after the first
+    block that reaches stride 16; keys are timm's after ``stem.`` and ``tail.``. Whether it is
+    such a chain is not looked up but tried on random pixels. Any other network (transformers, and
+    the odd convolutional one) has no stem, so it serves one branch only. Its feature map is what
+    ``forward_features`` gives if that is ``[B, C, h, w]``, else timm's pooled feature as
+    ``[B, C, 1, 1]``.
+
+    Args:
+        name: as in ``timm.list_models()``.
+        last_stride: 1 takes the stride out of the block that goes from 1/16 to 1/32 of the image;
+            2 leaves the network as it is.
+        image_size: (height, width), for the networks that must know it.
+        pretrained: start from trained weights: ``weights`` if given, else timm's own.
+        weights: a ``.pth`` or ``.safetensors`` file with timm's keys.
+
+    Raises:
+        ValueError: timm is not installed or has no such model, or the last stride cannot be 1.
+        WeightsError: the weights cannot be had or are of another network.
+    """
+    if last_stride not in (1, 2):
+        raise ValueError(f"MODEL.BACKBONE.LAST_STRIDE is {last_stride!r}; it can be 1 or 2")
+    # Built on the CPU even under torch's meta device, where there is nothing to try it on.
+    device = torch.get_default_device()
+    with torch.device("cpu"):
+        network = _create(name, pretrained, weights)
+        if hasattr(network, "set_input_size"):  # its position embedding has a size
+            network.set_input_size(img_size=image_size)
+        network.eval()
+        with torch.no_grad():
+            backbone = _cut(network) or _whole(network, image_size)
+            if last_stride == 1:
+                _keep_stride_16(name, backbone, image_size)
+    for part in (backbone.stem, backbone.tail):
+        part.train().to(device)
+    return backbone
+
+
+def _create(name: str, pretrained: bool, weights: Path | None) -> Any:
+    try:
+        import timm
+    except ModuleNotFoundError as error:
+        raise ValueError(
+            f"MODEL.BACKBONE.NAME 'timm/{name}' needs timm: pip install 'openanimals[timm]'"
+        ) from error
+    if not timm.is_model(name):
+        hint = did_you_mean(name, timm.list_models())
+        raise ValueError(f"timm {timm.__version__} has no model {name!r}{hint}")
+    download = pretrained and weights is None
+    try:
+        network: Any = timm.create_model(name, pretrained=download, num_classes=0)
+    except Exception as error:
+        if not download:
+            raise
+        # What a failed download raises depends on where timm keeps this model's weights.
+        raise WeightsError(
+            f"cannot get timm's pre-trained weights of {name} ({error}). Set "
+            "MODEL.BACKBONE.PRETRAIN_PATH to a .safetensors or .pth file of them, or "
+            "MODEL.BACKBONE.PRETRAIN False to start from random weights"
+        ) from error
+    if pretrained and weights is not None:
+        classifiers = network.pretrained_cfg.get("classifier") or ()
+        if isinstance(classifiers, str):
+            classifiers = (classifiers,)
+        load_pretrained(network, weights, classifiers=classifiers)
+    return network
+
+
+def _random_images(size: tuple[int, int] = (_PROBE, _PROBE)) -> Tensor:
+    """One image of normal noise that leaves torch's global generator alone."""
+    return torch.randn(1, 3, *size, generator=torch.Generator().manual_seed(0))
+
+
+def _cut(network: Any) -> Backbone | None:
+    """Cut the network if it is a chain that reaches stride 16 before its end."""
+    images = _random_images()
+    chain = _as_chain(network, images)
+    if chain is None:
+        return None
+    stem, tail = _split(chain, images, _PROBE)
+    if not list(tail.parameters()):
+        return None
+    return Backbone(stem, tail, tail(stem(images)).shape[1])
+
+
+def _as_chain(network: Any, images: Tensor) -> nn.Sequential | None:
+    """The first children of the network that, one after the other, are ``forward_features``."""
+    children: OrderedDict[str, nn.Module] = OrderedDict()
+    x = images
+    try:
+        target = network.forward_features(images)
+        for name, child in network.named_children():
+            x = child(x)
+            children[name] = child
+            if torch.equal(x, target):
+                return nn.Sequential(children)
+    except Exception:
+        # A child that is no link of a chain can fail in any way when it is called like one.
+        return None
+    return None
+
+
+def _split(chain: nn.Sequential, x: Tensor, pixels: int) -> tuple[nn.Sequential, nn.Sequential]:
+    """Cut after the block that reaches stride 16, opening nested chains around it.
+
+    Args:
+        chain: to be cut.
+        x: its input.
+        pixels: width of the image that ``x`` comes from.
+    """
+    links = list(chain.named_children())
+    for position, (name, child) in enumerate(links):
+        before, x = x, child(x)
+        if _stride(pixels, x) < _CUT_STRIDE:
+            continue
+        first, rest = [(name, child)], []
+        inner = _open(child, before)
+        if inner is not None:
+            inner_stem, inner_tail = _split(inner, before, pixels)
+            first = [(name, inner_stem)]
+            rest = [(name, inner_tail)] if len(inner_tail) else []
+        return (
+            nn.Sequential(OrderedDict([*links[:position], *first])),
+            nn.Sequential(OrderedDict([*rest, *links[position + 1 :]])),
+        )
+    return chain, nn.Sequential()
+
+
+def _open(child: nn.Module, x: Tensor) -> nn.Sequential | None:
+    """The chain inside a stage; None for a block, which stays in one piece.
+
+    A stage is a ``Sequential``, or a module that holds one and does nothing but chain.
+    """
+    holds_one = any(isinstance(inner, nn.Sequential) for inner in child.children())
+    if not (holds_one or isinstance(child, nn.Sequential)):
+        return None
+    chain = nn.Sequential(OrderedDict(child.named_children()))
+    try:
+        return chain if torch.equal(chain(x), child(x)) else None
+    except Exception:
+        return None  # as in _as_chain
+
+
+def _stride(pixels: int, x: Tensor) -> int:
+    """The power of two nearest to how many pixels a column of the map stands for."""
+    return 2 ** round(math.log2(pixels / x.shape[-1]))
+
+
+class _Whole(nn.Module):
+    """A network that is not cut, with a feature map whatever its features look like."""
+
+    def __init__(self, network: Any) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(self, images: Tensor) -> Tensor:
+        features = self.network.forward_features(images)
+        if features.ndim == 4 and features.shape[1] == self.network.num_features:
+            return features
+        return self.network.forward_head(features, pre_logits=True)[:, :, None, None]
+
+
+def _whole(network: nn.Module, image_size: tuple[int, int]) -> Backbone:
+    tail = _Whole(network)
+    return Backbone(nn.Identity(), tail, tail(_random_images(image_size)).shape[1])
+
+
+def _keep_stride_16(name: str, backbone: Backbone, image_size: tuple[int, int]) -> None:
+    """Take the strides out of a tail that starts at 1/16, or say that it cannot be done.
+
+    A 2x2 convolution, as in ConvNeXt, then makes the map one row and one column smaller.
+    """
+    if not isinstance(backbone.stem, nn.Identity):
+        for module in backbone.tail.modules():
+            if getattr(module, "stride", 1) not in (2, (2, 2)):
+                continue
+            if isinstance(module, nn.Conv2d):
+                module.stride = (1, 1)
+            elif isinstance(module, nn.AvgPool2d | nn.MaxPool2d):
+                if module.kernel_size in (2, (2, 2)):
+                    module.kernel_size = 1
+                module.stride = 1
+    images = _random_images(image_size)
+    try:
+        feature_map = backbone.tail(backbone.stem(images))
+        reached = feature_map.shape[-1] == 1 or _stride(image_size[1], feature_map) <= 16
+        cause = f"its map is {feature_map.shape[-2]}x{feature_map.shape[-1]}"
+    except RuntimeError as error:
+        reached, cause = False, str(error)
+    if not reached:
+        raise ValueError(
+            f"MODEL.BACKBONE.LAST_STRIDE 1 is not possible with timm/{name} (images of "
+            f"{image_size[0]}x{image_size[1]}: {cause}); set MODEL.BACKBONE.LAST_STRIDE to 2"
+        )

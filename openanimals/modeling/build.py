@@ -1,0 +1,130 @@
+"""From a config to a model and its losses: the only file of this package that reads ``cfg``."""
+
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from torch import nn
+
+from openanimals.modeling import losses
+from openanimals.modeling.backbones import BACKBONE_REGISTRY, Backbone
+from openanimals.modeling.backbones.resnet import resnet
+from openanimals.modeling.backbones.timm import timm_backbone
+from openanimals.modeling.heads import REID_HEADS_REGISTRY, EmbeddingHead
+from openanimals.modeling.losses import LOSS_REGISTRY, LossTerm
+from openanimals.modeling.model import ReIDModel
+from openanimals.modeling.weights import RESNET_WEIGHTS, fetch
+
+
+def build_model(cfg: Any, num_classes: int) -> ReIDModel:
+    """Build the model of a config, pre-trained weights included, on the default device.
+
+    Random weights come from torch's global generator; seed it before.
+
+    Args:
+        cfg: read below ``MODEL``, and ``INPUT.SIZE_TRAIN``.
+        num_classes: identities to classify; 0 for a model that is only evaluated.
+
+    Raises:
+        ValueError: a key is wrong, or the pre-trained weights cannot be had.
+    """
+    name = cfg.MODEL.BACKBONE.NAME
+    if name.startswith("timm/"):
+        backbone = _timm(cfg, name.removeprefix("timm/"))
+    else:
+        backbone = BACKBONE_REGISTRY.get(name)(cfg)
+    if backbone.channels != cfg.MODEL.BACKBONE.FEAT_DIM:
+        raise ValueError(
+            f"MODEL.BACKBONE.FEAT_DIM is {cfg.MODEL.BACKBONE.FEAT_DIM}, but {name} has "
+            f"{backbone.channels} channels; set MODEL.BACKBONE.FEAT_DIM to {backbone.channels}"
+        )
+    head = REID_HEADS_REGISTRY.get(cfg.MODEL.HEADS.NAME)
+    return ReIDModel(
+        backbone,
+        cfg.MODEL.HEADS.BRANCHES,
+        lambda in_channels: head(cfg, in_channels, num_classes),
+        stripes=cfg.MODEL.HEADS.STRIPES,
+        pixel_mean=cfg.MODEL.PIXEL_MEAN,
+        pixel_std=cfg.MODEL.PIXEL_STD,
+    )
+
+
+def build_losses(cfg: Any) -> list[LossTerm]:
+    """Return the loss terms that ``MODEL.LOSSES.NAME`` lists.
+
+    Raises:
+        ValueError: an unknown name.
+    """
+    return [LOSS_REGISTRY.get(name)(cfg) for name in cfg.MODEL.LOSSES.NAME]
+
+
+@BACKBONE_REGISTRY.register("build_resnet_backbone")
+def _resnet(cfg: Any) -> Backbone:
+    keys = cfg.MODEL.BACKBONE
+    address = RESNET_WEIGHTS.get((keys.DEPTH, keys.WITH_IBN))
+    weights = None
+    if keys.PRETRAIN and keys.PRETRAIN_PATH:
+        weights = Path(keys.PRETRAIN_PATH)
+    elif keys.PRETRAIN and address:
+        weights = fetch(address)
+    return resnet(keys.DEPTH, last_stride=keys.LAST_STRIDE, ibn=keys.WITH_IBN, weights=weights)
+
+
+def _timm(cfg: Any, name: str) -> Backbone:
+    keys = cfg.MODEL.BACKBONE
+    return timm_backbone(
+        name,
+        last_stride=keys.LAST_STRIDE,
+        image_size=tuple(cfg.INPUT.SIZE_TRAIN),
+        pretrained=keys.PRETRAIN,
+        weights=Path(keys.PRETRAIN_PATH) if keys.PRETRAIN_PATH else None,
+    )
+
+
+@REID_HEADS_REGISTRY.register("EmbeddingHead")
+def _embedding_head(cfg: Any, in_channels: int, num_classes: int) -> nn.Module:
+    keys = cfg.MODEL.HEADS
+    return EmbeddingHead(
+        in_channels,
+        num_classes,
+        embedding_dim=keys.EMBEDDING_DIM,
+        pool=keys.POOL_LAYER,
+        bnneck=keys.WITH_BNNECK,
+        neck_feat=keys.NECK_FEAT,
+        classifier=keys.CLS_LAYER,
+        scale=keys.SCALE,
+        margin=keys.MARGIN,
+    )
+
+
+@LOSS_REGISTRY.register("CrossEntropyLoss")
+def _cross_entropy(cfg: Any) -> LossTerm:
+    keys = cfg.MODEL.LOSSES.CE
+    function = partial(losses.cross_entropy, eps=keys.EPSILON, alpha=keys.ALPHA)
+    return LossTerm("loss_cls", "logits", function, keys.SCALE)
+
+
+@LOSS_REGISTRY.register("TripletLoss")
+def _triplet(cfg: Any) -> LossTerm:
+    keys = cfg.MODEL.LOSSES.TRI
+    function = partial(
+        losses.triplet,
+        margin=keys.MARGIN,
+        norm_feat=keys.NORM_FEAT,
+        hard_mining=keys.HARD_MINING,
+    )
+    return LossTerm("loss_triplet", "features", function, keys.SCALE)
+
+
+@LOSS_REGISTRY.register("CircleLoss")
+def _circle(cfg: Any) -> LossTerm:
+    keys = cfg.MODEL.LOSSES.CIRCLE
+    function = partial(losses.circle, margin=keys.MARGIN, gamma=keys.GAMMA)
+    return LossTerm("loss_circle", "features", function, keys.SCALE)
+
+
+@LOSS_REGISTRY.register("Cosface")
+def _cosface(cfg: Any) -> LossTerm:
+    keys = cfg.MODEL.LOSSES.COSFACE
+    function = partial(losses.cosface, margin=keys.MARGIN, gamma=keys.GAMMA)
+    return LossTerm("loss_cosface", "features", function, keys.SCALE)

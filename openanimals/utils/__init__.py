@@ -1,0 +1,1 @@
+"""Helpers that know nothing of animals: registries, logging, randomness, files, processes."""

@@ -1,0 +1,67 @@
+"""Names in a config to functions in code, and the closest right spelling of a wrong name."""
+
+import difflib
+from collections.abc import Callable, Iterable, Iterator
+from typing import Generic, TypeVar
+
+T = TypeVar("T")
+
+
+def did_you_mean(name: str, known: Iterable[str]) -> str:
+    """Return ``" (did you mean 'x'?)"`` for the closest known name, or ``""`` if none is close."""
+    by_folded = {candidate.casefold(): candidate for candidate in known}
+    close = difflib.get_close_matches(str(name).casefold(), by_folded, n=1, cutoff=0.6)
+    return f" (did you mean {by_folded[close[0]]!r}?)" if close else ""
+
+
+class Registry(Generic[T]):
+    """A dict from names to things that explains itself when a name is wrong.
+
+    Args:
+        kind: what it holds, as it should read in an error ("backbone", "loss", ...).
+
+    Example:
+        >>> COLOURS = Registry("colour")
+        >>> @COLOURS.register("red")
+        ... def red(): return (255, 0, 0)
+        >>> COLOURS.get("red")()
+        (255, 0, 0)
+    """
+
+    def __init__(self, kind: str) -> None:
+        self.kind = kind
+        self._entries: dict[str, T] = {}
+
+    def register(self, name: str) -> Callable[[T], T]:
+        """Return a decorator that files what it decorates under ``name``.
+
+        Raises:
+            ValueError: the name is already taken.
+        """
+
+        def file_under(thing: T) -> T:
+            if name in self._entries:
+                raise ValueError(f"{self.kind} {name!r} is registered already")
+            self._entries[name] = thing
+            return thing
+
+        return file_under
+
+    def get(self, name: str) -> T:
+        """Return the entry called ``name``.
+
+        Raises:
+            ValueError: there is none; the message has the closest name and all names.
+        """
+        if name not in self._entries:
+            hint = did_you_mean(name, self._entries)
+            raise ValueError(
+                f"unknown {self.kind} {name!r}{hint}; known: {', '.join(sorted(self._entries))}"
+            )
+        return self._entries[name]
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._entries
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(sorted(self._entries))

@@ -1,0 +1,41 @@
+"""OpenAnimals: animal re-identification, installable with pip."""
+
+import re
+from pathlib import Path
+
+from setuptools import find_packages, setup
+
+HERE = Path(__file__).parent
+VERSION = re.search(
+    r'__version__ = "(.+?)"', (HERE / "openanimals/__init__.py").read_text(encoding="utf-8")
+)
+
+TIMM = ["timm>=1.0", "safetensors"]
+TEST = ["pytest>=8", "ruff>=0.9", "mypy>=1.14", "pandas-stubs", "types-PyYAML", "types-tqdm"]
+
+setup(
+    name="openanimals",
+    version=VERSION[1],
+    description="Tells individual animals apart in photographs (animal re-identification)",
+    long_description=(HERE / "README.md").read_text(encoding="utf-8"),
+    long_description_content_type="text/markdown",
+    license="Apache-2.0",
+    python_requires=">=3.10",
+    packages=find_packages(include=["openanimals", "openanimals.*"]),
+    install_requires=[
+        "torch>=2.6",
+        "torchvision",
+        "yacs",
+        "pyyaml",
+        "numpy",
+        "pandas",
+        "scipy",
+        "pillow",
+        "matplotlib",
+        "tensorboard",
+        "tqdm",
+        "wildlife-datasets>=1.0.7,<1.0.9",
+    ],
+    extras_require={"timm": TIMM, "test": [*TIMM, *TEST]},
+    entry_points={"console_scripts": ["openanimals = openanimals.cli:main"]},
+)

@@ -1,0 +1,442 @@
+import http.server
+import os
+import shutil
+import subprocess
+import sys
+import tarfile
+import threading
+import zipfile
+from collections import namedtuple
+from pathlib import Path
+
+import pytest
+
+from openanimals.data import download, fetch
+from openanimals.data.catalogue import CatalogueError
+from openanimals.data.fetch import DownloadError
+from openanimals.data.sources import wildlife
+from openanimals.data.splits import paper_partition
+from tests.data import wildlife_fixtures as fixtures
+
+pytestmark = pytest.mark.filterwarnings("ignore:The inplace keyword")  # in the package
+
+BODY = os.urandom(300_000)
+
+
+class Server(http.server.ThreadingHTTPServer):
+    """Serves the files in `files` and keeps what happened in `log` as (path, range, bytes sent).
+
+    Each number in `cuts` ends one answer after that many bytes. `ranges` and `lengths` switch off
+    what real servers may lack, `codes` are errors to answer first.
+    """
+
+    def __init__(self):
+        super().__init__(("127.0.0.1", 0), Handler)
+        self.files, self.log, self.cuts, self.codes = {}, [], [], []
+        self.ranges, self.lengths = True, True
+
+    def url(self, path):
+        return f"http://127.0.0.1:{self.server_port}/{path}"
+
+
+class Handler(http.server.BaseHTTPRequestHandler):
+    def do_GET(self):
+        server, wanted = self.server, self.headers.get("Range")
+        body = server.files.get(self.path[1:])
+        if server.codes or body is None:
+            server.log.append((self.path[1:], wanted, 0))
+            return self.send_error(server.codes.pop(0) if server.codes else 404)
+        start = int(wanted.removeprefix("bytes=").rstrip("-")) if wanted and server.ranges else 0
+        if start and start >= len(body):
+            server.log.append((self.path[1:], wanted, 0))
+            self.send_response(416)
+            self.send_header("Content-Range", f"bytes */{len(body)}")
+            self.send_header("Content-Length", "0")
+            return self.end_headers()
+        rest = body[start:]
+        self.send_response(206 if start else 200)
+        if server.lengths:
+            self.send_header("Content-Length", str(len(rest)))
+        self.end_headers()
+        sent = rest[: server.cuts.pop(0)] if server.cuts else rest
+        server.log.append((self.path[1:], wanted, len(sent)))
+        self.wfile.write(sent)
+
+    def log_message(self, *_):
+        pass
+
+
+@pytest.fixture
+def server():
+    with Server() as server:
+        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
+        thread.start()
+        yield server
+        server.shutdown()
+        thread.join()
+
+
+@pytest.fixture(autouse=True)
+def _no_waiting(monkeypatch):
+    monkeypatch.setattr(fetch.time, "sleep", lambda _: None)
+
+
+@pytest.fixture(autouse=True)
+def _own_user_cache(tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "user-cache"))
+
+
+# One file
+
+
+def test_fetches_a_file_once(server, tmp_path):
+    server.files["a.bin"] = BODY
+    for _ in range(2):
+        fetch.fetch(server.url("a.bin"), tmp_path / "a.bin")
+    assert (tmp_path / "a.bin").read_bytes() == BODY
+    assert [file.name for file in tmp_path.iterdir()] == ["a.bin"]
+    assert server.log == [("a.bin", None, len(BODY))]
+
+
+def test_resumes_where_the_connection_was_cut(server, tmp_path):
+    server.files["a.bin"] = BODY
+    server.cuts = [100_000, 50_000]
+    fetch.fetch(server.url("a.bin"), tmp_path / "a.bin")
+    assert (tmp_path / "a.bin").read_bytes() == BODY
+    assert server.log == [
+        ("a.bin", None, 100_000),
+        ("a.bin", "bytes=100000-", 50_000),
+        ("a.bin", "bytes=150000-", 150_000),
+    ]
+
+
+def test_resumes_in_another_process(server, tmp_path):
+    server.files["a.bin"] = BODY
+    (tmp_path / "a.bin.part").write_bytes(BODY[:120_000])
+    fetch.fetch(server.url("a.bin"), tmp_path / "a.bin")
+    assert (tmp_path / "a.bin").read_bytes() == BODY
+    assert server.log == [("a.bin", "bytes=120000-", 180_000)]
+
+
+def test_all_had_arrived_but_the_rename(server, tmp_path):
+    server.files["a.bin"] = BODY
+    (tmp_path / "a.bin.part").write_bytes(BODY)
+    fetch.fetch(server.url("a.bin"), tmp_path / "a.bin")
+    assert (tmp_path / "a.bin").read_bytes() == BODY
+    assert server.log == [("a.bin", f"bytes={len(BODY)}-", 0)]
+
+
+def test_partial_file_longer_than_the_one_on_the_server(server, tmp_path):
+    server.files["a.bin"] = BODY
+    (tmp_path / "a.bin.part").write_bytes(BODY + b"more")
+    fetch.fetch(server.url("a.bin"), tmp_path / "a.bin")
+    assert (tmp_path / "a.bin").read_bytes() == BODY
+
+
+def test_server_without_ranges_starts_anew(server, tmp_path):
+    server.files["a.bin"] = BODY
+    server.ranges, server.cuts = False, [100_000]
+    fetch.fetch(server.url("a.bin"), tmp_path / "a.bin")
+    assert (tmp_path / "a.bin").read_bytes() == BODY
+    assert [sent for _, _, sent in server.log] == [100_000, 300_000]
+
+
+def test_server_without_lengths(server, tmp_path):
+    server.files["a.bin"] = BODY
+    server.lengths = False
+    fetch.fetch(server.url("a.bin"), tmp_path / "a.bin")
+    assert (tmp_path / "a.bin").read_bytes() == BODY
+
+
+def test_wrong_size_is_an_error_that_keeps_what_came(server, tmp_path):
+    server.files["a.bin"] = BODY
+    server.cuts = [100_000, 0, 0, 0, 0]  # then it promises the rest and never sends any
+    with pytest.raises(DownloadError, match="100000 of 300000 bytes.*a.bin.part keeps what"):
+        fetch.fetch(server.url("a.bin"), tmp_path / "a.bin", attempts=4)
+    assert [file.name for file in tmp_path.iterdir()] == ["a.bin.part"]
+    assert len(server.log) == 5
+
+
+def test_missing_file_is_not_asked_for_again(server, tmp_path):
+    with pytest.raises(DownloadError, match="absent.bin: HTTP Error 404"):
+        fetch.fetch(server.url("absent.bin"), tmp_path / "a.bin")
+    assert len(server.log) == 1
+    assert not list(tmp_path.iterdir())
+
+
+def test_busy_server_is_asked_again(server, tmp_path):
+    server.files["a.bin"] = BODY
+    server.codes = [503, 429]
+    fetch.fetch(server.url("a.bin"), tmp_path / "a.bin")
+    assert (tmp_path / "a.bin").read_bytes() == BODY
+
+
+def test_no_server(tmp_path):
+    with pytest.raises(DownloadError, match="refused"):
+        fetch.fetch("http://127.0.0.1:9/a.bin", tmp_path / "a.bin")
+
+
+def test_no_room_is_said_before_the_first_byte(server, tmp_path, monkeypatch):
+    server.files["a.bin"] = BODY
+    usage = namedtuple("usage", "total used free")
+    monkeypatch.setattr(fetch.shutil, "disk_usage", lambda _: usage(0, 0, 1000))
+    with pytest.raises(DownloadError, match="needs 0.3 MB more, and 0.0 MB are free"):
+        fetch.fetch(server.url("a.bin"), tmp_path / "a.bin")
+    assert len(server.log) == 1
+    assert not (tmp_path / "a.bin.part").exists()
+
+
+# A species
+
+
+@pytest.fixture(scope="module")
+def package():
+    """wildlife_datasets.datasets, or a skip where it (or OpenCV's libGL) is missing."""
+    return pytest.importorskip("wildlife_datasets.datasets", exc_type=ImportError)
+
+
+@pytest.fixture
+def root(tmp_path):
+    return tmp_path / "datasets"
+
+
+@pytest.fixture
+def hyena(package, server, tmp_path, monkeypatch):
+    """Serve a tiny HyenaID2022 to the real class, as the real archive is packed."""
+    folder = fixtures.make_hyena(tmp_path / "made", identities=6, images=5, unknown=1)
+    pack_tar(folder, tmp_path / "hyena.coco.tar.gz")
+    server.files["hyena.coco.tar.gz"] = (tmp_path / "hyena.coco.tar.gz").read_bytes()
+    monkeypatch.setattr(package.HyenaID2022, "url", server.url("hyena.coco.tar.gz"))
+    return package.HyenaID2022
+
+
+def pack_tar(folder, file):
+    with tarfile.open(file, "w:gz") as archive:
+        for entry in sorted(folder.iterdir()):
+            archive.add(entry, entry.name)
+
+
+def pack_zip(folder, file):
+    with zipfile.ZipFile(file, "w") as archive:
+        for entry in sorted(folder.rglob("*")):
+            archive.write(entry, entry.relative_to(folder))
+
+
+def names(folder):
+    return sorted(entry.name for entry in folder.iterdir())
+
+
+def test_prepares_a_species(hyena, server, root, capsys):
+    before = os.getcwd()
+    catalogue = download.prepare("Animals-HyenaID2022", root)
+    assert os.getcwd() == before
+    assert len(catalogue) == 31
+    assert names(root) == [".openanimals", "HyenaID2022"]
+    assert names(root / "HyenaID2022") == ["hyena.coco"]
+    printed = capsys.readouterr().out
+    assert "Community Data License" in printed
+    assert "31 images, 6 individuals, 1 images of unknown ones" in printed
+    assert catalogue.digest() in printed
+    train, query, gallery = paper_partition(catalogue.identities)
+    assert (len(train), len(query), len(gallery)) == (15, 6, 9)
+    assert "individuals 3 train, 3 test; images 15 train, 6 query, 9 gallery" in printed
+
+
+def test_complete_data_is_only_verified(hyena, server, root, capsys):
+    download.prepare("HyenaID2022", root)
+    first, requests = capsys.readouterr().out, len(server.log)
+    download.prepare("HyenaID2022", root)
+    assert len(server.log) == requests
+    printed = capsys.readouterr().out
+    assert printed.startswith(f"Animals-HyenaID2022: verifying what is in {root}/HyenaID2022\n")
+    assert printed.splitlines()[-4:] == first.splitlines()[-4:]
+
+
+def test_goes_on_with_an_interrupted_download(hyena, server, root):
+    body = server.files["hyena.coco.tar.gz"]
+    server.cuts = [1000, 0, 0, 0, 0]
+    with pytest.raises(DownloadError, match="by hand: get hyena.coco.tar.gz from https://lila"):
+        download.prepare("HyenaID2022", root)
+    assert names(root) == ["HyenaID2022.archives"]
+    server.log.clear()
+    download.prepare("HyenaID2022", root)
+    assert server.log == [("hyena.coco.tar.gz", "bytes=1000-", len(body) - 1000)]
+
+
+def test_goes_on_with_an_interrupted_unpacking(hyena, server, root, monkeypatch):
+    def extract_some_and_die():
+        Path("hyena.coco").mkdir()
+        Path("hyena.coco/left-over").touch()
+        os.remove("hyena.coco.tar.gz")
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(hyena, "_extract", extract_some_and_die)
+        with pytest.raises(KeyboardInterrupt):
+            download.prepare("HyenaID2022", root)
+    assert names(root) == ["HyenaID2022.archives", "HyenaID2022.unpacking"]
+    server.log.clear()
+    download.prepare("HyenaID2022", root)
+    assert server.log == []
+    assert names(root) == [".openanimals", "HyenaID2022"]
+    assert names(root / "HyenaID2022/hyena.coco") == ["annotations", "images"]
+
+
+def test_archive_put_there_by_hand(hyena, server, root):
+    archives = root / "HyenaID2022.archives"
+    archives.mkdir(parents=True)
+    (archives / "hyena.coco.tar.gz").write_bytes(server.files["hyena.coco.tar.gz"])
+    download.prepare("HyenaID2022", root)
+    assert server.log == []
+
+
+def test_damaged_archive(hyena, server, root):
+    body = bytearray(server.files["hyena.coco.tar.gz"])
+    body[len(body) // 2] ^= 255
+    server.files["hyena.coco.tar.gz"] = bytes(body)
+    with pytest.raises(DownloadError, match="CRC check failed.*delete that file and run"):
+        download.prepare("HyenaID2022", root)
+    assert not (root / "HyenaID2022").exists()
+
+
+def test_archive_without_all_images(package, server, root, tmp_path, monkeypatch):
+    folder = fixtures.make_hyena(tmp_path / "made", identities=1, images=2)
+    (folder / "hyena.coco/images/train2022/000000000001.jpg").unlink()
+    pack_tar(folder, tmp_path / "hyena.coco.tar.gz")
+    server.files["hyena.coco.tar.gz"] = (tmp_path / "hyena.coco.tar.gz").read_bytes()
+    monkeypatch.setattr(package.HyenaID2022, "url", server.url("hyena.coco.tar.gz"))
+    with pytest.raises(DownloadError, match="1 of 2 files are missing"):
+        download.prepare("HyenaID2022", root)
+    assert not (root / "HyenaID2022").exists()
+
+
+def test_zip_and_what_the_class_does_after_it(package, server, root, tmp_path, monkeypatch):
+    folder = fixtures.make_nyala(tmp_path / "made", identities=2, images=3)
+    (folder / "wildlife_reidentification-main/Lion_Data_Zero").mkdir()
+    pack_zip(folder, tmp_path / "main.zip")
+    server.files["main.zip"] = (tmp_path / "main.zip").read_bytes()
+    server.ranges = server.lengths = False  # as GitHub's archives
+    monkeypatch.setattr(package.NyalaData, "url", server.url("main.zip"))
+    assert len(download.prepare("NyalaData", root)) == 6
+    assert names(root / "NyalaData/wildlife_reidentification-main") == ["Nyala_Data_Zero"]
+
+
+def test_several_files_one_of_them_no_archive(package, server, root, tmp_path, monkeypatch):
+    class MacaqueFaces(package.DownloadURL, package.WildlifeDataset):
+        downloads = [
+            (server.url("list"), "list.csv"),
+            (server.url("faces"), "faces.zip"),
+        ]
+
+        def create_catalogue(self):
+            import pandas as pd
+
+            frame = pd.read_csv(Path(self.root) / "list.csv")
+            return self.finalize_catalogue(frame)
+
+    folder = tmp_path / "made"
+    for number in range(3):
+        fixtures._save(fixtures.coat(number, 0, 16), folder / f"{number}.jpg")
+    pack_zip(folder, tmp_path / "faces.zip")
+    server.files["faces"] = (tmp_path / "faces.zip").read_bytes()
+    server.files["list"] = b"image_id,identity,path\n" + b"".join(
+        b"%d,%d,faces/%d.jpg\n" % (number, number, number) for number in range(3)
+    )
+    monkeypatch.setattr(package, "MacaqueFaces", MacaqueFaces)
+    catalogue = download.prepare("MacaqueFaces", root)
+    assert catalogue.identities == ["0", "1", "2"]
+    assert names(root / "MacaqueFaces") == ["faces", "list.csv"]
+    assert (root / "MacaqueFaces/list.csv").stat().st_nlink == 1
+
+
+def test_disks_without_hard_links(hyena, root, monkeypatch):
+    def refuse(*_):
+        raise OSError("no links here")
+
+    monkeypatch.setattr(download.os, "link", refuse)
+    assert len(download.prepare("HyenaID2022", root)) == 31
+
+
+@pytest.mark.parametrize("program", ["exit 1", "exit 0"])
+def test_kaggle_that_is_not_set_up(package, root, tmp_path, monkeypatch, program):
+    programs = tmp_path / "bin"
+    programs.mkdir()
+    (programs / "kaggle").write_text(f"#!/bin/sh\n{program}\n")
+    (programs / "kaggle").chmod(0o755)
+    monkeypatch.setattr(download.sys, "executable", str(programs / "python"))
+    with pytest.raises(DownloadError) as error:
+        download.prepare("SeaTurtleIDHeads", root)
+    message = str(error.value)
+    assert "Kaggle must be setup" in message
+    assert "get seaturtleidheads.zip from https://www.kaggle.com/datasets/" in message
+    assert f"put it into {root}/SeaTurtleIDHeads.archives, and run" in message
+
+
+def test_kaggle_archive_by_hand(package, root, tmp_path):
+    folder = fixtures.make_seaturtle(tmp_path / "made", identities=2, images=3)
+    archives = root / "SeaTurtleIDHeads.archives"
+    archives.mkdir(parents=True)
+    pack_zip(folder, archives / "seaturtleidheads.zip")
+    assert len(download.prepare("SeaTurtleIDHeads", root)) == 6
+
+
+def test_set_to_be_had_by_hand_only(package, root):
+    with pytest.raises(DownloadError, match="manually.*\n.*by hand: get ELPephant"):
+        download.prepare("ELPephants", root)
+
+
+def test_data_that_is_there_but_incomplete_is_not_touched(package, root):
+    folder = fixtures.make_hyena(root, identities=1, images=2)
+    shutil.rmtree(folder / "hyena.coco/annotations")
+    with pytest.raises(wildlife.MissingDataError, match=f"move {folder} away"):
+        download.prepare("HyenaID2022", root)
+    assert names(folder / "hyena.coco") == ["images"]
+
+
+def test_empty_images(package, root):
+    folder = fixtures.make_hyena(root, identities=1, images=2)
+    (folder / "hyena.coco/images/train2022/000000000001.jpg").write_bytes(b"")
+    with pytest.raises(wildlife.MissingDataError, match="1 image files .* are empty.*0001.jpg"):
+        download.prepare("HyenaID2022", root)
+
+
+def test_the_seam_is_closed_again(package, tmp_path):
+    original = package.utils.download_url
+    with pytest.raises(RuntimeError), download._our_download_url():
+        assert package.utils.download_url is not original
+        raise RuntimeError
+    assert package.utils.download_url is original
+
+
+def test_unknown_species(package, root):
+    with pytest.raises(CatalogueError, match="did you mean 'WhaleSharkID'"):
+        download.prepare("Animals-WhaleShark", root)
+    assert not root.exists()
+
+
+# The tool
+
+
+def run_tool(*arguments, **environment):
+    repository = Path(download.__file__).parents[2]
+    return subprocess.run(
+        [sys.executable, repository / "tools" / "prepare_data.py", *arguments],
+        env={**os.environ, "PYTHONPATH": str(repository), **environment},
+        capture_output=True,
+        text=True,
+    )
+
+
+def test_tool_verifies_in_the_root_of_the_environment(package, root):
+    fixtures.make_hyena(root, identities=6, images=5)
+    wildlife.read("HyenaID2022", root)  # so the tool finds it cached, which takes it less time
+    run = run_tool("Animals-HyenaID2022", REID_DATASETS=str(root))
+    assert run.returncode == 0, run.stderr
+    assert "images 15 train, 6 query, 9 gallery" in run.stdout
+
+
+def test_tool_says_what_is_wrong_in_one_line(package, root):
+    run = run_tool("Animals-Hyena", "--root", str(root))
+    assert run.returncode != 0
+    assert run.stderr.startswith("error: Animals-Hyena: wildlife-datasets has no class 'Hyena'")
+    assert "Traceback" not in run.stderr

@@ -1,0 +1,148 @@
+import logging
+import os
+
+import pytest
+
+from openanimals.data.catalogue import CatalogueError
+from openanimals.data.sources import folder
+from tests.data.pictures import save_picture
+
+TIME = r"(T(?P<hour>\d\d)(?P<minute>\d\d))?"
+DATE = r"(?P<year>\d{4})-(?P<month>\d\d)-(?P<day>\d\d)"
+
+
+def herd(root, *paths):
+    for path in paths:
+        save_picture(root / path)
+    return root
+
+
+def test_rows_are_in_code_point_order_of_the_relative_path(tmp_path):
+    # "-" sorts before "/", capitals before small letters, "10" before "9", "ä" after "z".
+    expected = ["B/1.jpg", "a-b/1.jpg", "a/10.jpg", "a/9.jpg", "a/ä.jpg", "z/1.jpg"]
+    catalogue = folder.read(herd(tmp_path, *reversed(expected)))
+    assert catalogue.column("path") == expected
+    assert catalogue.identities == ["B", "a-b", "a", "a", "a", "z"]
+    assert catalogue.name == f"folder:{tmp_path}"
+    assert all(catalogue.path(row).is_file() for row in range(len(catalogue)))
+
+
+def test_every_image_suffix_counts_in_any_case_and_nothing_hidden(tmp_path):
+    names = ["1.JPG", "2.jpeg", "3.Png", "4.bmp", "5.tif", "6.TIFF", "7.webp"]
+    herd(tmp_path, *(f"cow/{name}" for name in names), "cow/.8.jpg", ".git/9.jpg", "cow/.x/0.jpg")
+    assert folder.read(tmp_path).column("path") == [f"cow/{name}" for name in names]
+
+
+def test_folders_inside_an_individuals_folder_belong_to_it(tmp_path):
+    catalogue = folder.read(herd(tmp_path, "007/1.jpg", "007/left/2.jpg", "008/left/a/3.jpg"))
+    assert catalogue.identities == ["007", "007", "008"]
+
+
+def test_folders_that_are_links_are_followed(tmp_path):
+    herd(tmp_path / "elsewhere", "1.jpg")
+    (tmp_path / "herd").mkdir()
+    (tmp_path / "herd" / "cow").symlink_to(tmp_path / "elsewhere")
+    assert folder.read(tmp_path / "herd").column("path") == ["cow/1.jpg"]
+
+
+def test_a_link_back_to_where_it_lies_is_not_followed(tmp_path):
+    herd(tmp_path, "cow/1.jpg")
+    (tmp_path / "cow" / "loop").symlink_to(tmp_path)
+    assert folder.read(tmp_path).column("path") == ["cow/1.jpg"]
+
+
+def test_a_folder_that_cannot_be_listed_is_named(tmp_path, monkeypatch):
+    herd(tmp_path, "cow/1.jpg", "secret/1.jpg")
+    scandir = os.scandir
+
+    def refuse(path):
+        if str(path).endswith("secret"):
+            raise PermissionError(13, "Permission denied", str(path))
+        return scandir(path)
+
+    monkeypatch.setattr(os, "scandir", refuse)
+    with pytest.raises(CatalogueError, match=f"cannot list {tmp_path}/secret: Permission denied"):
+        folder.read(tmp_path)
+
+
+def test_what_is_skipped_is_counted(tmp_path, caplog):
+    herd(tmp_path, "cow/1.jpg", "loose1.jpg", "loose2.jpg")
+    for name in ("a.heic", "b.heic", "notes.txt"):
+        (tmp_path / "cow" / name).touch()
+    with caplog.at_level(logging.WARNING):
+        assert len(folder.read(tmp_path)) == 1
+    assert "skipped 2 images that lie in no individual's sub-folder" in caplog.text
+    assert "skipped 3 files that are not images (.heic 2, .txt 1)" in caplog.text
+
+
+def test_dates_are_read_from_the_file_name_alone(tmp_path, caplog):
+    herd(tmp_path, "1999-01-01/2025-04-01 a.jpg", "b/2025-02-31.jpg", "b/no date.jpg")
+    with caplog.at_level(logging.WARNING):
+        catalogue = folder.read(tmp_path, DATE)
+    assert catalogue.column("date") == ["2025-04-01", None, None]
+    assert "no date in 2 of 3 file names" in caplog.text
+    assert "b/2025-02-31.jpg" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("pattern", "name", "date"),
+    [
+        (DATE + TIME, "2025-04-01T0932.jpg", "2025-04-01T09:32:00"),
+        (DATE + TIME, "2025-04-01.jpg", "2025-04-01"),
+        (r"(?P<day>\d+)\.(?P<month>\d+)\.(?P<year>\d\d)", "1.4.25.jpg", "2025-04-01"),
+        (r"(?P<day>\d+)\.(?P<month>\d+)\.(?P<year>\d\d)", "1.4.98.jpg", "1998-04-01"),
+        (r"(?P<month>\w+)_(?P<day>\d+)_(?P<year>\d+)", "April_1_2025.jpg", None),
+    ],
+)
+def test_date_patterns(tmp_path, pattern, name, date):
+    assert folder.read(herd(tmp_path, f"cow/{name}"), pattern).column("date") == [date]
+
+
+@pytest.mark.parametrize(
+    ("pattern", "message"),
+    [
+        (r"(?P<year>\d{4}", "DATASETS.DATE_PATTERN .* is not a regular expression"),
+        (r"(?P<year>\d{4})", "DATASETS.DATE_PATTERN .* has no group month and no group day"),
+    ],
+)
+def test_a_wrong_pattern_names_the_key(tmp_path, pattern, message):
+    with pytest.raises(ValueError, match=message):
+        folder.read(herd(tmp_path, "cow/1.jpg"), pattern)
+
+
+def test_a_missing_folder_is_named_in_full(tmp_path):
+    with pytest.raises(CatalogueError, match=f"{tmp_path}/nowhere does not exist"):
+        folder.read(tmp_path / "nowhere")
+
+
+def test_a_file_is_no_folder(tmp_path):
+    with pytest.raises(CatalogueError, match="is a file; expected a folder"):
+        folder.read(save_picture(tmp_path / "1.jpg"))
+
+
+def test_without_images_the_other_files_are_counted(tmp_path):
+    (tmp_path / "cow").mkdir()
+    (tmp_path / "cow" / "1.heic").touch()
+    with pytest.raises(CatalogueError, match=r"only 1 other files \(.heic 1\); expected one sub"):
+        folder.read(tmp_path)
+
+
+def test_one_level_too_deep_names_the_folder_above(tmp_path):
+    herd(tmp_path, "herd/cow/1.jpg")
+    with pytest.raises(
+        CatalogueError, match=f"name the folder above it: folder:{tmp_path}/herd\\)"
+    ):
+        folder.read(tmp_path / "herd" / "cow")
+
+
+def test_one_level_too_high_names_the_folder_below(tmp_path):
+    herd(tmp_path, "herd/cow1/1.jpg", "herd/cow2/1.jpg")
+    with pytest.raises(CatalogueError, match=f"2 sub-folders .* name folder:{tmp_path}/herd"):
+        folder.read(tmp_path)
+
+
+def test_perhaps_one_level_too_high_is_a_warning(tmp_path, caplog):
+    herd(tmp_path, "a/left/1.jpg", "a/right/1.jpg", "b/left/1.jpg")
+    with caplog.at_level(logging.WARNING):
+        assert folder.read(tmp_path).identities == ["a", "a", "b"]
+    assert "each of the 2 top folders is taken as one individual, not each of the 3" in caplog.text

@@ -1,0 +1,152 @@
+"""Streams against those recorded from the released code, and what must hold of any stream."""
+
+import hashlib
+import json
+from collections import Counter
+from itertools import islice
+
+import numpy as np
+import pytest
+
+from openanimals.data.samplers import (
+    NAIVE_SEED,
+    batches,
+    identities_too_small,
+    identity_stream,
+    shuffled_stream,
+)
+from tests.reference import load_json
+
+RECORDED = load_json("samplers.json")
+NAIVE = [name for name in RECORDED if name.startswith("naive_")]
+LABELS = RECORDED["naive_int_b8_k4_seed0"]["labels"]  # 9 identities with 1 to 12 images
+
+
+def take(stream, count):
+    return list(islice(stream, count))
+
+
+@pytest.mark.parametrize("name", NAIVE)
+def test_identity_stream_is_the_recorded_one(name):
+    case = RECORDED[name]
+    stream = identity_stream(case["labels"], case["batch"], case["k"], case["seed"])
+    assert take(stream, case["n"]) == case["seq"]
+
+
+@pytest.mark.parametrize("name", ["HyenaID2022", "WhaleSharkID"])
+def test_identity_stream_of_the_published_runs(shared, name):
+    identities = (shared / f"partitions/{name}.identities.txt").read_text().splitlines()
+    train = json.loads((shared / f"partitions/{name}.partition.json").read_text())["IDX_TRAIN"]
+    case = RECORDED[f"real_{name}"]
+    stream = identity_stream([identities[row] for row in train], 64, 4, NAIVE_SEED)
+    drawn = take(stream, 3 * case["batches_per_epoch"] * 64)
+    assert drawn[:64] == case["first_batch"]
+    digest = hashlib.sha256(json.dumps(drawn).encode()).hexdigest()
+    assert digest == case["sha256_first3epochs"]
+
+
+def test_naive_seed_is_what_the_release_draws():
+    assert RECORDED["sampler_seed_after_animals_init"] == NAIVE_SEED
+    assert np.random.RandomState(666).randint(2**31) == NAIVE_SEED
+
+
+@pytest.mark.parametrize("batch_size, instances", [(8, 4), (12, 2), (9, 1), (18, 2), (4, 4)])
+def test_every_batch_has_p_identities_with_k_images_each(batch_size, instances):
+    stream = identity_stream(LABELS, batch_size, instances, seed=3)
+    for batch in islice(batches(stream, batch_size), 60):
+        groups = [batch[start : start + instances] for start in range(0, batch_size, instances)]
+        owners = [{LABELS[row] for row in group} for group in groups]
+        assert all(len(owner) == 1 for owner in owners)
+        assert len(set.union(*owners)) == batch_size // instances
+        for group, (owner,) in zip(groups, owners, strict=True):
+            if LABELS.count(owner) >= instances:
+                assert len(set(group)) == instances
+
+
+def test_in_a_round_no_image_comes_twice_and_none_is_wasted():
+    labels = [0] * 4 + [1] * 4 + [2] * 4
+    drawn = take(identity_stream(labels, 6, 2, seed=0), 600)
+    # Whatever is drawn, 3 identities with 2 pairs each give 2 batches of all three, so a round is
+    # exactly the 12 images.
+    for start in range(0, 600, 12):
+        assert sorted(drawn[start : start + 12]) == list(range(12))
+
+
+def test_identity_stream_leaves_numpys_global_stream_alone():
+    before = np.random.get_state()[1].tolist()
+    take(identity_stream(LABELS, 8, 4, seed=0), 100)
+    take(shuffled_stream(10, seed=0), 100)
+    assert np.random.get_state()[1].tolist() == before
+
+
+def test_shuffled_stream_is_the_recorded_one():
+    case = RECORDED["training_n10_seed0"]
+    assert take(shuffled_stream(case["size"], case["seed"]), len(case["seq"])) == case["seq"]
+
+
+def test_shuffled_stream_has_every_row_once_in_an_epoch():
+    drawn = take(shuffled_stream(7, seed=5), 70)
+    epochs = [drawn[start : start + 7] for start in range(0, 70, 7)]
+    assert all(sorted(epoch) == list(range(7)) for epoch in epochs)
+    assert len(set(map(tuple, epochs))) > 5
+
+
+def test_rows_are_plain_ints():
+    assert {type(row) for row in take(identity_stream(LABELS, 8, 4, seed=0), 80)} == {int}
+    assert {type(row) for row in take(shuffled_stream(7, seed=0), 20)} == {int}
+
+
+@pytest.mark.parametrize("skip", [0, 1, 5, 23])
+def test_skipping_gives_the_batches_of_a_run_that_was_not_interrupted(skip):
+    whole = take(batches(identity_stream(LABELS, 8, 4, seed=1), 8), 30)
+    resumed = batches(identity_stream(LABELS, 8, 4, seed=1), 8, skip=skip)
+    assert take(resumed, 30 - skip) == whole[skip:]
+
+
+@pytest.mark.parametrize("world_size", [1, 2, 4])
+def test_the_shares_of_all_processes_make_the_batch(world_size):
+    whole = take(batches(shuffled_stream(50, seed=1), 8, skip=3), 20)
+    shares = [
+        take(batches(shuffled_stream(50, 1), 8, skip=3, rank=rank, world_size=world_size), 20)
+        for rank in range(world_size)
+    ]
+    assert [sum(parts, []) for parts in zip(*shares, strict=True)] == whole
+
+
+def test_a_stream_that_ends_drops_the_batch_it_cannot_fill():
+    assert list(batches(iter(range(10)), 4)) == [[0, 1, 2, 3], [4, 5, 6, 7]]
+    assert list(batches(iter(range(3)), 4, skip=2)) == []
+
+
+def test_identities_too_small_are_those_that_get_repeated():
+    assert identities_too_small(LABELS, 4) == [1, 2, 7]
+    repeated = set()
+    for batch in islice(batches(identity_stream(LABELS, 8, 4, seed=0), 8), 100):
+        repeated |= {LABELS[row] for row, count in Counter(batch).items() if count > 1}
+    assert repeated == {1, 2, 7}
+
+
+@pytest.mark.parametrize("batch_size, instances", [(10, 4), (0, 4), (8, 0), (2, 4), (-8, 4)])
+def test_a_batch_that_is_no_multiple_of_the_instances_is_an_error(batch_size, instances):
+    with pytest.raises(ValueError, match="IMS_PER_BATCH is .*multiple of DATALOADER.NUM_INSTANCE"):
+        identity_stream(LABELS, batch_size, instances, seed=0)
+
+
+def test_too_few_identities_is_an_error_that_says_what_to_change():
+    with pytest.raises(ValueError, match="needs 16 identities .* the training set has 9") as error:
+        identity_stream(LABELS, 64, 4, seed=0)
+    assert "lower SOLVER.IMS_PER_BATCH to at most 36" in str(error.value)
+    assert "DATALOADER.NUM_INSTANCE" in str(error.value)
+
+
+def test_no_rows_is_an_error():
+    with pytest.raises(ValueError, match="no images"):
+        identity_stream([], 8, 4, seed=0)
+    with pytest.raises(ValueError, match="no images"):
+        shuffled_stream(0, seed=0)
+
+
+@pytest.mark.parametrize("batch_size, world_size", [(8, 3), (0, 1), (2, 4)])
+def test_a_batch_that_processes_cannot_share_is_an_error(batch_size, world_size):
+    with pytest.raises(ValueError, match="IMS_PER_BATCH is .* of the number of processes"):
+        batches(iter(range(9)), batch_size, world_size=world_size)

@@ -1,0 +1,382 @@
+import hashlib
+import json
+import os
+import shutil
+import subprocess
+import sys
+from importlib.metadata import PackageNotFoundError
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from openanimals.data.catalogue import Catalogue, CatalogueError
+from openanimals.data.sources import catalogue_cache, wildlife
+from tests.data import wildlife_fixtures as fixtures
+
+pytestmark = pytest.mark.filterwarnings("ignore:The inplace keyword")  # in the package
+
+MAKERS = {
+    "HyenaID2022": fixtures.make_hyena,
+    "LeopardID2022": fixtures.make_leopard,
+    "WhaleSharkID": fixtures.make_whaleshark,
+    "SeaTurtleIDHeads": fixtures.make_seaturtle,
+    "NyalaData": fixtures.make_nyala,
+}
+
+
+@pytest.fixture(scope="module")
+def package():
+    """wildlife_datasets.datasets, or a skip where it (or OpenCV's libGL) is missing."""
+    return pytest.importorskip("wildlife_datasets.datasets", exc_type=ImportError)
+
+
+@pytest.fixture(autouse=True)
+def _own_user_cache(tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "user-cache"))
+
+
+@pytest.fixture
+def data(tmp_path):
+    """An empty data root."""
+    root = tmp_path / "data"
+    root.mkdir()
+    return root
+
+
+@pytest.fixture
+def parsed(monkeypatch):
+    """The folders that wildlife-datasets was asked to parse, in order."""
+    folders, scan = [], wildlife.scan
+    monkeypatch.setattr(wildlife, "scan", lambda *a: folders.append(a[1]) or scan(*a))
+    return folders
+
+
+# What the real classes make of the real layouts
+
+
+@pytest.mark.parametrize("class_name", MAKERS)
+def test_reads_the_real_layout(package, data, class_name):
+    folder = MAKERS[class_name](data, identities=3, images=4)
+    catalogue = wildlife.read(class_name, data)
+    assert catalogue.name == f"Animals-{class_name}"
+    assert catalogue.root == folder
+    assert len(catalogue) == 12
+    assert pd.Series(catalogue.identities).value_counts().tolist() == [4, 4, 4]
+    assert all(catalogue.path(row).is_file() for row in range(12))
+    assert {"left", "right"} <= set(catalogue.column("orientation"))
+    assert catalogue.column("camera") == [None] * 12
+    # The order is that of the package.
+    frame = getattr(package, class_name)(str(folder)).df
+    assert catalogue.column("path") == list(frame["path"])
+    assert catalogue.identities == [str(value) for value in frame["identity"]]
+
+
+def test_columns_of_the_coco_species(package, data):
+    fixtures.make_hyena(data, identities=2, images=2, unknown=1)
+    catalogue = wildlife.read("HyenaID2022", data)
+    assert catalogue.identities == ["hyena-00", "hyena-00", "hyena-01", "hyena-01", "unknown"]
+    assert catalogue.column("bbox") == [(12.0, 12.0, 48.0, 48.0)] * 5
+    assert catalogue.column("date") == [None, "2021-05-02 12:00:00"] * 2 + [None]
+    assert catalogue.column("species") == ["hyena"] * 5
+    assert catalogue.column("path")[0] == "hyena.coco/images/train2022/000000000000.jpg"
+
+
+def test_dates_of_turtles_and_names_of_nyala(package, data):
+    fixtures.make_seaturtle(data, identities=1, images=2)
+    fixtures.make_nyala(data, identities=2, images=2)
+    turtles = wildlife.read("SeaTurtleIDHeads", data)
+    assert turtles.column("date") == ["2016-07-01", "2016-07-02"]
+    nyala = wildlife.read("NyalaData", data)
+    assert set(nyala.identities) == {"0", "1"}  # integers in the package
+    # Its train and test folders name no queries, so they are no re-identification split.
+    assert nyala.column("split") == [None] * 4
+
+
+def test_real_nyala(package, shared):
+    catalogue = wildlife.read("NyalaData", shared / "data")
+    assert len(catalogue) == 1942
+    assert len(set(catalogue.identities)) == 237
+
+
+def test_converts_what_the_other_classes_give():
+    frame = pd.DataFrame(
+        {
+            "image_id": [1, 2, 3, 4],
+            "path": ["./a.jpg", "b\u00e9.jpg", "c.jpg", "d.jpg"],
+            "identity": [7.0, np.nan, 8.0, 9.5],
+            "bbox": [np.array([1, 2, 3, 4]), "[5, 6, 7, 8]", np.nan, [np.nan] * 4],
+            "date": [pd.Timestamp("2020-02-03"), -1, "04/05/2021", "2019-01"],
+            "species": [["zebra", "giraffe"], "zebra", None, np.nan],
+            "segmentation": ["masks/a.png", {"counts": []}, np.zeros(6), np.nan],
+            "original_split": ["train", "query", "gallery", "multi_query"],
+        }
+    )
+    table = Catalogue("x", ".", wildlife._to_table(frame, "new_whale")).table
+    assert table["path"].tolist() == ["a.jpg", "b\u00e9.jpg", "c.jpg", "d.jpg"]
+    assert table["identity"].tolist() == ["7", "unknown", "8", "9.5"]
+    assert table["bbox"].tolist() == [(1, 2, 3, 4), (5, 6, 7, 8), None, None]
+    assert table["date"].tolist() == ["2020-02-03T00:00:00", None, "2021-04-05T00:00:00", "2019-01"]
+    assert table["species"].tolist() == ["zebra, giraffe", "zebra", None, None]
+    assert table["mask"].tolist() == ["masks/a.png", None, None, None]
+    assert table["split"].tolist() == ["train", "query", "gallery", None]
+
+
+def test_another_word_for_unknown():
+    assert wildlife._identity("new_whale", "new_whale") == "unknown"
+
+
+# Names
+
+
+def test_class_names_are_those_of_the_package(package):
+    expected = {
+        name
+        for name, thing in vars(package).items()
+        if isinstance(thing, type)
+        and issubclass(thing, package.WildlifeDataset)
+        and thing not in (package.WildlifeDataset, package.DatasetFactory)
+    }
+    assert wildlife.class_names() == sorted(expected)
+
+
+def test_unknown_class(data):
+    if not wildlife.class_names():
+        pytest.skip("wildlife-datasets is not installed")
+    with pytest.raises(CatalogueError, match=r"no class 'HyenaID2020' \(did you mean 'Hy"):
+        wildlife.read("HyenaID2020", data)
+    with pytest.raises(CatalogueError, match="no class 'Qxz'; it has .*WhaleSharkID"):
+        wildlife.read("Qxz", data)
+
+
+def test_package_not_installed(data, monkeypatch):
+    def missing(_):
+        raise PackageNotFoundError
+
+    monkeypatch.setattr(wildlife, "version", missing)
+    with pytest.raises(CatalogueError, match="pip install 'wildlife-datasets>=1.0.7,<1.0.9'"):
+        wildlife.read("HyenaID2022", data)
+
+
+def test_names_without_the_package(monkeypatch):
+    monkeypatch.setattr(wildlife.importlib.util, "find_spec", lambda _: None)
+    assert wildlife.class_names() == []
+
+
+@pytest.mark.parametrize(
+    ("cause", "remedy"),
+    [
+        (
+            "libGL.so.1: cannot open shared object file: No such file or directory",
+            "pip install opencv-python-headless",
+        ),
+        ("No module named 'gdown'", "pip install --upgrade 'wildlife-datasets"),
+    ],
+)
+def test_package_that_cannot_be_imported(data, monkeypatch, cause, remedy):
+    class Broken:
+        def find_spec(self, name, path=None, target=None):
+            if name == "wildlife_datasets":
+                raise ImportError(cause)
+
+    monkeypatch.setattr(wildlife, "_check_name", lambda _: None)
+    for name in [name for name in sys.modules if name.startswith("wildlife_datasets")]:
+        monkeypatch.delitem(sys.modules, name)
+    monkeypatch.setattr(sys, "meta_path", [Broken(), *sys.meta_path])
+    fixtures.make_hyena(data, identities=1, images=1)
+    with pytest.raises(CatalogueError) as error:
+        wildlife.read("HyenaID2022", data)
+    assert cause in str(error.value)
+    assert remedy in str(error.value)
+
+
+def test_pictures_outside_files(package):
+    with pytest.raises(CatalogueError, match="Chicks4FreeID.*Hugging Face.*folder:DIR"):
+        wildlife.dataset_class("Chicks4FreeID")
+
+
+# Data that is not there
+
+
+@pytest.mark.parametrize("make_empty_folder", [False, True])
+def test_no_data(data, make_empty_folder):
+    if not wildlife.class_names():
+        pytest.skip("wildlife-datasets is not installed")
+    if make_empty_folder:
+        (data / "HyenaID2022").mkdir()
+    with pytest.raises(wildlife.MissingDataError) as error:
+        wildlife.read("HyenaID2022", os.path.relpath(data))
+    message = str(error.value)
+    assert f"no data in {data}/HyenaID2022" in message  # absolute, though asked by a relative one
+    assert "python tools/prepare_data.py Animals-HyenaID2022 --root " in message
+    assert "DATASETS.ROOT" in message
+    assert "REID_DATASETS" in message
+
+
+def test_missing_images(package, data, capsys):
+    folder = fixtures.make_hyena(data, identities=2, images=2)
+    gone = "hyena.coco/images/train2022/000000000001.jpg"
+    (folder / gone).unlink()
+    with pytest.raises(wildlife.MissingDataError, match=f"1 of 4 files are missing.*{gone}"):
+        wildlife.read("HyenaID2022", data)
+    assert capsys.readouterr().out == ""
+
+
+def test_missing_annotations(package, data):
+    folder = fixtures.make_hyena(data, identities=1, images=2)
+    shutil.rmtree(folder / "hyena.coco/annotations")
+    with pytest.raises(wildlife.MissingDataError, match="instances_train2022.json") as error:
+        wildlife.read("HyenaID2022", data)
+    assert f"move {folder} away, then python tools/prepare_data.py" in str(error.value)
+
+
+# The published sets
+
+
+PARTITIONS = ["HyenaID2022", "WhaleSharkID"]
+
+
+@pytest.mark.parametrize("class_name", PARTITIONS)
+def test_published_digests(shared, class_name):
+    text = (shared / "partitions" / f"{class_name}.identities.txt").read_text()
+    identities = text.splitlines()
+    digest = hashlib.sha256("\n".join(identities).encode()).hexdigest()
+    published = wildlife.Published(len(identities), len(set(identities)), digest)
+    assert wildlife.PUBLISHED[class_name] == published
+
+
+def test_published_set_is_silent_and_another_order_is_not(shared, caplog):
+    text = (shared / "partitions" / "HyenaID2022.identities.txt").read_text()
+    table = pd.DataFrame({"identity": text.splitlines()})
+    table["path"] = [f"{row}.jpg" for row in range(len(table))]
+    catalogue = Catalogue("Animals-HyenaID2022", ".", table)
+    wildlife._warn_if_not_published("HyenaID2022", catalogue)
+    assert not caplog.records
+    wildlife._warn_if_not_published("HyenaID2022", catalogue.select(range(len(table))[::-1]))
+    assert "in its order" in caplog.text
+
+
+def test_warns_at_every_start_about_another_set(package, data, caplog):
+    fixtures.make_leopard(data, identities=2, images=2, unknown=1)
+    for _ in range(2):
+        caplog.clear()
+        wildlife.read("LeopardID2022", data)
+        assert "5 images of 2 individuals" in caplog.text
+        assert "6825 of 430" in caplog.text
+
+
+# The cache
+
+
+@pytest.mark.parametrize("class_name", MAKERS)
+def test_cached_catalogue_equals_the_parsed_one(package, data, parsed, class_name):
+    MAKERS[class_name](data, identities=2, images=3)
+    first = wildlife.read(class_name, data)
+    again = wildlife.read(class_name, data)
+    assert len(parsed) == 1
+    pd.testing.assert_frame_equal(again.table, first.table)
+    assert again.digest() == first.digest()
+    assert (again.name, again.root) == (first.name, first.root)
+
+
+def test_second_start_imports_nothing_heavy(package, data):
+    fixtures.make_hyena(data)
+    expected = wildlife.read("HyenaID2022", data).digest()
+    code = (
+        "import sys; from openanimals.data.sources import wildlife; "
+        f"catalogue = wildlife.read('HyenaID2022', {str(data)!r}); "
+        "assert not {'wildlife_datasets', 'cv2', 'matplotlib'} & set(sys.modules); "
+        "print(catalogue.digest())"
+    )
+    run = subprocess.run(
+        [sys.executable, "-c", code],
+        cwd=Path(wildlife.__file__).parents[3],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert run.stdout.strip() == expected
+
+
+def test_moved_data_is_read_from_its_new_place(package, data, tmp_path):
+    fixtures.make_hyena(data, identities=1, images=2)
+    wildlife.read("HyenaID2022", data)
+    data.rename(tmp_path / "elsewhere")
+    moved = wildlife.read("HyenaID2022", tmp_path / "elsewhere")
+    assert moved.path(0).is_file()
+
+
+def touch_annotations(folder):
+    file = folder / "hyena.coco/annotations/instances_train2022.json"
+    content = json.loads(file.read_text())
+    content["annotations"].pop()
+    file.write_text(json.dumps(content))
+
+
+def remove_image(folder):
+    touch_annotations(folder)
+    (folder / "hyena.coco/images/train2022/000000000003.jpg").unlink()
+
+
+def add_image(folder):
+    (folder / "hyena.coco/images/train2022/new.jpg").touch()
+
+
+@pytest.mark.parametrize("change", [touch_annotations, remove_image, add_image])
+def test_changed_data_is_parsed_again(package, data, parsed, change):
+    folder = fixtures.make_hyena(data, identities=2, images=2)
+    wildlife.read("HyenaID2022", data)
+    change(folder)
+    wildlife.read("HyenaID2022", data)
+    assert len(parsed) == 2
+
+
+def test_another_version_parses_again(package, data, parsed, monkeypatch):
+    fixtures.make_hyena(data, identities=1, images=2)
+    wildlife.read("HyenaID2022", data)
+    monkeypatch.setattr(wildlife, "version", lambda _: "1.0.7")
+    wildlife.read("HyenaID2022", data)
+    assert len(parsed) == 2
+
+
+@pytest.mark.parametrize(
+    "damage", ["", "{", "[]", "null", '{"key": 1}', "\udcff", "no table", "no path"]
+)
+def test_damaged_cache_is_built_again(package, data, parsed, damage):
+    fixtures.make_hyena(data, identities=1, images=2)
+    first = wildlife.read("HyenaID2022", data)
+    file = data / ".openanimals" / "HyenaID2022.json"
+    content = json.loads(file.read_text())
+    if damage == "no table":
+        damage = json.dumps({"key": content["key"]})
+    elif damage == "no path":
+        del content["table"]["path"]
+        damage = json.dumps(content)
+    file.write_bytes(damage.encode(errors="surrogateescape"))
+    assert wildlife.read("HyenaID2022", data).digest() == first.digest()
+    assert len(parsed) == 2
+    wildlife.read("HyenaID2022", data)
+    assert len(parsed) == 2
+
+
+def test_write_protected_data_is_cached_for_the_user(package, data, tmp_path, parsed):
+    fixtures.make_hyena(data, identities=1, images=2)
+    data.chmod(0o555)
+    try:
+        for _ in range(2):
+            wildlife.read("HyenaID2022", data)
+        assert [file.name for file in data.iterdir()] == ["HyenaID2022"]
+    finally:
+        data.chmod(0o755)
+    assert len(parsed) == 1
+    assert list((tmp_path / "user-cache/openanimals/catalogues").iterdir())
+
+
+def test_no_place_for_a_cache(package, data, monkeypatch, caplog, parsed):
+    fixtures.make_hyena(data, identities=1, images=2)
+    blocked = data / "blocked"
+    blocked.touch()
+    monkeypatch.setattr(catalogue_cache, "_places", lambda _: [blocked / "x.json"])
+    assert len(wildlife.read("HyenaID2022", data)) == 2
+    assert "could not be cached" in caplog.text

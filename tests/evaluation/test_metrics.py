@@ -1,0 +1,92 @@
+import json
+
+import numpy as np
+import pytest
+
+from openanimals.evaluation.metrics import Result, bootstrap_interval, rank_queries
+
+
+def naive_ranking(distances, matches, removed):
+    """One query, in plain Python: the kept rows in order, AP, INP and the rank of the first hit."""
+    rows = [row for row in range(len(distances)) if not removed[row]]
+    rows.sort(key=lambda row: (distances[row], row))
+    ranks = [rank for rank, row in enumerate(rows, start=1) if matches[row]]
+    if not ranks:
+        return rows, None, None, 0
+    precisions = [hits / rank for hits, rank in enumerate(ranks, start=1)]
+    return rows, sum(precisions) / len(ranks), len(ranks) / ranks[-1], ranks[0]
+
+
+@pytest.mark.parametrize("gallery", [1, 2, 7, 60])
+def test_against_plain_python_with_ties(gallery):
+    rng = np.random.default_rng(gallery)
+    distances = rng.integers(0, 8, (40, gallery)).astype(np.float32)  # most distances are tied
+    matches = rng.random((40, gallery)) < 0.2
+    removed = rng.random((40, gallery)) < 0.3
+    ranking = rank_queries(distances, matches, removed, top=5)
+    for query in range(40):
+        rows, precision, penalty, first = naive_ranking(
+            distances[query].tolist(), matches[query], removed[query]
+        )
+        assert ranking.first_hit[query] == first
+        padded = (rows + [-1] * 5)[: min(5, gallery)]
+        assert ranking.top[query].tolist() == padded
+        near = [np.nan if row < 0 else distances[query, row] for row in padded]
+        np.testing.assert_array_equal(ranking.top_distances[query], near)
+        if first:
+            assert ranking.average_precision[query] == pytest.approx(precision, rel=1e-12)
+            assert ranking.inverse_negative_penalty[query] == pytest.approx(penalty, rel=1e-12)
+        else:
+            assert np.isnan(ranking.average_precision[query])
+            assert np.isnan(ranking.inverse_negative_penalty[query])
+
+
+def test_arguments_are_left_alone():
+    distances, matches = np.arange(3.0)[None], np.ones((1, 3), dtype=bool)
+    rank_queries(distances, matches, removed=np.array([[True, False, False]]))
+    assert distances.tolist() == [[0, 1, 2]] and matches.all()
+
+
+@pytest.fixture
+def result():
+    """Three queries over three images: right at once, right at rank 2, and without a match."""
+    matches = np.array([[1, 0, 1], [0, 1, 0], [0, 0, 0]], dtype=bool)
+    ranking = rank_queries(np.tile(np.arange(3.0), (3, 1)), matches)
+    names = np.array(["ada", "bo", "eve"], dtype=object), np.array(["ada", "bo", "ada"], object)
+    return Result(ranking, *names, max_rank=5)
+
+
+def test_reported_numbers(result):
+    reported = result.as_dict()
+    assert json.loads(json.dumps(reported)) == reported
+    assert result.cmc.tolist() == [50, 100, 100, 100, 100]  # past the end of the gallery, too
+    assert [reported[f"Rank-{k}"] for k in (1, 5, 10)] == [50, 100, 100]
+    assert reported["mAP"] == pytest.approx(100 * ((1 + 2 / 3) / 2 + 1 / 2) / 2)
+    assert reported["mINP"] == pytest.approx(100 * (2 / 3 + 1 / 2) / 2)
+    counts = ("queries", "queries without match", "gallery", "identities")
+    assert [reported[name] for name in counts] == [2, 1, 3, 3]
+    assert reported["Rank-1 interval"] == [0, 100]
+
+
+def test_no_query_with_a_match():
+    ranking = rank_queries(np.zeros((2, 1)), np.zeros((2, 1), dtype=bool))
+    with pytest.raises(ValueError, match="none of the 2 queries.* 1 gallery images"):
+        Result(ranking, np.array(["ada", "bo"]), np.array(["cy"]))
+
+
+def test_bootstrap_of_independent_values_is_the_normal_interval():
+    values = 100.0 * (np.random.default_rng(0).random(400) < 0.7)
+    low, high = bootstrap_interval(values, np.arange(400))
+    half = 1.96 * values.std() / 20
+    assert low == pytest.approx(values.mean() - half, abs=0.8)
+    assert high == pytest.approx(values.mean() + half, abs=0.8)
+
+
+def test_bootstrap_draws_whole_groups():
+    groups = np.repeat([f"hyena {i}" for i in range(20)], 20)
+    values = np.repeat(np.arange(20.0), 20)  # twenty independent values, each seen twenty times
+    low, high = bootstrap_interval(values, groups)
+    assert bootstrap_interval(values, groups) == (low, high)
+    assert bootstrap_interval(values, groups, seed=1) != (low, high)
+    assert (low, high) == bootstrap_interval(np.arange(20.0), np.arange(20))
+    assert bootstrap_interval(np.array([1.0, 2.0]), ["one", "one"]) == (1.5, 1.5)

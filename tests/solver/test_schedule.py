@@ -1,0 +1,49 @@
+"""The closed form against recorded rates of the release, and its own words."""
+
+import numpy as np
+import pytest
+
+from openanimals.solver import Schedule
+from tests.reference import load_arrays, load_json
+
+RECORDED = load_json("lr_schedules.json")
+
+
+@pytest.mark.parametrize("name", sorted(RECORDED))
+def test_rates_equal_the_recorded_ones(name):
+    facts = RECORDED[name]
+    schedule = Schedule(
+        iters_per_epoch=facts["iters_per_epoch"],
+        max_epoch=facts["max_epoch"],
+        kind=facts["sched"],
+        warmup_iters=facts["warmup_iters"],
+        delay_epochs=facts["delay_epochs"],
+        eta_min=facts["eta_min"],
+        steps=facts["steps"],
+        gamma=facts["gamma"],
+    )
+    arrays = load_arrays("lr_schedules.npz")
+    ipe, epochs = facts["iters_per_epoch"], facts["max_epoch"]
+    first = [schedule.lr_at(e * ipe, facts["base_lr"]) for e in range(epochs)]
+    last = [schedule.lr_at((e + 1) * ipe - 1, facts["base_lr"]) for e in range(epochs)]
+    np.testing.assert_allclose(first, arrays[f"{name}_epoch_first"], rtol=1e-12, atol=0)
+    np.testing.assert_allclose(last, arrays[f"{name}_epoch_last"], rtol=1e-12, atol=0)
+
+
+@pytest.mark.parametrize(("method", "expected"), [("constant", 0.1), ("exp", 0.1**0.75)])
+def test_other_warmups(method, expected):
+    schedule = Schedule(10, 2, warmup_iters=4, warmup_method=method)
+    assert schedule.lr_at(1, 1.0) == pytest.approx(expected)
+
+
+def test_description_names_the_turning_points_of_hyena():
+    text = "\n".join(
+        Schedule(23, 120, warmup_iters=2000, delay_epochs=60, eta_min=7e-7).describe(3.5e-4)
+    )
+    assert "120 epochs of 23 iterations, 2760 in all" in text
+    assert "iterations 0..1999 (until epoch 86)" in text
+    assert "cosine from epoch 87 to 119" in text
+
+
+def test_description_warns_of_an_endless_warmup():
+    assert "ends before warm-up" in Schedule(10, 5, warmup_iters=2000).describe(1.0)[-1]
