@@ -35,6 +35,7 @@ setup(
         "tensorboard",
         "tqdm",
         "wildlife-datasets>=1.0.7,<1.0.9",
+        "six",  # kaggle, which wildlife-datasets downloads with, imports it without asking for it
     ],
     extras_require={"timm": TIMM, "test": [*TIMM, *TEST]},
     entry_points={"console_scripts": ["openanimals = openanimals.cli:main"]},

@@ -7,7 +7,9 @@ from collections.abc import Sequence
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run a command line; mistakes of the user's end in one message and exit status 2.
+    """Run a command line; a mistake of the user's ends in one message and exit status 2.
+
+    Set the environment variable OPENANIMALS_TRACEBACK to see where it was raised.
 
     Args:
         arguments: what follows the program's name; None takes them from the system.
@@ -16,11 +18,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = build_parser().parse_args(arguments)
     try:
         options.run(options, arguments)
-    except (ValueError, ArithmeticError) as error:
+    except (ValueError, ArithmeticError, OSError) as error:
         if os.environ.get("OPENANIMALS_TRACEBACK"):
             raise
         print(f"error: {error}", file=sys.stderr)
         return 2
+    except KeyboardInterrupt:
+        resume = " with --resume" if options.run is _train and not options.eval_only else ""
+        print(f"interrupted; to go on: the same command{resume}", file=sys.stderr)
+        return 130  # what shells expect of a program that Ctrl-C ended
     return 0
 
 

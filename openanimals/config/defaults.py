@@ -107,9 +107,7 @@ _C.INPUT.RPT.PROB = 0.5
 _C.DATASETS = CN()
 _C.DATASETS.NAMES = ("Market1501",)  # Animals-<Class>, folder:DIR, csv:FILE, or a registered name
 _C.DATASETS.TESTS = ()  # evaluated on; empty: NAMES
-_C.DATASETS.ROOT = (
-    ""  # of the data sets; empty: $REID_DATASETS, $FASTREID_DATASETS, datasets
-)
+_C.DATASETS.ROOT = ""  # of the data sets; empty: $REID_DATASETS, $FASTREID_DATASETS, datasets
 _C.DATASETS.COMBINEALL = False  # train on query and gallery images as well
 _C.DATASETS.SPLIT = "auto"  # auto (the source's own, else paper), source, paper, file
 _C.DATASETS.SPLIT_FILE = ""  # of SPLIT: file; ours, or the release's partition.json
@@ -124,8 +122,8 @@ _C.DATALOADER.SEED = 860870892  # of the sampler; this one gives the published b
 
 _C.SOLVER = CN()
 _C.SOLVER.AMP = CN()
-_C.SOLVER.AMP.ENABLED = False  # mixed precision on CUDA; other devices compute in float32
-_C.SOLVER.AMP.DTYPE = "float16"  # or bfloat16
+_C.SOLVER.AMP.ENABLED = False  # mixed precision, where the device has DTYPE; else float32
+_C.SOLVER.AMP.DTYPE = "float16"  # on CUDA; or bfloat16, on CUDA and CPU
 _C.SOLVER.OPT = "Adam"  # Adam, AdamW or SGD
 _C.SOLVER.MAX_EPOCH = 120
 _C.SOLVER.BASE_LR = 3e-4
@@ -134,8 +132,8 @@ _C.SOLVER.BIAS_LR_FACTOR = 1.0
 _C.SOLVER.MOMENTUM = 0.9  # of SGD
 _C.SOLVER.NESTEROV = False
 _C.SOLVER.WEIGHT_DECAY = 5e-4
-_C.SOLVER.WEIGHT_DECAY_NORM = 5e-4  # of norm layers
-_C.SOLVER.WEIGHT_DECAY_BIAS = 5e-4
+_C.SOLVER.WEIGHT_DECAY_NORM = 5e-4  # of norm layers, but for their biases
+_C.SOLVER.WEIGHT_DECAY_BIAS = 5e-4  # of all biases
 _C.SOLVER.SCHED = "MultiStepLR"  # or CosineAnnealingLR
 _C.SOLVER.DELAY_EPOCHS = 0  # epochs of plateau before the schedule starts
 _C.SOLVER.GAMMA = 0.1  # of MultiStepLR

@@ -82,15 +82,21 @@ class CfgNode(YacsNode):
             return [f"{where}: expected keys and values, found {type(tree).__name__}"]
         problems = []
         bases = tree.pop(BASE_KEY, [])
-        for base in [bases] if isinstance(bases, str) else bases:
+        bases = [bases] if isinstance(bases, str) else bases
+        if not isinstance(bases, list) or not all(isinstance(base, str) for base in bases):
+            return [f"{where}: {BASE_KEY} must be a file or a list of files, not {bases!r}"]
+        for base in bases:
             folder = files[-1].parent if files else Path()
-            problems += self.try_file(folder / base, files)
+            problems += self.try_file(folder / Path(base).expanduser(), files)
         for key, value in _leaves(tree):
             problems += self._set(key, value, where)
         return problems
 
     def try_list(self, overrides: Sequence[Any]) -> list[str]:
         """Merge what can be merged of ``[KEY, VALUE, ...]``; return what is wrong."""
+        misplaced = [str(key) for key in overrides[::2] if str(key).startswith("--")]
+        if misplaced:
+            return [f"command line: {misplaced[0]} must stand before the KEY VALUE pairs"]
         problems = []
         if len(overrides) % 2:
             problems.append(f"command line: {overrides[-1]!r} has no value (KEY VALUE pairs)")
@@ -104,11 +110,9 @@ class CfgNode(YacsNode):
 
     def _set(self, key: str, value: Any, where: str) -> list[str]:
         """Set one dotted key; return what is wrong with it, if anything."""
-        if isinstance(value, str):
-            value = _literal(value)
         refused = self.__dict__.get("_refused", {})
         if key in refused:
-            if _same(value, refused[key]):
+            if _same(_literal(value), refused[key]):
                 return []
             return [
                 f"{where}: {key} is FastReID's and has no effect here, so only its default "
@@ -153,8 +157,10 @@ def _leaves(tree: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, An
             yield f"{prefix}{key}", value
 
 
-def _literal(text: str) -> Any:
-    """Return the Python value that a text spells (``"[1, 2]"``, ``"1e-4"``), else the text."""
+def _literal(text: Any) -> Any:
+    """Return the Python value that a text spells (``"[1, 2]"``, ``"1e-4"``), else what it is."""
+    if not isinstance(text, str):
+        return text
     try:
         return ast.literal_eval(text)
     except (ValueError, SyntaxError):
@@ -169,10 +175,11 @@ def _fit(value: Any, default: Any) -> Any:
     Raises:
         TypeError: it does not fit.
     """
+    text, value = value, _literal(value)
     if isinstance(default, str):
         if value is None or isinstance(value, bool | list | tuple | Mapping):
             raise TypeError
-        return str(value)
+        return value if isinstance(value, str) else str(text)  # a folder called 1e3 is not 1000.0
     if isinstance(default, list | tuple):
         if isinstance(value, str):
             value = [value]

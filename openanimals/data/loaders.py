@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -25,16 +25,21 @@ class Batch:
     Attributes:
         images: uint8 ``[B, 3, H, W]``, RGB.
         rows: ``[B]``, their rows in the catalogue.
-        unreadable: messages on images that could not be read.
+        unreadable: messages on images that could not be read; others stand in for them.
+        lost: messages on images that could not be read and that nothing stands in for: black.
     """
 
     images: Tensor
     rows: Tensor
     unreadable: list[str]
+    lost: list[str]
 
     def pin_memory(self) -> "Batch":
         """Move the images to page-locked memory, from where CUDA copies without waiting."""
-        return Batch(self.images.pin_memory(), self.rows, self.unreadable)
+        return replace(self, images=self.images.pin_memory())
+
+
+Sample = tuple[Tensor, int, list[str], list[str]]  # of a Batch, one image's share
 
 
 class Photographs(Dataset):
@@ -45,8 +50,7 @@ class Photographs(Dataset):
         size: height and width in pixels.
         auto_augment_prob: share of the images that AutoAugment changes before the resize.
         seed: of AutoAugment.
-        substitute: give another image of the same identity for one that cannot be read; else give
-            a black one. Either way the message is in the sample.
+        substitute: let another image of the same identity stand in for one that cannot be read.
     """
 
     def __init__(
@@ -70,27 +74,22 @@ class Photographs(Dataset):
     def __len__(self) -> int:
         return len(self.paths)
 
-    def __getitem__(self, item: tuple[int, int]) -> tuple[Tensor, int, list[str]]:
-        """Return image ``[3, H, W]``, the row it is of, and messages.
+    def __getitem__(self, item: tuple[int, int]) -> Sample:
+        """Return an image and what :class:`Batch` tells of it.
+
+        It does not raise: out of a worker process an error comes with that process's traceback.
 
         Args:
             item: the row, and the number of this draw in the whole training (seeds AutoAugment).
-
-        Raises:
-            ImageError: no image of the identity can be read (if ``substitute``).
         """
         first, draw = item
-        messages = []
+        messages: list[str] = []
         for row in self._candidates(first):
             try:
-                return self._read(row, draw), row, messages
+                return self._read(row, draw), row, messages, []
             except ImageError as error:
                 messages.append(str(error))
-        if self.substitute:
-            raise ImageError(
-                f"no image of {self.identities[first]} can be read:\n  " + "\n  ".join(messages)
-            )
-        return torch.zeros(3, *self.size, dtype=torch.uint8), first, messages
+        return torch.zeros(3, *self.size, dtype=torch.uint8), first, [], messages
 
     def _candidates(self, row: int) -> Iterator[int]:
         """Yield the row, then (to substitute) the identity's other rows, cyclically."""
@@ -110,7 +109,11 @@ class Photographs(Dataset):
 
 
 class TrainBatches:
-    """Endless numbered draws for a process: lists of (row, number of the draw)."""
+    """Endless numbered draws for a process: lists of (row, number of the draw).
+
+    Raises:
+        ValueError: see :func:`build_train_loader`.
+    """
 
     def __init__(
         self, cfg: CfgNode, train: TrainSet, start: int, rank: int, world_size: int
@@ -126,20 +129,16 @@ class TrainBatches:
                     f"DATALOADER.NUM_INSTANCE ({instances}) x {world_size} processes, so that "
                     "each process gets whole identities"
                 )
-            self.stream = identity_stream(train.labels.tolist(), self.batch_size, instances, seed)
+            stream = identity_stream(train.labels.tolist(), self.batch_size, instances, seed)
         else:
-            self.stream = shuffled_stream(len(train.labels), seed)
+            stream = shuffled_stream(len(train.labels), seed)
+        self.batches = batches(
+            stream, self.batch_size, skip=start, rank=rank, world_size=world_size
+        )
 
     def __iter__(self) -> Iterator[list[tuple[int, int]]]:
         share = self.batch_size // self.world_size
-        cut = batches(
-            self.stream,
-            self.batch_size,
-            skip=self.start,
-            rank=self.rank,
-            world_size=self.world_size,
-        )
-        for iteration, rows in enumerate(cut, self.start):
+        for iteration, rows in enumerate(self.batches, self.start):
             first = iteration * self.batch_size + self.rank * share
             yield [(row, first + slot) for slot, row in enumerate(rows)]
 
@@ -174,7 +173,7 @@ def build_train_loader(
 
 def build_test_loader(
     cfg: CfgNode, images: Catalogue, *, rank: int = 0, world_size: int = 1
-) -> "CheckedLoader":
+) -> "TestBatches":
     """Return one process's share of the images of a catalogue, in row order."""
     bounds = [len(images) * part // world_size for part in (rank, rank + 1)]
     workers = _workers(cfg, world_size)
@@ -186,26 +185,29 @@ def build_test_loader(
         collate_fn=_collate,
         pin_memory=torch.cuda.is_available(),
     )
-    return CheckedLoader(loader)
+    return TestBatches(loader)
 
 
-class CheckedLoader:
-    """A test loader that reads on past unreadable images, then names them all in one error."""
+class TestBatches:
+    """Reads on past unreadable images, so that all of them can be told at once.
+
+    Attributes:
+        unreadable: messages on the images that were black so far because they cannot be read.
+    """
+
+    __test__ = False  # not a pytest class
 
     def __init__(self, loader: DataLoader) -> None:
         self.loader = loader
+        self.unreadable: list[str] = []
 
     def __len__(self) -> int:
         return len(self.loader)
 
     def __iter__(self) -> Iterator[Batch]:
-        unreadable: list[str] = []
         for batch in self.loader:
-            unreadable += batch.unreadable
+            self.unreadable += batch.lost
             yield batch
-        if unreadable:
-            listed = "\n  ".join(unreadable)
-            raise ImageError(f"{len(unreadable)} images cannot be evaluated:\n  {listed}")
 
 
 def build_augment(cfg: CfgNode) -> augment.BatchAugment:
@@ -226,9 +228,9 @@ def build_augment(cfg: CfgNode) -> augment.BatchAugment:
     )
 
 
-def _collate(samples: list[tuple[Tensor, int, list[str]]]) -> Batch:
-    images, rows, messages = zip(*samples, strict=True)
-    return Batch(torch.stack(images), torch.tensor(rows), [m for each in messages for m in each])
+def _collate(samples: list[Sample]) -> Batch:
+    images, rows, unreadable, lost = zip(*samples, strict=True)
+    return Batch(torch.stack(images), torch.tensor(rows), sum(unreadable, []), sum(lost, []))
 
 
 def _workers(cfg: CfgNode, world_size: int) -> int:

@@ -3,6 +3,7 @@
 import platform
 
 import torch
+from torch import nn
 
 from openanimals.config import CfgNode
 from openanimals.utils import distributed
@@ -41,9 +42,19 @@ def pick_device(name: str) -> torch.device:
     return torch.device(kind)
 
 
+def place(model: nn.Module, device: torch.device) -> nn.Module:
+    """Move a model to a device, in the memory layout that convolutions are fastest in there."""
+    layout = torch.contiguous_format if device.type == "mps" else torch.channels_last
+    return model.to(device, memory_format=layout)
+
+
 def amp_dtype(cfg: CfgNode, device: torch.device) -> torch.dtype | None:
-    """Return the type for mixed precision, None for float32 throughout (off, or not on CUDA)."""
-    if not cfg.SOLVER.AMP.ENABLED or device.type != "cuda":
+    """Return the type for mixed precision, None for float32 throughout.
+
+    CUDA honours both types of SOLVER.AMP.DTYPE, the CPU bfloat16.
+    """
+    honoured = {"cuda": ("float16", "bfloat16"), "cpu": ("bfloat16",)}.get(device.type, ())
+    if not cfg.SOLVER.AMP.ENABLED or cfg.SOLVER.AMP.DTYPE not in honoured:
         return None
     return {"float16": torch.float16, "bfloat16": torch.bfloat16}[cfg.SOLVER.AMP.DTYPE]
 
@@ -53,7 +64,7 @@ def describe_environment(cfg: CfgNode, device: torch.device) -> str:
     dtype = amp_dtype(cfg, device)
     precision = str(dtype).removeprefix("torch.") + " mixed precision" if dtype else "float32"
     if cfg.SOLVER.AMP.ENABLED and not dtype:
-        precision += " (SOLVER.AMP is for CUDA)"
+        precision += f" (no {cfg.SOLVER.AMP.DTYPE} on this device)"
     name = torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
     return (
         f"Python {platform.python_version()}, torch {torch.__version__}, {name}, "

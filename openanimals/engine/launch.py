@@ -3,6 +3,10 @@
 from collections.abc import Sequence
 
 
+class LaunchError(ValueError):
+    """One of the processes failed; it has said why."""
+
+
 def launch(
     arguments: Sequence[str],
     processes: int,
@@ -21,9 +25,12 @@ def launch(
 
     Raises:
         ValueError: several machines without an address.
-        torch.distributed.elastic.multiprocessing.errors.ChildFailedError: a process failed.
+        LaunchError: a process failed.
+        KeyboardInterrupt: they were told to stop.
     """
     from torch.distributed import run
+    from torch.distributed.elastic.multiprocessing.api import SignalException
+    from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
 
     options = [f"--nproc-per-node={processes}"]
     if machines > 1:
@@ -41,4 +48,13 @@ def launch(
         ]
     else:
         options.append("--standalone")
-    run.main([*options, "--module", "openanimals.cli", *arguments])
+    try:
+        run.main([*options, "--module", "openanimals.cli", *arguments])
+    except ChildFailedError as error:
+        rank, failure = error.get_first_failure()
+        raise LaunchError(
+            f"process {rank} of {processes * machines} failed (exit status {failure.exitcode}) "
+            "and the others were stopped; what it had to say stands above"
+        ) from error
+    except SignalException as error:
+        raise KeyboardInterrupt from error

@@ -8,6 +8,8 @@ from datetime import timedelta
 from logging import getLogger
 from pathlib import Path
 
+from openanimals.utils.files import atomic_path
+
 logger = getLogger(__name__)
 
 
@@ -109,5 +111,5 @@ def _forget_from(path: Path, start: int) -> None:
                 kept.append(line + "\n")
         except ValueError:
             continue
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text("".join(kept), encoding="utf-8")
+    with atomic_path(path) as temporary:
+        temporary.write_text("".join(kept), encoding="utf-8")

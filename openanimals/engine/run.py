@@ -3,6 +3,7 @@
 import importlib
 import os
 import sys
+from collections.abc import Sequence
 from logging import getLogger
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,7 @@ from openanimals.data.split_files import write_split
 from openanimals.engine import checkpoint
 from openanimals.engine.callbacks import Evaluate, Save
 from openanimals.engine.checkpoint import CheckpointError, RunFolder
-from openanimals.engine.device import DeviceError, describe_environment, pick_device
+from openanimals.engine.device import DeviceError, describe_environment, pick_device, place
 from openanimals.engine.logbook import Logbook, NoLogbook
 from openanimals.engine.testing import (
     RESULTS_BEFORE,
@@ -30,7 +31,7 @@ from openanimals.evaluation import Result
 from openanimals.modeling import ReIDModel, build_model
 from openanimals.modeling.weights import HEAD_CLASSIFIERS, match_state_dict
 from openanimals.utils import distributed
-from openanimals.utils.files import atomic_path
+from openanimals.utils.files import atomic_path, remove_leftovers
 from openanimals.utils.logging import set_up_logging, table
 
 logger = getLogger(__name__)
@@ -55,7 +56,9 @@ def train(cfg: CfgNode, resume: bool = False) -> dict[str, Result]:
     device, sets = _prepare(cfg, training=True)
     with distributed.process_group(device):
         latest = folder.latest() if resume else None
-        set_up_logging(folder.path / "log.txt", quiet=not distributed.is_main())
+        if distributed.is_main():
+            remove_leftovers(folder.path)
+        _start_log(folder.path)
         torch.backends.cudnn.benchmark = cfg.CUDNN_BENCHMARK
         trainer = Trainer(cfg, sets.train, device)
         if cfg.MODEL.WEIGHTS and latest is None:
@@ -77,26 +80,25 @@ def evaluate_only(cfg: CfgNode) -> dict[str, Result]:
     Raises:
         ValueError: a mistake in the configuration, data or checkpoint.
     """
-    device, sets = _prepare(cfg, training=False)
+    problems = []
+    if not (cfg.MODEL.WEIGHTS or cfg.MODEL.BACKBONE.PRETRAIN):
+        problems.append(
+            "nothing to evaluate: set MODEL.WEIGHTS to a checkpoint (or MODEL.BACKBONE.PRETRAIN "
+            "True, to evaluate the pre-trained backbone as it is)"
+        )
+    device, sets = _prepare(cfg, training=False, problems=problems)
     with distributed.process_group(device):
-        set_up_logging(Path(cfg.OUTPUT_DIR) / "log.txt", quiet=not distributed.is_main())
+        _start_log(Path(cfg.OUTPUT_DIR))
         if cfg.MODEL.WEIGHTS:
             cfg = cfg.clone()
             cfg.defrost()
             cfg.MODEL.BACKBONE.PRETRAIN = False  # they would be overwritten at once
-        elif not cfg.MODEL.BACKBONE.PRETRAIN:
-            raise ConfigError(
-                [
-                    "nothing to evaluate: set MODEL.WEIGHTS to a checkpoint (or MODEL.BACKBONE."
-                    "PRETRAIN True, to evaluate the pre-trained backbone as it is)"
-                ]
-            )
         model = build_model(cfg, num_classes=0)
         if cfg.MODEL.WEIGHTS:
             load_weights(model, cfg.MODEL.WEIGHTS)
         logger.info(describe_environment(cfg, device))
-        logger.info("data\n%s", table(sets.table()))
-        return _report(cfg, test(cfg, model.to(device), sets.tests, device), sets)
+        _introduce_data(sets)
+        return _report(cfg, test(cfg, place(model, device), sets.tests, device), sets)
 
 
 def config_from_checkpoint(path: str, overrides: list[Any]) -> CfgNode:
@@ -121,13 +123,11 @@ def load_weights(model: ReIDModel, path: str | Path) -> None:
     logger.info("weights of %s", path)
 
 
-def _prepare(cfg: CfgNode, training: bool) -> tuple[torch.device, Sets]:
-    """Find the device and the data; a mistake in either is told together with one in the other."""
-    if os.getcwd() not in sys.path:
-        sys.path.insert(0, os.getcwd())
-    for module in cfg.IMPORTS:
-        importlib.import_module(module)
-    problems = []
+def _prepare(
+    cfg: CfgNode, training: bool, problems: Sequence[str] = ()
+) -> tuple[torch.device, Sets]:
+    """Find the device and the data; what is wrong with either is told in one error."""
+    problems = [*problems, *_import_users_modules(cfg.IMPORTS)]
     try:
         device = pick_device(cfg.MODEL.DEVICE)
     except DeviceError as error:
@@ -143,13 +143,35 @@ def _prepare(cfg: CfgNode, training: bool) -> tuple[torch.device, Sets]:
     return device, sets
 
 
+def _import_users_modules(names: Sequence[str]) -> list[str]:
+    """Import modules, also from the working directory; return which of them are not there."""
+    if os.getcwd() not in sys.path:
+        sys.path.insert(0, os.getcwd())
+    problems = []
+    for name in names:
+        try:
+            importlib.import_module(name)
+        except ModuleNotFoundError as error:
+            if error.name is None or not f"{name}.".startswith(f"{error.name}."):
+                raise  # the module is there, and something that it imports is not
+            problems.append(
+                f"IMPORTS names {name!r}, but there is no such module in {os.getcwd()} or "
+                "among the installed packages"
+            )
+    return problems
+
+
+def _start_log(folder: Path) -> None:
+    try:
+        set_up_logging(folder / "log.txt", quiet=not distributed.is_main())
+    except OSError as error:
+        raise ConfigError([f"OUTPUT_DIR cannot be written: {error}"]) from error
+
+
 def _introduce(cfg: CfgNode, trainer: Trainer, sets: Sets) -> None:
     """Log what the run is made of, and write its configuration and splits beside it."""
     logger.info(describe_environment(cfg, trainer.device))
-    logger.info("data\n%s", table(sets.table()))
-    for name, dropped in sets.dropped.items():
-        if dropped:
-            logger.warning("%s: %d rows dropped; their box is empty or outside", name, dropped)
+    _introduce_data(sets)
     _warn_of_small_identities(cfg, sets)
     parameters = sum(p.numel() for p in trainer.model.parameters())
     logger.info("model: %.2f M parameters, output in %s", parameters / 1e6, cfg.OUTPUT_DIR)
@@ -165,16 +187,13 @@ def _introduce(cfg: CfgNode, trainer: Trainer, sets: Sets) -> None:
         write_split(folder / f"split{suffix}.json", catalogue, split)
 
 
-def _warn_of_small_identities(cfg: CfgNode, sets: Sets) -> None:
-    if cfg.DATALOADER.SAMPLER_TRAIN == "NaiveIdentitySampler":
-        instances = cfg.DATALOADER.NUM_INSTANCE
-        small = len(identities_too_small(sets.train.labels.tolist(), instances))
-        if small:
+def _introduce_data(sets: Sets) -> None:
+    """Log the table of images, and count those that are of no use."""
+    logger.info("data\n%s", table(sets.table()))
+    for name, dropped in sets.dropped.items():
+        if dropped:
             logger.warning(
-                "%d training identities have fewer than %d images (DATALOADER.NUM_INSTANCE); "
-                "theirs are repeated within a batch",
-                small,
-                instances,
+                "%s: %d rows dropped; their box is empty or outside of the image", name, dropped
             )
     for test_set in sets.tests:
         unmatched = test_set.unmatched_queries()
@@ -186,10 +205,24 @@ def _warn_of_small_identities(cfg: CfgNode, sets: Sets) -> None:
             )
 
 
+def _warn_of_small_identities(cfg: CfgNode, sets: Sets) -> None:
+    if cfg.DATALOADER.SAMPLER_TRAIN == "NaiveIdentitySampler":
+        instances = cfg.DATALOADER.NUM_INSTANCE
+        small = len(identities_too_small(sets.train.labels.tolist(), instances))
+        if small:
+            logger.warning(
+                "%d training identities have fewer than %d images (DATALOADER.NUM_INSTANCE); "
+                "theirs are repeated within a batch",
+                small,
+                instances,
+            )
+
+
 def _resume(trainer: Trainer, latest: Path) -> None:
     content = checkpoint.read(latest)
     if "optimizer" not in content:
         raise CheckpointError(f"{latest} holds no training state; give it as MODEL.WEIGHTS instead")
+    trainer.check_identities(content)
     match_state_dict(trainer.model, content["model"], source=str(latest))
     changed = checkpoint.differing_keys(
         trainer.cfg, load_text(content["config"], where=str(latest))

@@ -11,7 +11,7 @@ from torch import nn
 
 from openanimals.config import CfgNode
 from openanimals.data.catalogue import Catalogue
-from openanimals.data.images import read_image
+from openanimals.data.images import ImageError, read_image
 from openanimals.data.loaders import build_test_loader
 from openanimals.data.sets import TestSet
 from openanimals.engine.device import amp_dtype
@@ -36,11 +36,17 @@ def test(
         ImageError: names every image that cannot be read.
         ValueError: no query of a set has a match in its gallery.
     """
-    results = {}
+    features, unreadable = [], []
     for test_set in tests:
-        query, gallery = (
-            _features(cfg, model, images, device) for images in (test_set.query, test_set.gallery)
-        )
+        for images in (test_set.query, test_set.gallery):
+            found, messages = _features(cfg, model, images, device)
+            features.append(found)
+            unreadable += messages
+    if unreadable:
+        listed = "\n  ".join(unreadable)
+        raise ImageError(f"{len(unreadable)} images cannot be evaluated:\n  {listed}")
+    results = {}
+    for test_set, query, gallery in zip(tests, features[::2], features[1::2], strict=True):
         cameras = uses_cameras(test_set.name)
         results[test_set.name] = evaluate(
             query,
@@ -59,8 +65,11 @@ test.__test__ = False  # type: ignore[attr-defined]  # not a pytest function
 
 def _features(
     cfg: CfgNode, model: nn.Module, images: Catalogue, device: torch.device
-) -> np.ndarray:
-    """Features of all images ``[N, D]``; every process extracts a share and gets them all."""
+) -> tuple[np.ndarray, list[str]]:
+    """Features of all images ``[N, D]``, and messages on those that cannot be read.
+
+    Every process extracts a share and gets them all.
+    """
     loader = build_test_loader(
         cfg, images, rank=distributed.rank(), world_size=distributed.world_size()
     )
@@ -69,7 +78,9 @@ def _features(
         features = extract_features(
             model, loader, device, flip=cfg.TEST.FLIP.ENABLED, autocast=amp_dtype(cfg, device)
         )
-    return np.concatenate([part for part in distributed.gather(features) if len(part)])
+    parts = distributed.gather((features, loader.unreadable))
+    unreadable = [message for _, messages in parts for message in messages]
+    return np.concatenate([part for part, _ in parts if len(part)]), unreadable
 
 
 def write_results(folder: Path, results: Mapping[str, Result], name: str = RESULTS) -> None:

@@ -1,17 +1,19 @@
 """The training loop: batch, model, losses, one step; at the end of an epoch what is due then."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from logging import getLogger
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.utils.data import DataLoader
 
 from openanimals.config import CfgNode
+from openanimals.data.images import ImageError
 from openanimals.data.loaders import Batch, build_augment, build_train_loader
 from openanimals.data.sets import TrainSet
-from openanimals.engine.device import amp_dtype
+from openanimals.engine.device import amp_dtype, place
 from openanimals.engine.logbook import Logbook, NoLogbook
 from openanimals.modeling import build_losses, build_model, losses
 from openanimals.solver import build_optimizer, build_schedule, clip_gradients
@@ -20,9 +22,14 @@ from openanimals.utils.reproducibility import generator, seed_global_streams
 
 logger = getLogger(__name__)
 
+_REMEDY = (
+    "lower SOLVER.BASE_LR, lengthen the warm-up, or try SOLVER.AMP.DTYPE bfloat16. The last "
+    "checkpoint is from before it"
+)
+
 
 class NonFiniteLossError(ArithmeticError):
-    """A loss became infinite or not a number."""
+    """A loss, or a weight, became infinite or not a number."""
 
 
 class Trainer:
@@ -33,6 +40,9 @@ class Trainer:
         train: the images.
         device: where to compute.
 
+    Raises:
+        ValueError: the batch cannot be made of this training set, or a key of the model is wrong.
+
     Attributes:
         iteration: iterations done; the next to do.
         best_map: best mAP of the run so far, -1 before the first evaluation.
@@ -41,9 +51,11 @@ class Trainer:
 
     def __init__(self, cfg: CfgNode, train: TrainSet, device: torch.device) -> None:
         self.cfg, self.train_set, self.device = cfg, train, device
+        self.iteration = 0
+        self._loader()  # refuses a batch that cannot be made before anything costly is built
         seed_global_streams(cfg.SEED, "initialise")
         self.model = build_model(cfg, cfg.MODEL.HEADS.NUM_CLASSES or len(train.identities))
-        self.model.to(device)
+        place(self.model, device)
         self.terms = build_losses(cfg)
         self.optimizer = build_optimizer(cfg, self.model)
         batch_size = cfg.SOLVER.IMS_PER_BATCH
@@ -52,7 +64,6 @@ class Trainer:
         self.amp_dtype = amp_dtype(cfg, device)
         self.scaler = torch.amp.GradScaler(device.type, enabled=self.amp_dtype == torch.float16)
         self.labels = torch.as_tensor(train.labels)
-        self.iteration = 0
         self.best_map = -1.0
         self.after_epoch: list[Callable[[Trainer], None]] = []
         self.unreadable: set[str] = set()
@@ -67,10 +78,11 @@ class Trainer:
         """Train from ``self.iteration`` to the end.
 
         Raises:
-            NonFiniteLossError: names the term, iteration, learning rate and images.
+            NonFiniteLossError: names the term, iteration, learning rate and images; or the weights.
+            ImageError: not one image of an individual can be read.
         """
         self.logbook = logbook
-        batches = self._batches()
+        batches = iter(self._loader())
         network = self._network()
         self.model.train()
         while self.iteration < self.schedule.max_iter:
@@ -82,6 +94,8 @@ class Trainer:
                 self.flush_losses()
             if self.iteration % self.schedule.iters_per_epoch == 0:
                 self.flush_losses()  # so that no weights after a non-finite loss are ever saved
+                self._check_weights()
+                distributed.share_buffers(self.model)  # all evaluate what the first one saves
                 for callback in self.after_epoch:
                     callback(self)
                 self.logbook.restart_clock(self.iteration)
@@ -92,6 +106,8 @@ class Trainer:
         images = batch.images.to(self.device, non_blocking=True)
         targets = self.labels[batch.rows].to(self.device, non_blocking=True)
         draws = generator(self.cfg.SEED, "augment", self.iteration, distributed.rank())
+        # Layers such as dropout draw from the global streams, which no checkpoint holds.
+        seed_global_streams(self.cfg.SEED, "step", self.iteration, distributed.rank())
         for group in self.optimizer.param_groups:
             group["lr"] = self.schedule.lr_at(self.iteration, group["initial_lr"])
 
@@ -125,15 +141,14 @@ class Trainer:
         devices = [self.device] if self.device.type == "cuda" else None
         return nn.parallel.DistributedDataParallel(self.model, device_ids=devices)
 
-    def _batches(self) -> Iterator[Batch]:
-        return iter(
-            build_train_loader(
-                self.cfg,
-                self.train_set,
-                start=self.iteration,
-                rank=distributed.rank(),
-                world_size=distributed.world_size(),
-            )
+    def _loader(self) -> DataLoader:
+        """Return the batches from ``self.iteration`` on."""
+        return build_train_loader(
+            self.cfg,
+            self.train_set,
+            start=self.iteration,
+            rank=distributed.rank(),
+            world_size=distributed.world_size(),
         )
 
     def flush_losses(self) -> None:
@@ -154,17 +169,32 @@ class Trainer:
         self._history.clear()
         self.logbook.losses(iteration, {**means, "lr": rate})
 
+    def _check_weights(self) -> None:
+        """Raise if weights are not finite, which batch norm can hide from the losses."""
+        broken = [
+            name
+            for name, value in self.model.state_dict().items()
+            if value.is_floating_point() and not value.isfinite().all()
+        ]
+        if broken:
+            raise NonFiniteLossError(
+                f"{len(broken)} weights are not finite after iteration {self.iteration - 1}, for "
+                f"instance {broken[0]}; {_REMEDY}"
+            )
+
     def _raise_non_finite(self, iteration: int, terms: np.ndarray, rows: Tensor) -> None:
         named = ", ".join(f"{n} = {v:g}" for n, v in zip(self._terms, terms, strict=True))
         rate = self.schedule.lr_at(iteration, self.cfg.SOLVER.BASE_LR)
         paths = "\n  ".join(str(self.train_set.images.path(row)) for row in rows.tolist())
         raise NonFiniteLossError(
-            f"the loss is not finite at iteration {iteration} ({named}; learning rate {rate:.3g}). "
-            "Lower SOLVER.BASE_LR, lengthen the warm-up, or try SOLVER.AMP.DTYPE bfloat16. "
-            f"The last checkpoint is from before it. Images of the batch:\n  {paths}"
+            f"the loss is not finite at iteration {iteration} ({named}; learning rate {rate:.3g}); "
+            f"{_REMEDY}. Images of the batch:\n  {paths}"
         )
 
     def _count_unreadable(self, batch: Batch) -> None:
+        if batch.lost:
+            listed = "\n  ".join(batch.lost)
+            raise ImageError(f"no image of an individual can be read:\n  {listed}")
         for message in batch.unreadable:
             if message not in self.unreadable:
                 self.unreadable.add(message)
@@ -186,11 +216,11 @@ class Trainer:
             "config": self.cfg.dump(),
         }
 
-    def resume(self, state: dict[str, Any]) -> None:
-        """Go back to where :meth:`state` was taken.
+    def check_identities(self, state: dict[str, Any]) -> None:
+        """Raise unless :meth:`state` was taken from training on the same individuals.
 
         Raises:
-            ValueError: the state is of another model, or of other training identities.
+            ValueError: counts the differences.
         """
         if state["identities"] != self.train_set.identities:
             ours, theirs = set(self.train_set.identities), set(state["identities"])
@@ -199,8 +229,14 @@ class Trainer:
                 f"{len(ours)}; {len(ours ^ theirs)} of them are on one side only. Resume with the "
                 "data and split that the run began with"
             )
+
+    def resume(self, state: dict[str, Any]) -> None:
+        """Go back to where :meth:`state` was taken, from the same model and individuals."""
         self.model.load_state_dict(state["model"])
-        self.optimizer.load_state_dict(state["optimizer"])
+        self.optimizer.load_state_dict(
+            # The rates and decays of now, in case they were changed for the rest of the run.
+            {**state["optimizer"], "param_groups": self.optimizer.state_dict()["param_groups"]}
+        )
         self.scaler.load_state_dict(state["scaler"])
         self.iteration = state["iteration"]
         self.best_map = state["best_map"]

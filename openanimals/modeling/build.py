@@ -4,6 +4,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import nn
 
 from openanimals.modeling import losses
@@ -22,11 +23,12 @@ def build_model(cfg: Any, num_classes: int) -> ReIDModel:
     Random weights come from torch's global generator; seed it before.
 
     Args:
-        cfg: read below ``MODEL``, and ``INPUT.SIZE_TRAIN``.
+        cfg: read below ``MODEL``, and the sizes of images below ``INPUT``.
         num_classes: identities to classify; 0 for a model that is only evaluated.
 
     Raises:
-        ValueError: a key is wrong, or the pre-trained weights cannot be had.
+        ValueError: a key is wrong, the pre-trained weights cannot be had, or the feature map of
+            an image cannot be cut into the stripes.
     """
     name = cfg.MODEL.BACKBONE.NAME
     if name.startswith("timm/"):
@@ -39,7 +41,7 @@ def build_model(cfg: Any, num_classes: int) -> ReIDModel:
             f"{backbone.channels} channels; set MODEL.BACKBONE.FEAT_DIM to {backbone.channels}"
         )
     head = REID_HEADS_REGISTRY.get(cfg.MODEL.HEADS.NAME)
-    return ReIDModel(
+    model = ReIDModel(
         backbone,
         cfg.MODEL.HEADS.BRANCHES,
         lambda in_channels: head(cfg, in_channels, num_classes),
@@ -47,6 +49,23 @@ def build_model(cfg: Any, num_classes: int) -> ReIDModel:
         pixel_mean=cfg.MODEL.PIXEL_MEAN,
         pixel_std=cfg.MODEL.PIXEL_STD,
     )
+    _try_sizes(cfg, model)
+    return model
+
+
+def _try_sizes(cfg: Any, model: ReIDModel) -> None:
+    """Pass one black image of each size through the model, so that none fails hours later."""
+    sizes = {"INPUT.SIZE_TEST": cfg.INPUT.SIZE_TEST, "INPUT.SIZE_TRAIN": cfg.INPUT.SIZE_TRAIN}
+    if cfg.INPUT.CROP.ENABLED:
+        sizes["INPUT.CROP.SIZE"] = cfg.INPUT.CROP.SIZE
+    model.eval()
+    for key, size in sizes.items():
+        try:
+            with torch.no_grad():
+                model(torch.zeros(1, 3, *size, device=model.pixel_mean.device))
+        except ValueError as error:
+            raise ValueError(f"{key} is {list(size)}: {error}") from error
+    model.train()
 
 
 def build_losses(cfg: Any) -> list[LossTerm]:

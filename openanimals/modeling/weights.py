@@ -61,8 +61,8 @@ def fetch(address: str, *, base: str = "") -> Path:
     path = Path(torch.hub.get_dir()) / "checkpoints" / name
     if path.exists() and _sha256(path).startswith(found[1]):
         return path
-    path.parent.mkdir(parents=True, exist_ok=True)
     try:
+        path.parent.mkdir(parents=True, exist_ok=True)
         torch.hub.download_url_to_file(address, str(path), hash_prefix=found[1], progress=False)
     except (OSError, RuntimeError, http.client.HTTPException) as error:
         raise WeightsError(

@@ -15,9 +15,10 @@ NORMS = (nn.modules.batchnorm._NormBase, nn.GroupNorm, nn.LayerNorm)
 def build_optimizer(cfg: CfgNode, model: nn.Module) -> torch.optim.Optimizer:
     """Return SOLVER.OPT over the parameters that will ever be trained, in as few groups as differ.
 
-    A parameter's rate is BASE_LR, times BIAS_LR_FACTOR for biases outside norm layers, times
-    HEADS_LR_FACTOR in the heads. Its decay is WEIGHT_DECAY, WEIGHT_DECAY_NORM in norm layers,
-    WEIGHT_DECAY_BIAS for other biases. Each group keeps its base rate as ``initial_lr``.
+    A parameter's rate is BASE_LR, times BIAS_LR_FACTOR for a bias, times HEADS_LR_FACTOR in the
+    heads. Its decay is WEIGHT_DECAY, WEIGHT_DECAY_BIAS for a bias (one of a norm layer too, as the
+    release has it), WEIGHT_DECAY_NORM for other parameters of norm layers. Each group keeps its
+    base rate as ``initial_lr``.
     """
     solver = cfg.SOLVER
     groups: dict[tuple[float, float], list[nn.Parameter]] = defaultdict(list)
@@ -26,10 +27,10 @@ def build_optimizer(cfg: CfgNode, model: nn.Module) -> torch.optim.Optimizer:
             if not parameter.requires_grad:
                 continue
             rate, decay = solver.BASE_LR, solver.WEIGHT_DECAY
-            if isinstance(module, NORMS):
-                decay = solver.WEIGHT_DECAY_NORM
-            elif name == "bias":
+            if name == "bias":
                 rate, decay = rate * solver.BIAS_LR_FACTOR, solver.WEIGHT_DECAY_BIAS
+            elif isinstance(module, NORMS):
+                decay = solver.WEIGHT_DECAY_NORM
             if module_name.split(".")[0] == "heads":
                 rate *= solver.HEADS_LR_FACTOR
             groups[rate, decay].append(parameter)

@@ -33,6 +33,15 @@ def atomic_path(target: str | os.PathLike[str]) -> Iterator[Path]:
         temporary.unlink(missing_ok=True)
 
 
+def remove_leftovers(folder: str | os.PathLike[str]) -> None:
+    """Remove the temporary files that killed processes have left in a folder.
+
+    Only for a folder that no other process writes to.
+    """
+    for leftover in Path(folder).glob(".*.tmp"):
+        leftover.unlink()
+
+
 def _umask() -> int:
     """Return the process's umask, which can only be read by setting it."""
     mask = os.umask(0)

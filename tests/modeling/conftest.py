@@ -1,17 +1,11 @@
-"""A width-8 backbone, and models and configs around it."""
+"""Models and configs around the tiny backbone, whose map is 1/8 of the image."""
 
 import pytest
 import torch
-from torch import nn
 
 from openanimals.config import get_cfg
-from openanimals.modeling import Backbone, EmbeddingHead, ReIDModel
-
-
-def tiny_backbone() -> Backbone:
-    stem = nn.Sequential(nn.Conv2d(3, 8, 3, 4, 1, bias=False), nn.BatchNorm2d(8), nn.ReLU())
-    tail = nn.Sequential(nn.Conv2d(8, 8, 3, 1, 1, bias=False), nn.BatchNorm2d(8), nn.ReLU())
-    return Backbone(stem, tail, 8)
+from openanimals.modeling import EmbeddingHead, ReIDModel
+from tests.tiny import tiny
 
 
 @pytest.fixture
@@ -22,7 +16,7 @@ def tiny_model():
         torch.manual_seed(0)
         head_options = {key: options.pop(key) for key in list(options) if key != "stripes"}
         return ReIDModel(
-            tiny_backbone(),
+            tiny(None),
             branches,
             lambda channels: EmbeddingHead(channels, num_classes, **head_options),
             **options,

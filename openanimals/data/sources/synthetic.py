@@ -24,7 +24,7 @@ logger = logging.getLogger(__name__)
 
 
 def read(
-    root: str | Path, *, identities: int = 60, images: int = 12, pixels: int = 128, seed: int = 0
+    root: str | Path, *, identities: int = 120, images: int = 10, pixels: int = 128, seed: int = 0
 ) -> Catalogue:
     """Return the catalogue of a synthetic herd; draw the herd if it was not drawn before.
 
@@ -48,7 +48,7 @@ def read(
     sizes = {"identities": identities, "images": images, "pixels": pixels}
     for name, value in {**sizes, "seed": seed}.items():
         low, high = ALLOWED.get(name, (0, 2**31 - 1))
-        if not isinstance(value, int) or not low <= value <= high:
+        if type(value) is not int or not low <= value <= high:
             raise ValueError(
                 f"{NAME}: {name} is {value!r}; expected a whole number from {low} to {high}"
             )

@@ -8,7 +8,7 @@ from openanimals.data.sources.herd.noise import rng, step, waves
 STYLES = ("spots", "stripes", "blotches")
 FAMILY = 2  # individuals that share part of their coat
 LEFT, TOP, RIGHT, BOTTOM = -0.75, -0.70, 1.05, 0.80  # what a coat covers of the animal at rest
-DENSITY = 96  # pixels of a coat in a unit of length
+DENSITY = 80  # pixels of a coat in a unit of length
 
 ACROSS = {"trunk": 0.0, "fore": -0.9, "legs": np.pi / 2}  # by region: where stripes follow on
 MARKS = (  # what every animal has dark, as x, y, radius

@@ -45,14 +45,14 @@ def set_trap(seed: int, camera: int, pixels: int) -> Trap:
         (hues[2], waves(stream, shape, 0.12 * pixels, 0.6)),  # bushes
         (hues[3], waves(stream, shape, 0.05 * pixels, 0.6, spread=0.4)),  # stalks
     ):
-        scene = _paint(scene, hue, 0.8 * step(layer - 0.3, 2))
+        scene = _paint(scene, hue, step(layer - 0.3, 1.5))
     return Trap(scene, 0.9 * hues[2:])
 
 
 def draw_light(stream: np.random.Generator) -> Light:
     """Return a random light."""
     return Light(
-        exposure=float(np.exp(stream.normal(0, 0.2))),
+        exposure=float(np.exp(stream.normal(0, 0.15))),
         contrast=float(np.exp(stream.normal(0, 0.15))),
         saturation=float(stream.uniform(0.3, 1.1)),
         cast=np.exp(stream.normal(0, 0.08, 3)).astype(np.float32),
@@ -82,12 +82,13 @@ def photograph(
         width and height in pixels.
     """
     height, width = pixels * 3 // 4, pixels
-    scale = float(pixels * stream.uniform(0.36, 0.52))
+    scale = float(pixels * stream.uniform(0.40, 0.52))
     x, y = _view(stream, height, width, scale, facing)
     pose = draw_pose(stream)
 
     picture = _crop(trap.scene, stream, height, width)
-    picture = picture * (1 - 0.45 * np.exp(-((x / 0.5) ** 2) - ((y - 0.68) / 0.09) ** 2))[..., None]
+    shadow = np.exp(-((x / 0.5) ** 2) - ((y - 0.68) / 0.09) ** 2)  # on the ground, under the hooves
+    picture = picture * (1 - 0.45 * shadow)[..., None]
     picture = _grow(picture, trap.grass, stream, count=10)
     inside = np.zeros((height, width), bool)
     for bones, shade in ((FAR_SIDE, 0.62), (NEAR_SIDE, 1.0)):
@@ -96,7 +97,7 @@ def photograph(
         hide = hide * (shade * relief(distance, rest_y))[..., None]
         picture = _paint(picture, hide, step(-distance, 1 / scale))
         inside |= distance < 0
-    picture = _grow(picture, trap.grass, stream, count=20)
+    picture = _grow(picture, trap.grass, stream, count=16)
     return _expose(picture, light, stream), _box(inside, stream)
 
 
@@ -136,10 +137,12 @@ def _grow(
         root, lean = float(stream.uniform(0, 1)), float(stream.normal(0, 0.3))
         tall, half = float(stream.uniform(0.15, 0.5)), float(stream.uniform(0.006, 0.014))
         colour = stream.choice(colours) * np.float32(stream.uniform(0.7, 1.2))
-        rows = picture[height - int(tall * height) :]
-        up = np.linspace(1, 0, len(rows), dtype=np.float32)[:, None]  # 0 at the root, 1 at the tip
-        off = np.abs(x - root - lean * tall * up * up)
-        rows[:] = _paint(rows, colour, step(half * (1 - up) - off, 1 / width))
+        low, high = sorted((root, root + lean * tall))
+        columns = slice(max(0, int((low - half) * width) - 1), int((high + half) * width) + 2)
+        patch = picture[height - int(tall * height) :, columns]
+        up = np.linspace(1, 0, len(patch), dtype=np.float32)[:, None]  # 0 at the root, 1 at the tip
+        off = np.abs(x[columns] - root - lean * tall * up * up)
+        patch[:] = _paint(patch, colour, step(half * (1 - up) - off, 1 / width))
     return picture
 
 
@@ -151,10 +154,10 @@ def _expose(picture: np.ndarray, light: Light, stream: np.random.Generator) -> n
         np.sin(angle) * np.linspace(-1, 1, height)[:, None]
     )
     leaves = waves(stream, (height, width), float(stream.uniform(0.15, 0.4)) * width, 1.5)
-    brightness = stream.normal(0.15, 0.15) + stream.uniform(0, 0.4) * ramp
-    brightness = brightness - stream.uniform(0, 0.5) * step(leaves - 0.3, 2)
+    brightness = stream.normal(0.2, 0.15) + stream.uniform(0, 0.3) * ramp
+    brightness = brightness - stream.uniform(0, 0.4) * step(leaves - 0.3, 2)
     gain = (light.exposure * np.exp(brightness)).astype(np.float32)
-    tint = stream.normal(0, 0.1, 3).astype(np.float32)
+    tint = stream.normal(0, 0.08, 3).astype(np.float32)
     picture = picture * gain[..., None] * light.cast * np.exp(tint)
     grey = picture.mean(2, keepdims=True)
     picture = grey + (picture - grey) * light.saturation
@@ -169,7 +172,7 @@ def _box(inside: np.ndarray, stream: np.random.Generator) -> tuple[int, int, int
     for axis in (0, 1):
         hit = np.flatnonzero(inside.any(axis))
         low, high = hit[0], hit[-1] + 1
-        slip = stream.normal(0, 0.05, 2) * (high - low)
+        slip = stream.normal(0, 0.045, 2) * (high - low)
         low, high = np.clip(np.rint((low + slip[0], high + slip[1])), 0, inside.shape[1 - axis])
         edges.append((int(low), int(high - low)))
     (x, w), (y, h) = edges

@@ -1,0 +1,30 @@
+# make demo: install, then train and evaluate on a synthetic herd (minutes, no data, no GPU)
+# make test: install, then lint, types and the test suite
+# make install: the set-up alone, once; the others reuse it
+
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+
+.PHONY: install demo test lint
+
+install: $(VENV)/.installed
+
+$(VENV)/.installed: setup.py
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --disable-pip-version-check --quiet -e '.[test]'
+	# wildlife-datasets brings an OpenCV that wants libGL; its headless twin does without.
+	$(BIN)/python -c 'import cv2' 2>/dev/null || \
+		$(BIN)/pip install --quiet --force-reinstall --no-deps opencv-python-headless
+	touch $@
+
+demo: install
+	$(BIN)/python tools/train_net.py --config-file configs/ARBase/demo.yml --resume
+
+test: lint
+	$(BIN)/python -m pytest
+
+lint: install
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy

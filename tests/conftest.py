@@ -1,0 +1,33 @@
+"""What all tests share: one thread, the tiny test backbone, the recorded data beside us."""
+
+import os
+from pathlib import Path
+
+import pytest
+import torch
+
+import tests.tiny  # noqa: F401  (registers the backbone "tiny")
+
+REPOSITORY = Path(__file__).parent.parent
+
+
+@pytest.fixture(autouse=True)
+def _one_thread():
+    torch.set_num_threads(1)
+
+
+@pytest.fixture(scope="session")
+def shared() -> Path:
+    """The folder of data and recorded values beside the checkout; CI must have it."""
+    folder = Path(os.environ.get("OPENANIMALS_SHARED", REPOSITORY.parent / "shared"))
+    if not (folder / "golden").is_dir():
+        if os.environ.get("CI"):
+            pytest.fail(f"no recorded data at {folder}; CI needs them")
+        pytest.skip(f"needs the recorded data at {folder} (OPENANIMALS_SHARED)")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def herd_root(tmp_path_factory) -> Path:
+    """A data root; the herds that tests ask for are drawn into it once a session."""
+    return tmp_path_factory.mktemp("datasets")

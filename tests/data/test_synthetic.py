@@ -1,0 +1,211 @@
+"""The synthetic herd: equal pictures for equal arguments, and pictures worth learning from."""
+
+import hashlib
+import json
+from collections import defaultdict
+from concurrent.futures import ThreadPoolExecutor
+from datetime import date
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from openanimals.data.catalogue import Catalogue
+from openanimals.data.sources import synthetic
+from openanimals.data.sources.herd import bodies, coats, noise, traps
+
+TINY = {"identities": 2, "images": 5, "pixels": 48}
+RECORDED = (  # camera, date and orientation of the tiny herd's photographs
+    ("camera-2", "2024-02-13", "right"),
+    ("camera-2", "2024-02-13", "left"),
+    ("camera-2", "2024-02-13", "left"),
+    ("camera-1", "2024-09-25", "left"),
+    ("camera-1", "2024-09-25", "right"),
+    ("camera-0", "2024-09-03", "right"),
+    ("camera-0", "2024-09-03", "right"),
+    ("camera-0", "2024-09-03", "left"),
+    ("camera-0", "2024-09-03", "left"),
+    ("camera-0", "2024-10-12", "left"),
+)
+
+
+def decoded(catalogue: Catalogue) -> dict[str, str]:
+    """SHA-256 of the decoded pixels of each photograph, by path."""
+    return {
+        path: hashlib.sha256(np.asarray(Image.open(catalogue.root / path)).tobytes()).hexdigest()
+        for path in catalogue.column("path")
+    }
+
+
+@pytest.fixture(scope="module")
+def herd(tmp_path_factory: pytest.TempPathFactory) -> Catalogue:
+    root = tmp_path_factory.mktemp("datasets")
+    return synthetic.read(root, identities=6, images=8, pixels=64)
+
+
+def test_every_row_is_complete_and_every_box_is_in_its_picture(herd: Catalogue) -> None:
+    assert herd.name == "Animals-SyntheticHerd"
+    assert herd.identities == [f"{k:04d}" for k in range(6) for _ in range(8)]
+    assert set(herd.column("orientation")) == {"left", "right"}
+    assert set(herd.column("species")) == {"synthetic"}
+    assert len(set(herd.column("camera"))) > 1
+    for row in range(len(herd)):
+        picture = Image.open(herd.path(row))
+        x, y, width, height = herd.column("bbox")[row]
+        assert picture.size == (64, 48) and picture.mode == "RGB"
+        assert 0 <= x < x + width <= 64 and 0 <= y < y + height <= 48
+        assert width > 20 and height > 15  # an animal, not a speck
+
+
+def test_an_encounter_is_a_few_photographs_of_one_day_and_one_camera(herd: Catalogue) -> None:
+    cameras = defaultdict(list)
+    for identity, day, camera in zip(
+        herd.identities, herd.column("date"), herd.column("camera"), strict=True
+    ):
+        date.fromisoformat(day)
+        cameras[identity, day].append(camera)
+    assert all(len(set(seen)) == 1 for seen in cameras.values())
+    assert 6 < len(cameras) < len(herd)
+
+
+def test_equal_arguments_draw_equal_pixels(tmp_path) -> None:
+    first = synthetic.read(tmp_path / "a", **TINY)
+    second = synthetic.read(tmp_path / "b", **TINY)
+    assert decoded(first) == decoded(second)
+    assert first.digest() == second.digest()
+    other = synthetic.read(tmp_path / "a", **TINY, seed=1)
+    assert not set(decoded(first).values()) & set(decoded(other).values())
+
+
+def test_an_individual_looks_the_same_in_a_herd_of_any_size(tmp_path) -> None:
+    small = decoded(synthetic.read(tmp_path, **TINY))
+    large = decoded(synthetic.read(tmp_path, identities=3, images=6, pixels=48))
+    assert small.items() <= large.items()
+
+
+def test_recorded_herd(tmp_path) -> None:
+    table = synthetic.read(tmp_path, **TINY).table
+    drawn = zip(table["camera"], table["date"], table["orientation"], strict=True)
+    assert tuple(drawn) == RECORDED
+
+
+def test_a_drawn_herd_is_not_drawn_again(tmp_path, monkeypatch) -> None:
+    first = synthetic.read(tmp_path, **TINY)
+    monkeypatch.setattr(synthetic, "_draw", lambda *_, **__: pytest.fail("drawn again"))
+    assert synthetic.read(tmp_path, **TINY).digest() == first.digest()
+
+
+def test_what_is_cut_short_leaves_nothing_that_looks_finished(tmp_path, monkeypatch) -> None:
+    def cut_short(*_args, **_settings):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(traps, "photograph", cut_short)
+        with pytest.raises(KeyboardInterrupt):
+            synthetic.read(tmp_path, **TINY)
+    assert list((tmp_path / "SyntheticHerd").iterdir()) == []
+    # A SIGKILL gives nobody the chance to tidy up: the draft stays, and is no herd.
+    monkeypatch.setattr(synthetic.shutil, "rmtree", lambda *_, **__: None)
+    with monkeypatch.context() as patch:
+        patch.setattr(traps, "photograph", cut_short)
+        with pytest.raises(KeyboardInterrupt):
+            synthetic.read(tmp_path, **TINY)
+    assert len(list((tmp_path / "SyntheticHerd").iterdir())) == 1
+    assert len(decoded(synthetic.read(tmp_path, **TINY))) == 10
+
+
+def test_concurrent_starts_agree_on_one_herd(tmp_path) -> None:
+    with ThreadPoolExecutor(4) as pool:
+        herds = list(pool.map(lambda _: synthetic.read(tmp_path, **TINY), range(4)))
+    assert len({catalogue.digest() for catalogue in herds}) == 1
+    (folder,) = (tmp_path / "SyntheticHerd").iterdir()
+    assert len(json.loads((folder / "catalogue.json").read_text())) == 10
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "allowed"),
+    [
+        ("identities", 1, "from 2 to 9999"),
+        ("images", 1, "from 2 to 999"),
+        ("pixels", 31, "from 32 to 1024"),
+        ("pixels", 1025, "from 32 to 1024"),
+        ("pixels", "64", "from 32 to 1024"),
+        ("images", 2.5, "from 2 to 999"),
+        ("seed", -1, "from 0 to"),
+    ],
+)
+def test_sizes_out_of_range_are_named(tmp_path, name, value, allowed) -> None:
+    with pytest.raises(ValueError, match=rf"{name} is {value!r}; .*{allowed}"):
+        synthetic.read(tmp_path, **{name: value})
+    assert not list(tmp_path.iterdir())
+
+
+def same(one: np.ndarray, two: np.ndarray, region: str) -> bool:
+    """Whether two coats agree in the middle of a region, away from its seams."""
+    x0, x1, y0, y1 = {
+        "trunk": (-0.45, 0.28, -0.2, 0.18),
+        "fore": (0.45, 0.64, -0.35, 0.0),
+        "legs": (-0.4, 0.35, 0.32, 0.58),
+    }[region]
+    rows = slice(int((y0 - coats.TOP) * coats.DENSITY), int((y1 - coats.TOP) * coats.DENSITY))
+    columns = slice(int((x0 - coats.LEFT) * coats.DENSITY), int((x1 - coats.LEFT) * coats.DENSITY))
+    return np.allclose(one[rows, columns], two[rows, columns], atol=1e-5)
+
+
+def test_siblings_share_a_part_of_their_coat_and_strangers_share_none() -> None:
+    shared = set()
+    for family in range(8):
+        one, two = (coats.coat(0, coats.FAMILY * family + member) for member in (0, 1))
+        stranger = coats.coat(0, coats.FAMILY * (family + 1))
+        shared.add(tuple(same(one, two, name) for name in coats.ACROSS))
+        assert not any(same(one, stranger, name) for name in coats.ACROSS)
+    assert shared == {(True, False, False), (False, True, True)}  # trunk, fore, legs
+
+
+def test_colour_tells_nobody_apart(herd: Catalogue) -> None:
+    colours = []
+    for row, (x, y, width, height) in enumerate(herd.column("bbox")):
+        crop = Image.open(herd.path(row)).crop((x, y, x + width, y + height))
+        colours.append(np.asarray(crop).mean((0, 1)))
+    distance = np.linalg.norm(np.subtract.outer(colours, colours).diagonal(0, 1, 3), axis=-1)
+    identity, day = np.array(herd.identities), np.array(herd.column("date"))
+    alike = identity[:, None] == identity
+    distance[alike & (day[:, None] == day)] = np.inf  # one light: alike for no merit
+    nearest = distance.argmin(1)
+    assert (identity[nearest] == identity).mean() < 0.3  # chance is about 0.13
+
+
+def test_an_animal_at_rest_is_carried_nowhere() -> None:
+    pose = [(0.0, np.array(bone.start)) for bone in bodies.BONES]
+    x, y = np.meshgrid(*(np.linspace(-1, 1, 21, dtype=np.float32),) * 2)
+    distance, rest_x, rest_y = bodies.to_rest(bodies.NEAR_SIDE, pose, x, y)
+    np.testing.assert_allclose(rest_x, x, atol=1e-5)
+    np.testing.assert_allclose(rest_y, y, atol=1e-5)
+    assert distance[10, 10] < -0.15  # the navel
+    assert distance[20, 0] > 0.3  # nothing near
+
+
+def test_a_bone_takes_its_coat_and_its_children_along() -> None:
+    """A quarter turn of the loin about its start: x at rest becomes y, y becomes -x."""
+    quarter, start = np.pi / 2, np.array(bodies.BONES[0].start)
+    offset = np.array([0.1, 0.05])
+    posed = start + (-offset[1], offset[0])
+    pose = [(quarter, start)] + [(0.0, np.array([9.0, 9.0]))] * (len(bodies.BONES) - 1)
+    x, y = (np.full((1,), value, np.float32) for value in posed)
+    _, rest_x, rest_y = bodies.to_rest(range(1), pose, x, y)
+    np.testing.assert_allclose([rest_x[0], rest_y[0]], start + offset, atol=1e-5)
+
+    drawn = bodies.draw_pose(np.random.default_rng(0))
+    for bone, (_, place) in zip(bodies.BONES[1:], drawn[1:], strict=True):
+        rest = np.linalg.norm(np.subtract(bone.start, bodies.BONES[bone.parent].start))
+        assert np.linalg.norm(place - drawn[bone.parent][1]) == pytest.approx(rest)
+
+
+def test_waves_have_the_length_and_direction_asked_for() -> None:
+    field = noise.waves(noise.rng(0, "test"), (128, 128), 16, 0.2, direction=0.0, spread=0.2)
+    assert field.mean() == pytest.approx(0, abs=1e-5) and field.std() == pytest.approx(1)
+    power = np.abs(np.fft.fft2(field)) ** 2
+    along_x = np.abs(np.fft.fftfreq(128)) @ power.sum(0) / power.sum()
+    along_y = np.abs(np.fft.fftfreq(128)) @ power.sum(1) / power.sum()
+    assert along_x == pytest.approx(1 / 16, rel=0.15)
+    assert along_y < along_x / 3

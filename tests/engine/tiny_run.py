@@ -1,0 +1,61 @@
+"""A run of seconds: the tiny backbone on a tiny herd, in this process or in one of its own."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+from openanimals.config import load
+from tests.conftest import REPOSITORY
+
+HERD = "Animals-SyntheticHerd:identities=12,images=6,pixels=48"
+
+
+def overrides(folder: Path, root: Path, **keys) -> list:
+    """The tiny run's KEY VALUE pairs; in ``keys`` a dot is written ``__``."""
+    settings = {
+        "MODEL.DEVICE": "cpu",
+        "MODEL.BACKBONE.NAME": "tiny",
+        "MODEL.BACKBONE.FEAT_DIM": 8,
+        "MODEL.BACKBONE.PRETRAIN": False,
+        "INPUT.SIZE_TRAIN": [48, 48],
+        "INPUT.SIZE_TEST": [48, 48],
+        "INPUT.PADDING.SIZE": 2,
+        "DATASETS.NAMES": (HERD,),
+        "DATASETS.ROOT": str(root),
+        "DATALOADER.NUM_WORKERS": 0,
+        "SOLVER.IMS_PER_BATCH": 12,
+        "DATALOADER.NUM_INSTANCE": 3,
+        "SOLVER.MAX_EPOCH": 3,
+        "SOLVER.WARMUP_ITERS": 3,
+        "SOLVER.DELAY_EPOCHS": 0,
+        "LOG_PERIOD": 2,
+        "OUTPUT_DIR": str(folder),
+    }
+    settings.update({key.replace("__", "."): value for key, value in keys.items()})
+    return [part for pair in settings.items() for part in pair]
+
+
+def tiny_cfg(folder: Path, root: Path, **keys):
+    """The configuration of a tiny ARBase run."""
+    base = REPOSITORY / "configs" / "Base-ARBase.yml"
+    return load(base, overrides(folder, root, **keys))
+
+
+def command(folder: Path, root: Path, *arguments: str, **keys) -> list[str]:
+    """The command line of a tiny ARBase run."""
+    pairs = map(str, overrides(folder, root, **{"IMPORTS": ["tests.tiny"], **keys}))
+    base = ["--config-file", "configs/Base-ARBase.yml"]
+    return [sys.executable, "tools/train_net.py", *base, *arguments, *pairs]
+
+
+def run(arguments: list[str], **environment: str) -> subprocess.CompletedProcess:
+    """Run a command line in the repository, on one thread, and return its output as text."""
+    return subprocess.run(
+        arguments,
+        cwd=REPOSITORY,
+        env={**os.environ, "OMP_NUM_THREADS": "1", **environment},
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )

@@ -1,0 +1,121 @@
+"""From a config to a model, with parts of our own in it."""
+
+import pytest
+import torch
+
+from openanimals.modeling import (
+    BACKBONE_REGISTRY,
+    REID_HEADS_REGISTRY,
+    build_model,
+)
+from openanimals.modeling.weights import WeightsError
+from tests.tiny import tiny
+
+
+def test_arbase_of_a_config(cfg):
+    cfg.MODEL.HEADS.BRANCHES = [[1], [1, 2], [1, 3]]
+    cfg.MODEL.HEADS.EMBEDDING_DIM = 32
+    cfg.MODEL.HEADS.POOL_LAYER = "GeneralizedMeanPoolingP"
+    cfg.MODEL.PIXEL_MEAN = [127.0, 127.0, 127.0]
+    with torch.device("meta"):
+        model = build_model(cfg, 7)
+        output = model(torch.empty(2, 3, 96, 96), torch.empty(2, dtype=torch.long))
+    assert [*output.logits] == ["b1", "b2", "b3", "b21", "b22", "b31", "b32", "b33"]
+    assert output.logits["b33"].shape == (2, 7)
+    assert output.features["b3_stripes"].shape == (2, 3 * 512)  # before the neck: as pooled
+    assert model.eval()(torch.empty(1, 3, 96, 96, device="meta")).shape == (1, 8 * 32)
+    assert build_model(cfg, 0).pixel_mean.flatten().tolist() == [127.0, 127.0, 127.0]
+
+
+def test_the_same_seed_gives_the_same_weights(cfg):
+    def weights():
+        torch.manual_seed(3)
+        return build_model(cfg, 4).state_dict()
+
+    first, second = weights(), weights()
+    assert all(torch.equal(first[key], second[key]) for key in first)
+
+
+def test_pretrained_weights_reach_every_branch(cfg, tmp_path):
+    source = build_model(cfg, 0)
+    prefixes = ("stem.", "tails.b1.")
+    state = {
+        key.removeprefix(prefix): value
+        for prefix in prefixes
+        for key, value in source.state_dict().items()
+        if key.startswith(prefix)
+    }
+    torch.save(state, tmp_path / "resnet18.pth")
+    cfg.MODEL.HEADS.BRANCHES = [[1], [1, 2]]
+    cfg.MODEL.BACKBONE.PRETRAIN_PATH = str(tmp_path / "resnet18.pth")
+    key = "layer4.1.conv2.weight"
+    untrained = build_model(cfg, 0)  # PRETRAIN is False
+    assert not torch.equal(untrained.state_dict()[f"tails.b1.{key}"], state[key])
+    cfg.MODEL.BACKBONE.PRETRAIN = True
+    model = build_model(cfg, 0)
+    for branch in ("b1", "b2"):
+        assert torch.equal(model.state_dict()[f"tails.{branch}.{key}"], state[key])
+
+
+def test_without_network_the_error_names_file_and_keys(cfg, monkeypatch, tmp_path):
+    def offline(*args, **options):
+        raise OSError("no network")
+
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path))
+    monkeypatch.setattr(torch.hub, "download_url_to_file", offline)
+    cfg.MODEL.BACKBONE.PRETRAIN = True
+    cfg.MODEL.BACKBONE.WITH_IBN = True
+    with pytest.raises(WeightsError, match=r"v1.0/resnet18_ibn_a-\w+.pth.*PRETRAIN_PATH"):
+        build_model(cfg, 0)
+
+
+def test_wrong_feat_dim_says_the_right_one(cfg):
+    cfg.MODEL.BACKBONE.FEAT_DIM = 2048
+    with pytest.raises(ValueError, match="set MODEL.BACKBONE.FEAT_DIM to 512"):
+        build_model(cfg, 3)
+
+
+@pytest.mark.parametrize(
+    ("section", "name", "message"),
+    [
+        ("BACKBONE", "build_resnet_backbon", "unknown backbone .*'build_resnet_backbone'"),
+        ("HEADS", "EmbedingHead", "unknown head .*'EmbeddingHead'"),
+    ],
+)
+def test_unknown_names(cfg, section, name, message):
+    cfg.MODEL[section].NAME = name
+    with pytest.raises(ValueError, match=message):
+        build_model(cfg, 3)
+
+
+def test_wrong_depth_is_told_before_any_download(cfg):
+    cfg.MODEL.BACKBONE.PRETRAIN = True
+    cfg.MODEL.BACKBONE.DEPTH = "52x"
+    with pytest.raises(ValueError, match="DEPTH is '52x'"):
+        build_model(cfg, 3)
+
+
+def test_timm_of_a_config(cfg):
+    pytest.importorskip("timm")
+    cfg.MODEL.BACKBONE.NAME = "timm/mobilenetv3_small_050"
+    cfg.MODEL.BACKBONE.FEAT_DIM = 288
+    model = build_model(cfg, 3).eval()
+    assert model(torch.zeros(1, 3, 64, 64)).shape == (1, 288)
+
+
+def test_a_backbone_and_a_head_of_our_own(cfg, monkeypatch):
+    for registry in (BACKBONE_REGISTRY, REID_HEADS_REGISTRY):
+        monkeypatch.setattr(registry, "_entries", dict(registry._entries))
+
+    @BACKBONE_REGISTRY.register("my_backbone")
+    def my_backbone(cfg):
+        return tiny(cfg)
+
+    @REID_HEADS_REGISTRY.register("MyHead")
+    def my_head(cfg, in_channels, num_classes):
+        return torch.nn.Sequential(torch.nn.AdaptiveAvgPool2d(1), torch.nn.Flatten())
+
+    cfg.MODEL.BACKBONE.NAME, cfg.MODEL.BACKBONE.FEAT_DIM = "my_backbone", 8
+    cfg.MODEL.HEADS.NAME = "MyHead"
+    cfg.MODEL.HEADS.BRANCHES = [[1], [1, 3]]
+    assert build_model(cfg, 3).eval()(torch.zeros(2, 3, 64, 64)).shape == (2, 5 * 8)
