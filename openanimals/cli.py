@@ -72,8 +72,10 @@ def _train(options: argparse.Namespace, arguments: list[str]) -> None:
     weights = dict(zip(options.opts[::2], options.opts[1::2], strict=False)).get("MODEL.WEIGHTS")
     if options.eval_only and weights and not options.config_file:
         cfg = run.config_from_checkpoint(weights, options.opts)
-    else:
+    elif options.config_file or options.opts:
         cfg = load(options.config_file, options.opts)
+    else:
+        raise ValueError("nothing named to train on: --config-file configs/ARBase/demo.yml, say")
     if options.eval_only:
         run.evaluate_only(cfg)
     else:
@@ -98,7 +100,15 @@ def _check(options: argparse.Namespace, arguments: list[str]) -> None:
     cfg = load(None, ["DATASETS.NAMES", (options.name,), *options.opts])
     catalogue = load_catalogue_of(cfg, options.name)
     split = make_split(catalogue, cfg.DATASETS.SPLIT, cfg.DATASETS.SPLIT_FILE)
-    print(check_data(catalogue, split, min_images=cfg.DATALOADER.NUM_INSTANCE).as_table())
+    report = check_data(catalogue, split, min_images=cfg.DATALOADER.NUM_INSTANCE)
+    print(report.as_table())
+    individuals = report.parts["train"][1]
+    wanted = cfg.SOLVER.IMS_PER_BATCH // cfg.DATALOADER.NUM_INSTANCE
+    if individuals < wanted:
+        print(
+            f"a batch takes {wanted} individuals, training has {individuals}: train with "
+            f"SOLVER.IMS_PER_BATCH {individuals * cfg.DATALOADER.NUM_INSTANCE} or less"
+        )
     if options.contact_sheet:
         contact_sheet(catalogue, options.contact_sheet)
         print(f"contact sheet: {options.contact_sheet}")

@@ -6,10 +6,13 @@ import runpy
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Sequence
 from pathlib import Path
 
 import torch
+
+import tests.tiny  # noqa: F401  (registers the backbone "tiny", here and in the processes)
 
 REPOSITORY = Path(__file__).parent.parent
 
@@ -31,26 +34,51 @@ def run(
 
     Like ``subprocess.run``, but faster. The script's path is relative to the repository.
     """
+    return run_together(arguments, [environment], cwd=cwd, timeout=timeout)[0]
+
+
+def run_together(
+    arguments: Sequence[str],
+    environments: Sequence[dict[str, str]],
+    *,
+    cwd: Path = REPOSITORY,
+    timeout: float = 240,
+) -> list[subprocess.CompletedProcess]:
+    """Run the same command line at once in several environments, as :func:`run` does."""
     with tempfile.TemporaryDirectory() as folder:
-        streams = [Path(folder, "stdout"), Path(folder, "stderr")]
-        process = _SERVER.Process(
-            target=_child, args=(list(arguments), str(cwd), environment, streams)
-        )
-        process.start()
-        process.join(timeout)
-        late = process.is_alive()
-        if late:
+        processes = [
+            _SERVER.Process(
+                target=_child, args=(list(arguments), str(cwd), environment, f"{folder}/{number}")
+            )
+            for number, environment in enumerate(environments)
+        ]
+        for process in processes:
+            process.start()
+        end = time.monotonic() + timeout
+        for process in processes:
+            process.join(max(0, end - time.monotonic()))
+        late = any(process.is_alive() for process in processes)
+        for process in processes:
             process.kill()
             process.join()
-        stdout, stderr = (stream.read_text(errors="replace") for stream in streams)
+        finished = [
+            subprocess.CompletedProcess(
+                arguments,
+                process.exitcode,
+                Path(f"{folder}/{number}.1").read_text(errors="replace"),
+                Path(f"{folder}/{number}.2").read_text(errors="replace"),
+            )
+            for number, process in enumerate(processes)
+        ]
     if late:
-        raise subprocess.TimeoutExpired(arguments, timeout, stdout, stderr)
-    return subprocess.CompletedProcess(arguments, process.exitcode, stdout, stderr)
+        raise subprocess.TimeoutExpired(arguments, timeout, finished[0].stdout, finished[0].stderr)
+    return finished
 
 
-def _child(arguments: list[str], cwd: str, environment: dict[str, str], streams: list[Path]):
-    for descriptor, stream in enumerate(streams, 1):
-        os.dup2(os.open(stream, os.O_WRONLY | os.O_CREAT | os.O_APPEND), descriptor)
+def _child(arguments: list[str], cwd: str, environment: dict[str, str], output: str):
+    for descriptor in (1, 2):
+        file = os.open(f"{output}.{descriptor}", os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+        os.dup2(file, descriptor)
     os.environ.update(environment, OMP_NUM_THREADS="1")
     torch.set_num_threads(1)
     os.chdir(cwd)

@@ -112,6 +112,15 @@ def load_text(text: str, overrides: Sequence[Any] = (), *, where: str = "text") 
     return _finish(cfg, cfg.try_text(text, where), overrides)
 
 
+def without_pretraining(cfg: CfgNode) -> CfgNode:
+    """Return the configuration with PRETRAIN off: nothing is downloaded only to be replaced."""
+    changed: CfgNode = cfg.clone()
+    changed.defrost()
+    changed.MODEL.BACKBONE.PRETRAIN = False
+    changed.freeze()
+    return changed
+
+
 def _finish(cfg: CfgNode, problems: list[str], overrides: Sequence[Any]) -> CfgNode:
     problems = [*problems, *cfg.try_list(overrides)]
     try:
@@ -156,7 +165,7 @@ def _relations(cfg: CfgNode) -> list[str]:
     device = cfg.MODEL.DEVICE
     kind, _, index = device.partition(":")
     if kind not in ("auto", "cpu", "cuda", "mps") or (index and not index.isdigit()):
-        hint = did_you_mean(device, ("auto", "cpu", "cuda", "mps"))
+        hint = did_you_mean("cuda" if kind == "gpu" else device, ("auto", "cpu", "cuda", "mps"))
         problems.append(
             f"MODEL.DEVICE is {device!r}{hint}; allowed: auto, cpu, cuda, cuda:<n>, mps"
         )

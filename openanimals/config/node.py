@@ -132,7 +132,7 @@ class CfgNode(YacsNode):
             node[name] = _fit(value, node[name])
         except TypeError:
             kind = type(node[name]).__name__
-            return [f"{where}: {key} must be a {kind} like {node[name]!r}, not {value!r}"]
+            return [f"{where}: {key} must be of type {kind}, like {node[name]!r}, not {value!r}"]
         return []
 
     def _closest(self, key: str) -> str:

@@ -131,14 +131,15 @@ def concatenate(catalogues: Sequence[Catalogue]) -> Catalogue:
         return catalogues[0]
     tables = []
     for catalogue in catalogues:
-        table = catalogue.table.copy()
-        for column in ("path", "mask"):
-            table[column] = [
-                None if value is None else str((catalogue.root / value).absolute())
-                for value in table[column].tolist()
+        changed = {
+            name: [
+                file and str((catalogue.root / file).absolute()) for file in catalogue.column(name)
             ]
-        table["identity"] = [f"{catalogue.name}/{value}" for value in catalogue.identities]
-        tables.append(table)
+            for name in ("path", "mask")
+        }
+        changed["identity"] = [f"{catalogue.name}/{value}" for value in catalogue.identities]
+        # As objects: left alone, pandas makes NaN of a None among texts.
+        tables.append(catalogue.table.assign(**pd.DataFrame(changed, dtype=object)))
     joined = catalogues[0]._with(pd.concat(tables, ignore_index=True))
     joined.name = " + ".join(catalogue.name for catalogue in catalogues)
     joined.root = Path("/")

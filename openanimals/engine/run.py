@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 
-from openanimals.config import CfgNode, ConfigError, load_text
+from openanimals.config import CfgNode, ConfigError, load_text, without_pretraining
 from openanimals.data.samplers import identities_too_small
 from openanimals.data.sets import Sets, load_sets
 from openanimals.data.split_files import write_split
@@ -60,7 +60,8 @@ def train(cfg: CfgNode, resume: bool = False) -> dict[str, Result]:
             remove_leftovers(folder.path)
         _start_log(folder.path)
         torch.backends.cudnn.benchmark = cfg.CUDNN_BENCHMARK
-        trainer = Trainer(cfg, sets.train, device)
+        replaced = latest is not None or bool(cfg.MODEL.WEIGHTS)
+        trainer = Trainer(cfg, sets.train, device, pretrained=not replaced)
         if cfg.MODEL.WEIGHTS and latest is None:
             load_weights(trainer.model, cfg.MODEL.WEIGHTS)
         if latest is not None:
@@ -90,9 +91,7 @@ def evaluate_only(cfg: CfgNode) -> dict[str, Result]:
     with distributed.process_group(device):
         _start_log(Path(cfg.OUTPUT_DIR))
         if cfg.MODEL.WEIGHTS:
-            cfg = cfg.clone()
-            cfg.defrost()
-            cfg.MODEL.BACKBONE.PRETRAIN = False  # they would be overwritten at once
+            cfg = without_pretraining(cfg)
         model = build_model(cfg, num_classes=0)
         if cfg.MODEL.WEIGHTS:
             load_weights(model, cfg.MODEL.WEIGHTS)
@@ -224,9 +223,13 @@ def _resume(trainer: Trainer, latest: Path) -> None:
         raise CheckpointError(f"{latest} holds no training state; give it as MODEL.WEIGHTS instead")
     trainer.check_identities(content)
     match_state_dict(trainer.model, content["model"], source=str(latest))
-    changed = checkpoint.differing_keys(
-        trainer.cfg, load_text(content["config"], where=str(latest))
-    )
+    began = load_text(content["config"], where=str(latest))
+    if began.SOLVER.OPT != trainer.cfg.SOLVER.OPT:
+        raise CheckpointError(
+            f"{latest} was trained by {began.SOLVER.OPT}, so SOLVER.OPT {trainer.cfg.SOLVER.OPT} "
+            "cannot go on from it; give it as MODEL.WEIGHTS instead"
+        )
+    changed = checkpoint.differing_keys(trainer.cfg, began)
     trainer.resume(content)
     logger.info("resumed from %s at iteration %d", latest, trainer.iteration)
     if changed:
@@ -254,7 +257,17 @@ def _fit(cfg: CfgNode, trainer: Trainer, sets: Sets, folder: RunFolder) -> dict[
             images_per_step=cfg.SOLVER.IMS_PER_BATCH,
         )
     evaluation = Evaluate(cfg, sets, folder)
-    trainer.after_epoch = [evaluation, Save(cfg, folder)]
+    save = Save(cfg, folder)
+
+    def end_epoch(trainer: Trainer) -> None:
+        try:
+            evaluation(trainer)
+        except ValueError:  # a test image that cannot be read must not cost the weights
+            save(trainer)
+            raise
+        save(trainer)
+
+    trainer.after_epoch = [end_epoch]
     try:
         trainer.run(logbook)
     finally:

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
-from openanimals.config import CfgNode
+from openanimals.config import CfgNode, without_pretraining
 from openanimals.data.images import ImageError
 from openanimals.data.loaders import Batch, build_augment, build_train_loader
 from openanimals.data.sets import TrainSet
@@ -39,6 +39,7 @@ class Trainer:
         cfg: the configuration.
         train: the images.
         device: where to compute.
+        pretrained: honour MODEL.BACKBONE.PRETRAIN; False where other weights replace them at once.
 
     Raises:
         ValueError: the batch cannot be made of this training set, or a key of the model is wrong.
@@ -49,12 +50,15 @@ class Trainer:
         after_epoch: called with the trainer at the end of each epoch, in order.
     """
 
-    def __init__(self, cfg: CfgNode, train: TrainSet, device: torch.device) -> None:
+    def __init__(
+        self, cfg: CfgNode, train: TrainSet, device: torch.device, pretrained: bool = True
+    ) -> None:
         self.cfg, self.train_set, self.device = cfg, train, device
         self.iteration = 0
         self._loader()  # refuses a batch that cannot be made before anything costly is built
         seed_global_streams(cfg.SEED, "initialise")
-        self.model = build_model(cfg, cfg.MODEL.HEADS.NUM_CLASSES or len(train.identities))
+        start = cfg if pretrained else without_pretraining(cfg)
+        self.model = build_model(start, self._count_classes())
         place(self.model, device)
         self.terms = build_losses(cfg)
         self.optimizer = build_optimizer(cfg, self.model)
@@ -73,6 +77,15 @@ class Trainer:
     def epoch(self) -> int:
         """Epochs done."""
         return self.iteration // self.schedule.iters_per_epoch
+
+    def _count_classes(self) -> int:
+        classes, identities = self.cfg.MODEL.HEADS.NUM_CLASSES, len(self.train_set.identities)
+        if 0 < classes < identities:
+            raise ValueError(
+                f"MODEL.HEADS.NUM_CLASSES is {classes}, but the training set has {identities} "
+                "identities; set it to 0 to have them counted"
+            )
+        return classes or identities
 
     def run(self, logbook: Logbook | NoLogbook) -> None:
         """Train from ``self.iteration`` to the end.
@@ -231,12 +244,23 @@ class Trainer:
             )
 
     def resume(self, state: dict[str, Any]) -> None:
-        """Go back to where :meth:`state` was taken, from the same model and individuals."""
+        """Go back to where :meth:`state` was taken, from the same model and individuals.
+
+        Rates and decays are those of now, in case they were changed for the rest of the run.
+
+        Raises:
+            ValueError: the optimiser has other groups of weights.
+        """
+        groups = self.optimizer.state_dict()["param_groups"]
+        recorded = state["optimizer"]["param_groups"]
+        if [group["params"] for group in groups] != [group["params"] for group in recorded]:
+            raise ValueError(
+                "the checkpoint's optimiser has other groups of weights. Resume with the "
+                "SOLVER.WEIGHT_DECAY... and SOLVER...._LR_FACTOR keys that the run began with"
+            )
         self.model.load_state_dict(state["model"])
-        self.optimizer.load_state_dict(
-            # The rates and decays of now, in case they were changed for the rest of the run.
-            {**state["optimizer"], "param_groups": self.optimizer.state_dict()["param_groups"]}
-        )
-        self.scaler.load_state_dict(state["scaler"])
+        self.optimizer.load_state_dict({**state["optimizer"], "param_groups": groups})
+        if state["scaler"]:  # empty where the run had no mixed precision
+            self.scaler.load_state_dict(state["scaler"])
         self.iteration = state["iteration"]
         self.best_map = state["best_map"]

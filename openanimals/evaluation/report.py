@@ -8,6 +8,7 @@ import numpy as np
 
 from openanimals.evaluation.metrics import Result
 from openanimals.utils.files import atomic_path
+from openanimals.utils.logging import table
 
 if TYPE_CHECKING:
     from PIL import ImageFont
@@ -61,16 +62,10 @@ def results_table(results: Mapping[str, Mapping[str, Any]]) -> str:
                 f"{result['identities']}",
             ]
         )
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    lines = [
-        "  ".join([row[0].ljust(widths[0]), *map(str.rjust, row[1:], widths[1:])]).rstrip()
-        for row in rows
-    ]
-    lines.insert(1, "  ".join("-" * width for width in widths))
-    lines.append("Percentages; [95 % interval, bootstrap over identities]")
+    legend = "Percentages; [95 % interval, bootstrap over identities]"
     if any(result["queries without match"] for result in results.values()):
-        lines[-1] += "; (+queries left out, having no match in the gallery)"
-    return "\n".join(lines)
+        legend += "; (+queries left out, having no match in the gallery)"
+    return f"{table(rows)}\n{legend}"
 
 
 def plot_cmc(results: Mapping[str, Result], path: str | Path) -> None:

@@ -55,11 +55,13 @@ def build_model(cfg: Any, num_classes: int) -> ReIDModel:
 
 def _try_sizes(cfg: Any, model: ReIDModel) -> None:
     """Pass one black image of each size through the model, so that none fails hours later."""
-    sizes = {"INPUT.SIZE_TEST": cfg.INPUT.SIZE_TEST, "INPUT.SIZE_TRAIN": cfg.INPUT.SIZE_TRAIN}
+    keys = {tuple(cfg.INPUT.SIZE_TEST): "INPUT.SIZE_TEST"}
     if cfg.INPUT.CROP.ENABLED:
-        sizes["INPUT.CROP.SIZE"] = cfg.INPUT.CROP.SIZE
+        keys[tuple(cfg.INPUT.CROP.SIZE)] = "INPUT.CROP.SIZE"
+    else:
+        keys[tuple(cfg.INPUT.SIZE_TRAIN)] = "INPUT.SIZE_TRAIN"
     model.eval()
-    for key, size in sizes.items():
+    for size, key in keys.items():
         try:
             with torch.no_grad():
                 model(torch.zeros(1, 3, *size, device=model.pixel_mean.device))

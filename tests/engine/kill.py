@@ -1,6 +1,7 @@
 """A module for IMPORTS that kills its process at the moment that KILL_AT names.
 
-KILL_AT is empty, or one of these with n counting from 1:
+KILL_RANK may name the one process, among several, that dies. KILL_AT is empty, or one of these
+with n counting from 1:
 
 =================  ===================================================================
 ``step n``         before the n-th step of the optimiser
@@ -73,6 +74,7 @@ def arm(moment, *file, number):
         instead(number, os, "replace", act, is_the_file)
 
 
-if os.environ.get("KILL_AT"):
+rank = os.environ.get("RANK", "0")
+if os.environ.get("KILL_AT") and os.environ.get("KILL_RANK", rank) == rank:
     *when, count = os.environ["KILL_AT"].split()
     arm(*when, number=int(count))

@@ -8,11 +8,12 @@ from pathlib import Path
 from openanimals.config import load
 from tests.conftest import REPOSITORY
 
+BASE = REPOSITORY / "configs/Base-ARBase.yml"
 HERD = "Animals-SyntheticHerd:identities=12,images=6,pixels=48"
 
 
 def overrides(folder: Path, root: Path, **keys) -> list:
-    """The tiny run's KEY VALUE pairs; in ``keys`` a dot is written ``__``."""
+    """The tiny run's KEY VALUE pairs; in ``keys`` a dot is written ``__``, and None omits one."""
     settings = {
         "MODEL.DEVICE": "cpu",
         "MODEL.BACKBONE.NAME": "tiny",
@@ -33,20 +34,19 @@ def overrides(folder: Path, root: Path, **keys) -> list:
         "OUTPUT_DIR": str(folder),
     }
     settings.update({key.replace("__", "."): value for key, value in keys.items()})
-    return [part for pair in settings.items() for part in pair]
+    return [part for key, value in settings.items() if value is not None for part in (key, value)]
 
 
 def tiny_cfg(folder: Path, root: Path, **keys):
     """The configuration of a tiny ARBase run."""
-    base = REPOSITORY / "configs" / "Base-ARBase.yml"
-    return load(base, overrides(folder, root, **keys))
+    return load(BASE, overrides(folder, root, **keys))
 
 
-def command(folder: Path, root: Path, *arguments: str, **keys) -> list[str]:
-    """The command line of a tiny ARBase run."""
+def command(folder: Path, root: Path, *arguments: str, config=BASE, **keys) -> list[str]:
+    """The command line of a tiny run of a config file, ARBase's if none is named."""
     pairs = map(str, overrides(folder, root, **{"IMPORTS": ["tests.tiny"], **keys}))
-    base = ["--config-file", "configs/Base-ARBase.yml"]
-    return [sys.executable, "tools/train_net.py", *base, *arguments, *pairs]
+    options = ["--config-file", str(config), *arguments]
+    return [sys.executable, "tools/train_net.py", *options, *pairs]
 
 
 def run(arguments: list[str], **environment: str) -> subprocess.CompletedProcess:

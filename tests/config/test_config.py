@@ -1,0 +1,306 @@
+"""From files and overrides to a tree of keys: what is merged, refused, filled in and recorded."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from openanimals.config import ConfigError, check, get_cfg, load, load_text
+from openanimals.config.defaults import REFUSED
+from tests.conftest import REPOSITORY
+from tests.reference import load_json
+
+
+@pytest.fixture
+def write(tmp_path):
+    """Write a YAML file, in a folder of its own if its name has one; return its path."""
+
+    def file(name: str, text: str) -> Path:
+        path = tmp_path / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text, encoding="utf-8")
+        return path
+
+    return file
+
+
+def mistakes(*arguments, **options) -> list[str]:
+    with pytest.raises(ConfigError) as error:
+        load(*arguments, **options)
+    return error.value.problems
+
+
+# Files
+
+
+def test_a_base_is_relative_to_its_file_and_comes_first(write, tmp_path, monkeypatch):
+    write("base.yml", "SEED: 1\nSOLVER: {MAX_EPOCH: 7, BASE_LR: 0.5}\n")
+    path = write("species/one.yml", "_BASE_: ../base.yml\nSOLVER: {MAX_EPOCH: 8}\n")
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    monkeypatch.chdir(elsewhere)
+    cfg = load(path)
+    assert (cfg.SEED, cfg.SOLVER.MAX_EPOCH, cfg.SOLVER.BASE_LR) == (1, 8, 0.5)
+
+
+def test_of_several_bases_the_later_one_wins(write):
+    write("method.yml", "SEED: 1\nOUTPUT_DIR: method\nLOG_PERIOD: 3\n")
+    write("species.yml", "_BASE_: root.yml\nOUTPUT_DIR: species\n")
+    write("root.yml", "SEED: 2\nOUTPUT_DIR: root\n")
+    cfg = load(write("both.yml", "_BASE_: [method.yml, species.yml]\n"))
+    assert (cfg.SEED, cfg.OUTPUT_DIR, cfg.LOG_PERIOD) == (2, "species", 3)
+
+
+def test_a_base_may_be_reached_twice_but_not_from_itself(write):
+    write("root.yml", "SEED: 3\n")
+    write("left.yml", "_BASE_: root.yml\n")
+    write("right.yml", "_BASE_: root.yml\n")
+    assert load(write("both.yml", "_BASE_: [left.yml, right.yml]\n")).SEED == 3
+    one = write("one.yml", "_BASE_: two.yml\nSEED: 4\n")
+    write("two.yml", "_BASE_: one.yml\n")
+    (problem,) = mistakes(one)
+    assert problem.endswith("one.yml: is its own _BASE_")
+
+
+@pytest.mark.parametrize("base", ["5", "{a: b}", "[1]", ""])
+def test_a_base_that_is_no_file_name(write, base):
+    (problem,) = mistakes(write("one.yml", f"_BASE_: {base}\n"))
+    assert "one.yml: _BASE_ must be a file or a list of files, not " in problem
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("a: [1\n", "is not YAML"),
+        ("- a\n- b\n", "expected keys and values, found list"),
+        ("_BASE_: gone.yml\n", "gone.yml: cannot be read"),
+    ],
+)
+def test_files_that_are_none(write, text, message):
+    (problem,) = mistakes(write("one.yml", text))
+    assert message in problem
+
+
+def test_an_empty_file_changes_nothing(write):
+    assert load(write("one.yml", "# nothing yet\n")) == load()
+
+
+# Keys
+
+
+@pytest.mark.parametrize(
+    ("key", "closest"),
+    [
+        ("SOLVER.MAX_EPOCHS", "SOLVER.MAX_EPOCH"),
+        ("MODEL.HEAD.NUM_CLASSES", "MODEL.HEADS.NUM_CLASSES"),
+        ("solver.base_lr", "SOLVER.BASE_LR"),
+        ("BRANCHES", "MODEL.HEADS.BRANCHES"),
+    ],
+)
+def test_an_unknown_key_names_the_closest(key, closest):
+    (problem,) = mistakes(overrides=[key, 1])
+    assert problem == f"command line: unknown key {key} (did you mean {closest!r}?)"
+
+
+def test_a_section_is_no_value_and_a_value_no_section():
+    (problem,) = mistakes(overrides=["SOLVER.AMP", True])
+    assert problem.endswith("SOLVER.AMP is a section with keys of its own, not a value")
+    (problem,) = mistakes(overrides=["SEED.AMP", 1])
+    assert "unknown key SEED.AMP" in problem
+
+
+def test_a_key_without_a_value():
+    (problem,) = mistakes(overrides=["SEED", 1, "LOG_PERIOD"])
+    assert problem == "command line: 'LOG_PERIOD' has no value (KEY VALUE pairs)"
+
+
+@pytest.mark.parametrize(
+    ("key", "given", "expected"),
+    [
+        ("SOLVER.BASE_LR", 1, 1.0),
+        ("SOLVER.BASE_LR", "1e-4", 1e-4),
+        ("SOLVER.MAX_EPOCH", "12", 12),
+        ("SOLVER.AMP.ENABLED", "true", True),
+        ("SOLVER.AMP.ENABLED", "False", False),
+        ("DATASETS.NAMES", "folder:my photos", ("folder:my photos",)),
+        ("DATASETS.NAMES", ["a", "b"], ("a", "b")),
+        ("DATASETS.NAMES", "('a', 'b')", ("a", "b")),
+        ("SOLVER.STEPS", (1, 2), [1, 2]),
+        ("INPUT.SIZE_TRAIN", "[64, 32]", [64, 32]),
+        ("MODEL.WEIGHTS", 7, "7"),
+        ("OUTPUT_DIR", "1e3", "1e3"),
+        ("OUTPUT_DIR", "007", "007"),
+        ("OUTPUT_DIR", "'quoted'", "quoted"),
+    ],
+)
+def test_values_take_the_type_of_the_default(key, given, expected):
+    value = dict(load(None, [key, given]).keys_and_values())[key]
+    assert value == expected and type(value) is type(expected)
+
+
+def test_text_in_yaml_may_spell_a_number(write):
+    # YAML reads 1e-4, without a point, as text.
+    assert load(write("one.yml", "SOLVER: {BASE_LR: 1e-4}\n")).SOLVER.BASE_LR == 1e-4
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "kind"),
+    [
+        ("SOLVER.BASE_LR", "fast", "float"),
+        ("SOLVER.BASE_LR", True, "float"),
+        ("SOLVER.MAX_EPOCH", 1.5, "int"),
+        ("SOLVER.AMP.ENABLED", 1, "bool"),
+        ("DATASETS.NAMES", 3, "tuple"),
+        ("INPUT.SIZE_TRAIN", 384, "list"),
+        ("OUTPUT_DIR", None, "str"),
+        ("OUTPUT_DIR", ["a"], "str"),
+    ],
+)
+def test_a_value_of_another_type_is_refused(key, value, kind):
+    (problem,) = mistakes(overrides=[key, value])
+    assert problem.startswith(f"command line: {key} must be of type {kind}, like ")
+    assert problem.endswith(f"not {value!r}")
+
+
+def test_every_mistake_of_files_overrides_and_values_is_listed(write):
+    write("base.yml", "SEEDS: 1\n")
+    path = write("one.yml", "_BASE_: base.yml\nSOLVER: {OPT: Adm}\n")
+    found = mistakes(path, ["SEED", "x", "TEST.IMS_PER_BATCH", 0])
+    assert [problem.rsplit("/", 1)[-1] for problem in found] == [
+        "base.yml: unknown key SEEDS (did you mean 'SEED'?)",
+        "command line: SEED must be of type int, like 0, not 'x'",
+        "SOLVER.OPT is 'Adm' (did you mean 'Adam'?); allowed: Adam, AdamW, SGD",
+        "TEST.IMS_PER_BATCH must be above 0, not 0",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        (["INPUT.SIZE_TEST", [64]], "INPUT.SIZE_TEST must be [height, width] in pixels"),
+        (["INPUT.SIZE_TEST", ["a", 1]], "INPUT.SIZE_TEST must be [height, width] in pixels"),
+        (["INPUT.FLIP.PROB", 2], "INPUT.FLIP.PROB must lie in 0..1"),
+        (["MODEL.DEVICE", "cuda:x"], "MODEL.DEVICE is 'cuda:x'"),
+        (["MODEL.HEADS.BRANCHES", [1, 2]], "MODEL.HEADS.BRANCHES must list, branch by branch"),
+        (["DATASETS.SPLIT", "file"], "so DATASETS.SPLIT_FILE must name it"),
+        (["SOLVER.NESTEROV", True], "SOLVER.NESTEROV is for SGD, not for Adam"),
+        (["MODEL.PIXEL_STD", [1, 2, 0]], "MODEL.PIXEL_STD must be three numbers above 0"),
+    ],
+)
+def test_values_that_cannot_be(overrides, message):
+    (problem,) = mistakes(overrides=overrides)
+    assert problem.startswith(message) or problem.endswith(message)
+
+
+@pytest.mark.parametrize("key", REFUSED)
+def test_fastreids_unused_keys_are_accepted_at_their_default_alone(key):
+    default = REFUSED[key]
+    assert load(None, [key, default]) == load() == load(None, [key, repr(default)])
+    other = not default if isinstance(default, bool) else "something else"
+    (problem,) = mistakes(overrides=[key, other])
+    assert f"{key} is FastReID's and has no effect here" in problem and repr(default) in problem
+
+
+# What follows from other keys
+
+
+@pytest.mark.parametrize(
+    ("name", "branches"), [("Baseline", [[1]]), ("MGN", [[1], [1, 2], [1, 3]])]
+)
+def test_the_architecture_fills_the_branches_unless_they_are_given(name, branches):
+    assert branches == load(None, ["MODEL.META_ARCHITECTURE", name]).MODEL.HEADS.BRANCHES
+    given = ["MODEL.META_ARCHITECTURE", name, "MODEL.HEADS.BRANCHES", [[1], [4]]]
+    assert load(None, given).MODEL.HEADS.BRANCHES == [[1], [4]]
+
+
+def test_data_sets_are_tested_on_themselves_unless_others_are_named():
+    assert load(None, ["DATASETS.NAMES", ["a", "b"]]).DATASETS.TESTS == ("a", "b")
+    assert load(None, ["DATASETS.NAMES", "a", "DATASETS.TESTS", "c"]).DATASETS.TESTS == ("c",)
+
+
+def test_a_loaded_tree_is_frozen_and_the_defaults_stay_as_they_are():
+    cfg = load(None, ["MODEL.HEADS.BRANCHES", [[1], [2]]])
+    with pytest.raises(AttributeError):
+        cfg.SEED = 3
+    cfg.MODEL.HEADS.BRANCHES.append([1])
+    assert get_cfg().MODEL.HEADS.BRANCHES == []
+    changed = get_cfg()
+    changed.SOLVER.OPT = "Adm"
+    with pytest.raises(ConfigError, match="did you mean 'Adam'"):
+        check(changed)
+
+
+def test_merging_directly_raises(write):
+    cfg = get_cfg()
+    with pytest.raises(ConfigError, match="did you mean 'SEED'"):
+        cfg.merge_from_file(write("one.yml", "SEEDS: 1\n"))
+    with pytest.raises(ConfigError, match="did you mean 'SEED'"):
+        cfg.merge_from_list(["SEEDS", 1])
+
+
+# What is written down
+
+
+@pytest.mark.parametrize("name", [None, "Base-bagtricks", "Base-ARBase", "ARBase/demo"])
+def test_what_is_dumped_loads_to_the_same(name):
+    file = REPOSITORY / "configs" / f"{name}.yml" if name else None
+    cfg = load(file, ["DATASETS.NAMES", "folder:Größe 1", "SOLVER.ETA_MIN_LR", 1e-9])
+    assert load_text(cfg.dump()) == cfg
+    assert load_text(cfg.dump(), ["SEED", 5]).SEED == 5
+
+
+def test_the_text_of_a_checkpoint_is_named_in_its_mistakes():
+    with pytest.raises(ConfigError, match=r"old\.pth: unknown key SEEDS"):
+        load_text("SEEDS: 1\n", where="old.pth")
+
+
+# FastReID's and the authors' files
+
+RECORDED = load_json("merged_configs.json")
+OURS = {"MODEL.DEVICE", "OUTPUT_DIR", "DATASETS.NAMES", "DATASETS.TESTS"}  # differ on purpose
+
+
+def recorded(name: str) -> dict:
+    """The recorded keys and values of a recipe, but for what differs on purpose."""
+    values = {**RECORDED["defaults"], **RECORDED[name]}
+    return {key: value for key, value in values.items() if key not in OURS}
+
+
+def comparable(value):
+    """Equal numbers and sequences become equal; the release computes 0.224 * 255."""
+    if isinstance(value, list | tuple):
+        return [comparable(part) for part in value]
+    return round(value, 12) if isinstance(value, float) else value
+
+
+@pytest.mark.parametrize(
+    ("name", "file"),
+    [("defaults", None), ("bot", "Base-bagtricks"), ("arbase", "ARBase/hyena")],
+)
+def test_keys_have_the_values_of_the_release(name, file):
+    cfg = load(REPOSITORY / "configs" / f"{file}.yml") if file else get_cfg()
+    values = {**REFUSED, **dict(cfg.keys_and_values())}
+    expected = recorded(name)
+    assert {key: comparable(values[key]) for key in expected} == {
+        key: comparable(value) for key, value in expected.items()
+    }
+
+
+@pytest.mark.parametrize("name", ["bot", "arbase"])
+def test_a_file_of_the_release_loads_unchanged(write, name):
+    text = json.dumps(nested(recorded(name)))  # JSON is YAML
+    values = {**REFUSED, **dict(load(write("release.yml", text)).keys_and_values())}
+    for key, value in recorded(name).items():
+        assert comparable(values[key]) == comparable(value), key
+
+
+def nested(values: dict) -> dict:
+    """Dotted keys as sections in sections."""
+    tree: dict = {}
+    for key, value in values.items():
+        *sections, last = key.split(".")
+        node = tree
+        for section in sections:
+            node = node.setdefault(section, {})
+        node[last] = value
+    return tree

@@ -1,0 +1,99 @@
+import hashlib
+import json
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from openanimals.data.catalogue import COLUMNS, Catalogue, CatalogueError, concatenate
+
+
+def catalogue(name="zoo", root="/data/zoo", **columns):
+    columns = {"path": ["a.jpg", "b.jpg", "c.jpg"], "identity": ["ada", "bo", "ada"], **columns}
+    return Catalogue(name, root, pd.DataFrame(columns))
+
+
+def test_columns_are_text_or_none_and_others_are_dropped():
+    table = catalogue(
+        identity=[7, 8, 7], date=[pd.Timestamp("2020-01-02"), pd.NaT, None], weight=[1, 2, 3]
+    )
+    assert tuple(table.table.columns) == COLUMNS
+    assert table.identities == ["7", "8", "7"]
+    assert table.column("date") == ["2020-01-02 00:00:00", None, None]
+    assert table.column("camera") == [None] * 3
+    assert len(table) == 3
+    assert repr(table) == "Catalogue('zoo', 3 images, 2 identities)"
+
+
+def test_paths_start_at_the_root_unless_absolute():
+    table = catalogue(path=["sub/a.jpg", "/elsewhere/b.jpg", "c.jpg"])
+    assert table.path(0) == Path("/data/zoo/sub/a.jpg")
+    assert table.path(1) == Path("/elsewhere/b.jpg")
+
+
+def test_boxes_are_four_numbers_or_none():
+    table = catalogue(bbox=[(1, 2, 3, 4), None, np.array([0, 0, np.nan, 5])])
+    first, second, third = table.column("bbox")
+    assert first == (1.0, 2.0, 3.0, 4.0) and all(type(v) is float for v in first)
+    assert second is None
+    assert np.isnan(third[2])  # kept, so that the row can be dropped and counted later
+
+
+@pytest.mark.parametrize("box", [(1, 2, 3), "1 2 3 4", 5, ("a", 1, 2, 3)])
+def test_wrong_box_is_named(box):
+    with pytest.raises(CatalogueError, match=r"zoo: row 1 has bbox .*expected four numbers"):
+        catalogue(bbox=[None, box, None])
+
+
+def test_missing_columns_and_values_are_named():
+    with pytest.raises(CatalogueError, match="zoo: no column identity; the columns are path, id"):
+        Catalogue("zoo", ".", pd.DataFrame({"path": ["a"], "id": ["ada"]}))
+    with pytest.raises(CatalogueError, match="no column path and no column identity"):
+        Catalogue("zoo", ".", pd.DataFrame())
+    with pytest.raises(CatalogueError, match="zoo: row 2 has no identity"):
+        catalogue(identity=["ada", "bo", None])
+    with pytest.raises(CatalogueError, match="zoo: row 0 has no path"):
+        catalogue(path=[float("nan"), "b", "c"])
+
+
+def test_select_keeps_the_given_order():
+    table = catalogue(camera=["1", "2", "3"])
+    picked = table.select([2, 0])
+    assert picked.column("path") == ["c.jpg", "a.jpg"]
+    assert picked.column("camera") == ["3", "1"]
+    assert picked.path(0) == Path("/data/zoo/c.jpg")
+    assert len(table.select([])) == 0
+    assert len(table) == 3  # itself unchanged
+
+
+def test_digest_is_that_of_paths_identities_and_boxes_in_order():
+    rows = [["a.jpg", "1", None], ["b.jpg", "2", [1.0, 2.0, 3.0, 4.0]]]
+    columns = dict(zip(("path", "identity", "bbox"), zip(*rows, strict=True), strict=True))
+    table = Catalogue("zoo", "/anywhere", pd.DataFrame({k: list(v) for k, v in columns.items()}))
+    assert table.digest() == hashlib.sha256(json.dumps(rows).encode()).hexdigest()
+    assert table.select([1, 0]).digest() != table.digest()
+
+
+def test_joined_catalogues_keep_equal_names_and_files_apart():
+    first = catalogue("zoo", "/data/zoo", mask=["m.png", None, None])
+    second = catalogue(
+        "farm", "/data/farm", path=["a.jpg", "/abs/b.jpg", "c.jpg"], camera=["1", "2", "3"]
+    )
+    joined = concatenate([first, second])
+    assert joined.name == "zoo + farm"
+    assert joined.identities == ["zoo/ada", "zoo/bo", "zoo/ada", "farm/ada", "farm/bo", "farm/ada"]
+    assert [str(joined.path(row)) for row in (0, 3, 4)] == [
+        "/data/zoo/a.jpg",
+        "/data/farm/a.jpg",
+        "/abs/b.jpg",
+    ]
+    assert joined.column("mask") == ["/data/zoo/m.png", None, None, None, None, None]
+    assert joined.column("camera") == [None, None, None, "1", "2", "3"]
+    assert first.identities == ["ada", "bo", "ada"]  # itself unchanged
+    assert first.name == "zoo"
+
+
+def test_one_catalogue_is_not_renamed():
+    only = catalogue()
+    assert concatenate([only]) is only

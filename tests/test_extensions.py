@@ -1,0 +1,65 @@
+"""The examples of CONTRIBUTING.md, as they stand there, train and evaluate."""
+
+import json
+import re
+import shlex
+import sys
+
+import pytest
+
+from openanimals.engine import checkpoint
+from tests.conftest import REPOSITORY
+from tests.data.wildlife_fixtures import coat
+from tests.engine.tiny_run import overrides
+from tests.processes import run
+
+pytestmark = pytest.mark.cli
+
+TEXT = (REPOSITORY / "CONTRIBUTING.md").read_text(encoding="utf-8")
+FILES = dict(re.findall(r"```(?:python|yaml)\n# (\S+)\n(.*?)```", TEXT, re.DOTALL))
+MOST_LINES = {".yml": 5, ".py": 12}
+SMALL = {"DATASETS__NAMES": None, "OUTPUT_DIR": None, "SOLVER__MAX_EPOCH": 1}  # else as tiny_run
+
+
+def command_for(module: str, root) -> list[str]:
+    """The command of CONTRIBUTING.md that imports a module (or, for "", none), made small."""
+    for match in re.findall(r"\$ (python .*--config-file(?:.*\\\n)*.*)\n", TEXT):
+        _, script, option, config, *keys = shlex.split(match.replace("\\\n", ""))
+        if module in keys or (not module and not keys):
+            small = [str(part) for part in overrides(root, root, **SMALL)]
+            return [sys.executable, script, option, config, *small, *keys]
+    raise AssertionError(f"CONTRIBUTING.md has no command for {module!r}")
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """A user's folder: the examples, photographs in two layouts, the shipped configs."""
+    for name, content in FILES.items():
+        (tmp_path / name).write_text(content, encoding="utf-8")
+    (tmp_path / "configs").symlink_to(REPOSITORY / "configs")
+    for identity in range(8):
+        for path in (f"zebras/animal{identity}/{{}}.jpg", f"my_zoo/animal{identity}_{{}}.jpg"):
+            for image in range(5):
+                file = tmp_path / path.format(image)
+                file.parent.mkdir(parents=True, exist_ok=True)
+                coat(identity, image, 48).save(file)
+    return tmp_path
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_examples_are_short(name):
+    lines = [f"# {name}", *FILES[name].splitlines()]
+    assert len(lines) <= MOST_LINES[name[name.index(".") :]]
+
+
+@pytest.mark.parametrize("module", ["", "my_backbone", "my_loss", "my_source"])
+def test_examples_train_and_evaluate(module, folder):
+    finished = run(command_for(module, folder), cwd=folder)
+    assert finished.returncode == 0, finished.stderr
+    out = folder / "logs/zebras"
+    source = "MyZoo" if module == "my_source" else "folder:zebras"
+    assert json.loads((out / "results.json").read_text())[source]["queries"] == 8
+    stem = checkpoint.read(out / "model_final.pth")["model"]["stem.0.weight"]
+    assert stem.shape == ((16, 3, 7, 7) if module == "my_backbone" else (8, 3, 3, 3))
+    losses = json.loads((out / "metrics.json").read_text().splitlines()[0])
+    assert ("loss_compactness" in losses) == (module == "my_loss")

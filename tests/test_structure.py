@@ -1,0 +1,221 @@
+"""The house rules that a machine can check: layers, light imports, live keys, shipped files."""
+
+import ast
+import importlib.util
+import json
+import subprocess
+import sys
+
+import pytest
+import torch
+
+from openanimals.config import CfgNode, get_cfg, load
+from openanimals.data.loaders import build_augment
+from openanimals.engine import run
+from openanimals.modeling import LOSS_REGISTRY, build_losses, build_model
+from openanimals.solver import build_optimizer, build_schedule
+from tests.conftest import REPOSITORY
+from tests.engine.tiny_run import overrides
+
+PACKAGE = REPOSITORY / "openanimals"
+SOURCES = {str(path.relative_to(REPOSITORY)): path for path in sorted(PACKAGE.rglob("*.py"))}
+TOOLS = {str(path.relative_to(REPOSITORY)): path for path in (REPOSITORY / "tools").glob("*.py")}
+TREES = {name: ast.parse(path.read_text()) for name, path in {**SOURCES, **TOOLS}.items()}
+CONFIGS = sorted((REPOSITORY / "configs").rglob("*.yml"))
+config_files = pytest.mark.parametrize("path", CONFIGS, ids=lambda p: p.stem)
+
+BELOW = {"config", "utils"}
+ALLOWED = {
+    "config": BELOW,
+    "utils": {"utils"},
+    "data": BELOW | {"data"},
+    "modeling": BELOW | {"modeling"},
+    "solver": BELOW | {"solver"},
+    "evaluation": BELOW | {"evaluation"},
+    "engine": BELOW | {"data", "modeling", "solver", "evaluation", "engine"},
+}
+HEAVY = {
+    *("torch", "torchvision", "numpy", "pandas", "scipy", "PIL", "yaml", "yacs", "cv2", "tqdm"),
+    *("wildlife_datasets", "timm", "safetensors", "matplotlib", "tensorboard", "faiss", "onnx"),
+}
+OPTIONAL = {
+    *("wildlife_datasets", "timm", "safetensors", "matplotlib", "cv2", "faiss", "onnx"),
+    *("tensorboard", "torch.utils.tensorboard"),
+}
+
+
+def imported(nodes) -> set[str]:
+    """The modules that import statements among the nodes name."""
+    names = set()
+    for node in nodes:
+        if isinstance(node, ast.Import):
+            names |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, "imports are absolute"
+            names |= {node.module} | {f"{node.module}.{alias.name}" for alias in node.names}
+    return names
+
+
+def on_import(tree: ast.AST):
+    """The nodes of a file that run when it is imported: those in no function."""
+    for node in ast.iter_child_nodes(tree):
+        if not isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda):
+            yield node
+            yield from on_import(node)
+
+
+def test_layers():
+    wrong = [
+        f"{name} imports {module}"
+        for name in SOURCES
+        if len(name.split("/")) > 2  # the package itself and the command line may use all
+        for module in imported(ast.walk(TREES[name]))
+        if module.startswith("openanimals.")
+        and module.split(".")[1] not in ALLOWED[name.split("/")[1]]
+    ]
+    assert not wrong
+
+
+def test_optional_packages_are_imported_where_they_are_used():
+    wrong = [
+        f"{name} imports {module}"
+        for name in SOURCES
+        for module in imported(on_import(TREES[name]))
+        if any(f"{module}.".startswith(f"{package}.") for package in OPTIONAL)
+    ]
+    assert not wrong
+
+
+@pytest.mark.parametrize("code", ["import openanimals", "import openanimals.cli"])
+def test_importing_the_package_is_cheap(code):
+    program = f"import json, sys; {code}; print(json.dumps(sorted(sys.modules)))"
+    modules = json.loads(subprocess.check_output([sys.executable, "-c", program], cwd=REPOSITORY))
+    assert not {name.split(".")[0] for name in modules} & HEAVY
+
+
+def may_read_cfg(name: str) -> bool:
+    """Whether a file may know the tree of keys: the places where config meets components."""
+    packages = ("config", "solver", "engine")
+    files = ("__init__.py", "cli.py", "data/loaders.py", "data/sets.py")
+    inner = name.removeprefix("openanimals/")
+    return inner.split("/")[0] in packages or inner in files or inner.endswith("/build.py")
+
+
+def test_cfg_is_read_only_where_config_meets_components():
+    wrong = []
+    for name in SOURCES:
+        if not may_read_cfg(name):
+            nodes = list(ast.walk(TREES[name]))
+            named = [n for n in nodes if "cfg" in (getattr(n, "id", ""), getattr(n, "arg", ""))]
+            modules = [m for m in imported(nodes) if m.startswith("openanimals.config")]
+            wrong += [name] if named or modules else []
+    assert not wrong
+
+
+def test_files_are_short():
+    lengths = {name: len((REPOSITORY / name).read_text().splitlines()) for name in TREES}
+    assert not {name: length for name, length in lengths.items() if length > 300}
+
+
+# Keys
+
+
+class Recorder:
+    """Notes which keys of frozen trees are read as attributes."""
+
+    def __init__(self, monkeypatch):
+        self.read: set[str] = set()
+        self.paths: dict[int, tuple[str, CfgNode]] = {}
+        plain = CfgNode.__getattr__
+
+        def noted(node, name):
+            value = plain(node, name)
+            if id(node) in self.paths:
+                self.read.add(f"{self.paths[id(node)][0]}{name}")
+            return value
+
+        monkeypatch.setattr(CfgNode, "__getattr__", noted, raising=False)
+
+    def watch(self, cfg: CfgNode, prefix: str = "") -> CfgNode:
+        """Note reads of a tree from now on; the reference keeps its identity its own."""
+        self.paths[id(cfg)] = (prefix, cfg)
+        for name, value in cfg.items():
+            if isinstance(value, CfgNode):
+                self.watch(value, f"{prefix}{name}.")
+        return cfg
+
+
+def test_every_key_is_read(tmp_path, herd_root, monkeypatch):
+    recorder = Recorder(monkeypatch)
+    base = REPOSITORY / "configs" / "Base-ARBase.yml"
+    tiny = overrides(tmp_path, herd_root, SOLVER__MAX_EPOCH=1, SOLVER__FREEZE_ITERS=1)
+    tiny += ["SOLVER.CLIP_GRADIENTS.ENABLED", True]
+    cfg = recorder.watch(load(base, tiny))
+    run.train(cfg)
+    again = load(base, [*tiny, "MODEL.WEIGHTS", str(tmp_path / "model_final.pth")])
+    run.evaluate_only(recorder.watch(again))
+
+    # What only some recipes read, each built once.
+    switches = [key for key, _ in get_cfg().keys_and_values() if key.endswith("ENABLED")]
+    switched_on = [part for key in switches for part in (key, True)]
+    cfg = recorder.watch(load(base, [*tiny, *switched_on, "SOLVER.OPT", "SGD"]))
+    build_augment(cfg)
+    build_optimizer(cfg, torch.nn.Linear(2, 2))
+    build_schedule(cfg, 10)
+    run.Trainer(cfg, run.load_sets(cfg).train, torch.device("cpu"))._loader()
+    names = [name for name in LOSS_REGISTRY]
+    build_losses(recorder.watch(load(base, ["MODEL.LOSSES.NAME", names])))
+    pretrained = ["MODEL.BACKBONE.PRETRAIN", True, "MODEL.BACKBONE.PRETRAIN_PATH", "none.pth"]
+    with pytest.raises(ValueError, match=r"none\.pth"):
+        build_model(recorder.watch(load(base, pretrained)), 2)
+
+    keys = {key for key, _ in cfg.keys_and_values()}
+    assert keys - recorder.read == {
+        "MODEL.META_ARCHITECTURE",  # becomes HEADS.BRANCHES when the tree is checked
+    }
+
+
+# Shipped files
+
+
+@config_files
+def test_shipped_configs_build(path):
+    cfg = load(path, ["MODEL.BACKBONE.PRETRAIN", False])
+    assert cfg.MODEL.DEVICE == "auto"
+    with torch.device("meta"):
+        model = build_model(cfg, num_classes=10)  # which passes images of its sizes through it
+    assert len(model.heads) == sum(map(sum, cfg.MODEL.HEADS.BRANCHES))
+    assert all(head.classifier.weight.shape[0] == 10 for head in model.heads.values())
+    assert build_losses(cfg)
+
+
+@config_files
+def test_shipped_configs_open_with_the_command_that_runs_them(path):
+    first = path.read_text().splitlines()[0]
+    command = f"# python tools/train_net.py --config-file {path.relative_to(REPOSITORY)}"
+    if path.parent.name == "configs":  # a method, which a species file builds upon
+        assert first.startswith("# ")
+    else:
+        assert first == command or first.startswith(f"{command} ")
+
+
+@pytest.mark.parametrize("method", ["Base-bagtricks", "Base-ARBase"])
+def test_methods_run(method):
+    small = ["INPUT.SIZE_TRAIN", [80, 80], "INPUT.SIZE_TEST", [80, 80]]
+    cfg = load(REPOSITORY / "configs" / f"{method}.yml", [*small, "MODEL.BACKBONE.PRETRAIN", False])
+    model = build_model(cfg, num_classes=3)
+    targets = torch.tensor([0, 2])
+    output = model(torch.randint(0, 256, (2, 3, 80, 80), dtype=torch.uint8), targets)
+    assert all(logits.isfinite().all() for logits in output.logits.values())
+
+
+def test_the_list_of_keys_is_up_to_date():
+    spec = importlib.util.spec_from_file_location(
+        "config_reference", REPOSITORY / "tools" / "config_reference.py"
+    )
+    tool = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(tool)
+    assert tool.DOCUMENT.read_text() == tool.document(), "run: python tools/config_reference.py"
+    listed = {key: meaning for key, _, meaning in tool.list_keys()}
+    assert listed.keys() == {key for key, _ in get_cfg().keys_and_values()}
+    assert all(listed.values()), "every key has a comment"

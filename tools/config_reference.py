@@ -1,0 +1,69 @@
+"""Write docs/config.md, the list of all keys, from the comments in openanimals/config/defaults.py.
+
+python tools/config_reference.py
+"""
+
+import ast
+import html
+import io
+import tokenize
+from collections import defaultdict
+from pathlib import Path
+
+from openanimals.config import defaults
+
+DOCUMENT = Path(__file__).parent.parent / "docs" / "config.md"
+
+INTRODUCTION = """# Configuration keys
+
+Written by `python tools/config_reference.py` from the comments in
+[openanimals/config/defaults.py](../openanimals/config/defaults.py).
+Set keys in a YAML file, or as `KEY VALUE` at the end of the command line. A file builds on others
+by `_BASE_: other.yml`, or `_BASE_: [first.yml, second.yml]`; paths are relative to the file, and
+later values win.
+"""
+
+REFUSED = """
+## Keys of FastReID without effect
+
+A file may set these to their default and to nothing else, so that FastReID's files load unchanged.
+
+| key | default |
+|---|---|
+"""
+
+
+def list_keys() -> list[tuple[str, str, str]]:
+    """Return each key, its default as written and its meaning, in the order of the file."""
+    text = Path(defaults.__file__).read_text(encoding="utf-8")
+    comments = {
+        token.start[0]: token.string.removeprefix("#").strip()
+        for token in tokenize.generate_tokens(io.StringIO(text).readline)
+        if token.type == tokenize.COMMENT
+    }
+    found = []
+    for node in ast.parse(text).body:
+        if not isinstance(node, ast.Assign) or isinstance(node.value, ast.Call):
+            continue
+        _, _, key = ast.unparse(node.targets[0]).partition("_C.")
+        if key:
+            found.append((key, ast.unparse(node.value), comments.get(node.lineno, "")))
+    return found
+
+
+def document() -> str:
+    """Return the list as Markdown, a table for each section."""
+    sections: dict[str, list[str]] = defaultdict(list)
+    for key, default, meaning in list_keys():
+        path = key.split(".")[:-1]
+        title = ".".join(path[: 2 if path[:1] == ["MODEL"] else 1]) or "The run"
+        sections[title].append(f"| `{key}` | `{default}` | {html.escape(meaning, quote=False)} |\n")
+    text = INTRODUCTION
+    for title, rows in sections.items():
+        text += f"\n## {title}\n\n| key | default | meaning |\n|---|---|---|\n" + "".join(rows)
+    refused = [f"| `{key}` | `{default!r}` |\n" for key, default in defaults.REFUSED.items()]
+    return text + REFUSED + "".join(refused)
+
+
+if __name__ == "__main__":
+    DOCUMENT.write_text(document(), encoding="utf-8")
