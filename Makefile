@@ -22,7 +22,7 @@ demo: install
 	$(BIN)/python tools/train_net.py --config-file configs/ARBase/demo.yml --resume
 
 test: lint
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n 2 --dist loadfile
 
 lint: install
 	$(BIN)/ruff check .
