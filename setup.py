@@ -11,7 +11,15 @@ VERSION = re.search(
 )
 
 TIMM = ["timm>=1.0", "safetensors"]
-TEST = ["pytest>=8", "pytest-xdist", "ruff>=0.9", "mypy>=1.14", "pandas-stubs", "types-PyYAML", "types-tqdm"]
+TEST = [
+    "pytest>=8",
+    "pytest-xdist",
+    "ruff>=0.9",
+    "mypy>=1.14",
+    "pandas-stubs",
+    "types-PyYAML",
+    "types-tqdm",
+]
 
 setup(
     name="openanimals",
