@@ -12,7 +12,7 @@ VERSION = re.search(
 
 TIMM = ["timm>=1.0", "safetensors"]
 TEST = [
-    "pytest>=8",
+    "pytest>=8.2",  # importorskip(exc_type=...)
     "pytest-xdist",
     "ruff>=0.9",
     "mypy>=1.14",

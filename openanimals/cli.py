@@ -5,6 +5,8 @@ import os
 import sys
 from collections.abc import Sequence
 
+from openanimals.utils.logging import set_up_logging
+
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command line; a mistake of the user's ends in one message and exit status 2.
@@ -16,6 +18,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """
     arguments = list(sys.argv[1:] if arguments is None else arguments)
     options = build_parser().parse_args(arguments)
+    set_up_logging(quiet=os.environ.get("RANK", "0") != "0")
     try:
         options.run(options, arguments)
     except (ValueError, ArithmeticError, OSError) as error:
@@ -54,18 +57,6 @@ def _add_train(verbs: argparse._SubParsersAction) -> None:
 
 
 def _train(options: argparse.Namespace, arguments: list[str]) -> None:
-    if options.num_gpus * options.num_machines > 1 and "WORLD_SIZE" not in os.environ:
-        from openanimals.engine.launch import launch
-
-        launch(
-            arguments,
-            options.num_gpus,
-            options.num_machines,
-            options.machine_rank,
-            options.dist_url,
-        )
-        return
-
     from openanimals.config import load
     from openanimals.engine import run
 
@@ -76,6 +67,19 @@ def _train(options: argparse.Namespace, arguments: list[str]) -> None:
         cfg = load(options.config_file, options.opts)
     else:
         raise ValueError("nothing named to train on: --config-file configs/ARBase/demo.yml, say")
+
+    launched = int(os.environ.get("WORLD_SIZE", "1")) > 1
+    if options.num_gpus * options.num_machines > 1 and not launched:
+        from openanimals.engine.launch import launch
+
+        launch(
+            arguments,
+            options.num_gpus,
+            options.num_machines,
+            options.machine_rank,
+            options.dist_url,
+        )
+        return
     if options.eval_only:
         run.evaluate_only(cfg)
     else:
@@ -85,33 +89,19 @@ def _train(options: argparse.Namespace, arguments: list[str]) -> None:
 def _add_check(verbs: argparse._SubParsersAction) -> None:
     parser = verbs.add_parser("check", help="look for what is wrong with a data set")
     parser.add_argument("name", metavar="NAME", help="Animals-<Class>, folder:DIR, csv:FILE, ...")
-    parser.add_argument("--contact-sheet", metavar="FILE", help="draw some images of individuals")
+    parser.add_argument(
+        "--contact-sheet", metavar="FILE", default="", help="draw some images of individuals"
+    )
     parser.add_argument("opts", nargs=argparse.REMAINDER, metavar="KEY VALUE", help="overrides")
     parser.set_defaults(run=_check)
 
 
 def _check(options: argparse.Namespace, arguments: list[str]) -> None:
     from openanimals.config import load
-    from openanimals.data.check import check_data
-    from openanimals.data.contact_sheet import contact_sheet
-    from openanimals.data.sets import load_catalogue_of
-    from openanimals.data.splits import make_split
+    from openanimals.engine.inspection import inspect
 
     cfg = load(None, ["DATASETS.NAMES", (options.name,), *options.opts])
-    catalogue = load_catalogue_of(cfg, options.name)
-    split = make_split(catalogue, cfg.DATASETS.SPLIT, cfg.DATASETS.SPLIT_FILE)
-    report = check_data(catalogue, split, min_images=cfg.DATALOADER.NUM_INSTANCE)
-    print(report.as_table())
-    individuals = report.parts["train"][1]
-    wanted = cfg.SOLVER.IMS_PER_BATCH // cfg.DATALOADER.NUM_INSTANCE
-    if individuals < wanted:
-        print(
-            f"a batch takes {wanted} individuals, training has {individuals}: train with "
-            f"SOLVER.IMS_PER_BATCH {individuals * cfg.DATALOADER.NUM_INSTANCE} or less"
-        )
-    if options.contact_sheet:
-        contact_sheet(catalogue, options.contact_sheet)
-        print(f"contact sheet: {options.contact_sheet}")
+    print(inspect(cfg, options.contact_sheet))
 
 
 def _add_prepare(verbs: argparse._SubParsersAction) -> None:

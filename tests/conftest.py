@@ -1,5 +1,6 @@
 """What all tests share: one thread, the tiny test backbone, the recorded data beside us."""
 
+import logging
 import os
 from pathlib import Path
 
@@ -7,6 +8,7 @@ import pytest
 import torch
 
 import tests.tiny  # noqa: F401  (registers the backbone "tiny")
+from openanimals.utils.logging import LOGGER, close_logging
 
 REPOSITORY = Path(__file__).parent.parent
 
@@ -14,6 +16,22 @@ REPOSITORY = Path(__file__).parent.parent
 @pytest.fixture(autouse=True)
 def _one_thread():
     torch.set_num_threads(1)
+
+
+@pytest.fixture(autouse=True)
+def _own_logging():
+    """A run, perhaps a wider fixture's, takes log and warnings over; each test starts afresh."""
+    _reset_logging()
+    yield
+    _reset_logging()
+
+
+def _reset_logging():
+    logger = logging.getLogger(LOGGER)
+    logger.setLevel(logging.NOTSET)
+    logger.propagate = True
+    close_logging()
+    logging.captureWarnings(False)
 
 
 @pytest.fixture(scope="session")

@@ -1,4 +1,4 @@
-"""The examples of CONTRIBUTING.md, as they stand there, train and evaluate."""
+"""The examples of CONTRIBUTING.md, made small by further keys, train and evaluate."""
 
 import json
 import re
@@ -18,6 +18,7 @@ pytestmark = pytest.mark.cli
 TEXT = (REPOSITORY / "CONTRIBUTING.md").read_text(encoding="utf-8")
 FILES = dict(re.findall(r"```(?:python|yaml)\n# (\S+)\n(.*?)```", TEXT, re.DOTALL))
 MOST_LINES = {".yml": 5, ".py": 12}
+MODULES = ["", "my_backbone", "my_loss", "my_source"]
 SMALL = {"DATASETS__NAMES": None, "OUTPUT_DIR": None, "SOLVER__MAX_EPOCH": 1}  # else as tiny_run
 
 
@@ -29,6 +30,12 @@ def command_for(module: str, root) -> list[str]:
             small = [str(part) for part in overrides(root, root, **SMALL)]
             return [sys.executable, script, option, config, *small, *keys]
     raise AssertionError(f"CONTRIBUTING.md has no command for {module!r}")
+
+
+def output_of(command: list[str]) -> str:
+    """The folder that a command writes to; without the key it is the one of zebras.yml."""
+    keys = dict(zip(command[4::2], command[5::2], strict=True))
+    return keys.get("OUTPUT_DIR", "logs/zebras")
 
 
 @pytest.fixture
@@ -46,17 +53,30 @@ def folder(tmp_path):
     return tmp_path
 
 
+def test_check_finds_a_source_of_the_user(folder):
+    arguments = ["check", "MyZoo", "IMPORTS", "my_source", "DATASETS.ROOT", str(folder)]
+    finished = run([sys.executable, "openanimals/cli.py", *arguments], cwd=folder)
+    assert finished.returncode == 0, finished.stderr
+    assert re.search(r"images +40\b", finished.stdout)  # 8 individuals, 5 photographs of each
+
+
 @pytest.mark.parametrize("name", FILES)
 def test_examples_are_short(name):
     lines = [f"# {name}", *FILES[name].splitlines()]
     assert len(lines) <= MOST_LINES[name[name.index(".") :]]
 
 
-@pytest.mark.parametrize("module", ["", "my_backbone", "my_loss", "my_source"])
+def test_each_example_writes_into_a_folder_of_its_own(tmp_path):
+    folders = [output_of(command_for(module, tmp_path)) for module in MODULES]
+    assert len(set(folders)) == len(MODULES)
+
+
+@pytest.mark.parametrize("module", MODULES)
 def test_examples_train_and_evaluate(module, folder):
-    finished = run(command_for(module, folder), cwd=folder)
+    command = command_for(module, folder)
+    finished = run(command, cwd=folder)
     assert finished.returncode == 0, finished.stderr
-    out = folder / "logs/zebras"
+    out = folder / output_of(command)
     source = "MyZoo" if module == "my_source" else "folder:zebras"
     assert json.loads((out / "results.json").read_text())[source]["queries"] == 8
     stem = checkpoint.read(out / "model_final.pth")["model"]["stem.0.weight"]

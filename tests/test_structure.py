@@ -3,6 +3,7 @@
 import ast
 import importlib.util
 import json
+import os
 import subprocess
 import sys
 
@@ -115,6 +116,13 @@ def test_cfg_is_read_only_where_config_meets_components():
 def test_files_are_short():
     lengths = {name: len((REPOSITORY / name).read_text().splitlines()) for name in TREES}
     assert not {name: length for name, length in lengths.items() if length > 300}
+
+
+def test_continuous_integration_can_import_wildlife_datasets():
+    """Elsewhere the tests of species are skipped without it, for instance for want of libGL."""
+    if not os.environ.get("CI"):
+        pytest.skip("only continuous integration (CI=true) must have wildlife-datasets")
+    importlib.import_module("wildlife_datasets.datasets")
 
 
 # Keys

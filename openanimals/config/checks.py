@@ -50,7 +50,7 @@ RULES: dict[str, Rule] = {
     "MODEL.BACKBONE.FEAT_DIM": _POSITIVE,
     "MODEL.HEADS.NUM_CLASSES": _NOT_NEGATIVE,
     "MODEL.HEADS.EMBEDDING_DIM": _NOT_NEGATIVE,
-    "MODEL.LOSSES.NAME": _TEXTS,
+    "MODEL.LOSSES.NAME": (lambda v: _TEXTS[0](v) and len(v) > 0, "must name at least one loss"),
     "MODEL.LOSSES.CE.EPSILON": (lambda v: v == -1 or 0 <= v < 1, "must lie in 0..1, or be -1"),
     "INPUT.SIZE_TRAIN": _SIZE,
     "INPUT.SIZE_TEST": _SIZE,
@@ -60,6 +60,7 @@ RULES: dict[str, Rule] = {
     "INPUT.FLIP.PROB": _SHARE,
     "INPUT.PADDING.SIZE": _NOT_NEGATIVE,
     "INPUT.CJ.PROB": _SHARE,
+    "INPUT.CJ.HUE": (lambda v: 0 <= v <= 0.5, "must lie in 0..0.5, half the circle of hues"),
     "INPUT.AUTOAUG.PROB": _SHARE,
     "INPUT.AUGMIX.PROB": _SHARE,
     "INPUT.REA.PROB": _SHARE,
@@ -127,7 +128,7 @@ def _finish(cfg: CfgNode, problems: list[str], overrides: Sequence[Any]) -> CfgN
         check(cfg)
     except ConfigError as error:
         problems += error.problems
-    cfg.raise_for(problems)
+    ConfigError.raise_for(problems)
     cfg.freeze()
     return cfg
 
@@ -151,8 +152,7 @@ def check(cfg: CfgNode) -> None:
         if not holds(values[key]):
             problems.append(f"{key} {rule}, not {values[key]!r}")
     problems += _relations(cfg)
-    if problems:
-        raise ConfigError(problems)
+    ConfigError.raise_for(problems)
     if not cfg.MODEL.HEADS.BRANCHES:
         cfg.MODEL.HEADS.BRANCHES = [list(b) for b in BRANCHES_OF[cfg.MODEL.META_ARCHITECTURE]]
     if not cfg.DATASETS.TESTS:
@@ -190,6 +190,12 @@ def _relations(cfg: CfgNode) -> list[str]:
         )
     if cfg.DATASETS.SPLIT == "file" and not cfg.DATASETS.SPLIT_FILE:
         problems.append("DATASETS.SPLIT is 'file', so DATASETS.SPLIT_FILE must name it")
+    sources = {*cfg.DATASETS.NAMES, *cfg.DATASETS.TESTS}
+    if cfg.DATASETS.SPLIT == "file" and len(sources) > 1:
+        problems.append(
+            f"DATASETS.SPLIT is 'file', which splits one data set, not {len(sources)}: "
+            f"{', '.join(sorted(map(str, sources)))}"
+        )
     if cfg.SOLVER.NESTEROV and cfg.SOLVER.OPT != "SGD":
         problems.append(f"SOLVER.NESTEROV is for SGD, not for {cfg.SOLVER.OPT}")
     return problems

@@ -25,6 +25,12 @@ class ConfigError(ValueError):
         count = "1 mistake" if len(problems) == 1 else f"{len(problems)} mistakes"
         super().__init__("\n  - ".join([f"{count} in the configuration:", *problems]))
 
+    @classmethod
+    def raise_for(cls, problems: Sequence[str]) -> None:
+        """Raise it if there is any problem."""
+        if problems:
+            raise cls(problems)
+
 
 class CfgNode(YacsNode):
     """The tree of keys. Merging lists every mistake of a file or of the overrides in one error."""
@@ -39,7 +45,7 @@ class CfgNode(YacsNode):
         Raises:
             ConfigError: a file is missing or not YAML, or has unknown keys or wrong types.
         """
-        self.raise_for(self.try_file(Path(cfg_filename)))
+        ConfigError.raise_for(self.try_file(Path(cfg_filename)))
 
     def merge_from_list(self, cfg_list: Sequence[Any]) -> None:
         """Merge ``[KEY, VALUE, KEY, VALUE, ...]``; values may be text as typed in a shell.
@@ -47,13 +53,7 @@ class CfgNode(YacsNode):
         Raises:
             ConfigError: a key without a value, unknown keys or wrong types.
         """
-        self.raise_for(self.try_list(cfg_list))
-
-    @staticmethod
-    def raise_for(problems: Sequence[str]) -> None:
-        """Raise ConfigError if there is any problem."""
-        if problems:
-            raise ConfigError(problems)
+        ConfigError.raise_for(self.try_list(cfg_list))
 
     def try_file(self, path: Path, below: tuple[Path, ...] = ()) -> list[str]:
         """Merge what can be merged of a file and its bases; return what is wrong."""

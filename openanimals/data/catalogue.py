@@ -72,7 +72,7 @@ class Catalogue:
         return [None if value is None else str(value) for value in values]
 
     def _bbox(self, row: int, value: object) -> tuple[float, ...] | None:
-        """Four floats, NaN among them where a number is missing (such rows are dropped later)."""
+        """Four floats, NaN where a number is missing, even all (such rows are dropped later)."""
         if value is None:
             return None
         try:
@@ -84,7 +84,7 @@ class Catalogue:
                 f"{self.name}: row {row} has bbox {value!r}; "
                 "expected four numbers: x, y, width, height"
             )
-        return None if all(math.isnan(v) for v in box) else box
+        return box
 
     def __len__(self) -> int:
         return len(self.table)

@@ -1,4 +1,4 @@
-"""One file over HTTP, resumable: what has arrived stays, and the next try goes on from there."""
+"""One file over HTTP: what has arrived stays, and the next try goes on there if the server can."""
 
 import errno
 import http.client
@@ -28,23 +28,26 @@ def fetch(url: str, target: Path, *, attempts: int = 4, wait: float = 1.0) -> No
     Args:
         url: its address.
         target: the file.
-        attempts: how many tries in a row may fail without bringing a single byte.
-        wait: seconds before the next try, doubled with each try that brought nothing.
+        attempts: how many tries in a row may fail without getting further than any before.
+        wait: seconds before the next try, doubled with each such try.
 
     Raises:
         DownloadError: the server refuses, the disk is too small, or the attempts are used up.
     """
     part = target.with_name(target.name + ".part")
-    failures = 0
+    failures, furthest = 0, _size(part)
     while not target.exists():
-        before = _size(part)
         try:
             _receive(url, part)
             os.replace(part, target)
         except (OSError, http.client.HTTPException) as cause:
-            failures = 0 if _size(part) > before else failures + 1
+            # Further than ever, not than the last try: some servers start anew at each.
+            failures = 0 if _size(part) > furthest else failures + 1
+            furthest = max(furthest, _size(part))
             if failures == attempts or _is_final(cause):
-                kept = f"; {part} keeps what has arrived, and the next try goes on from there"
+                kept = (
+                    f"; {part} keeps what has arrived; the next try goes on there if the server can"
+                )
                 raise DownloadError(f"{url}: {cause}{kept if _size(part) else ''}") from cause
             time.sleep(wait * 2**failures)
 

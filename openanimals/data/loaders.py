@@ -160,13 +160,13 @@ def build_train_loader(
         seed=cfg.SEED,
         substitute=True,
     )
-    workers = _workers(cfg, world_size)
+    workers = _workers(cfg)
     return DataLoader(
         photographs,
         batch_sampler=TrainBatches(cfg, train, start, rank, world_size),  # type: ignore[arg-type]
         num_workers=workers,
         collate_fn=_collate,
-        pin_memory=torch.cuda.is_available(),
+        pin_memory=_pinned(cfg),
         prefetch_factor=4 if workers else None,
     )
 
@@ -176,14 +176,14 @@ def build_test_loader(
 ) -> "TestBatches":
     """Return one process's share of the images of a catalogue, in row order."""
     bounds = [len(images) * part // world_size for part in (rank, rank + 1)]
-    workers = _workers(cfg, world_size)
+    workers = _workers(cfg)
     loader = DataLoader(
         Photographs(images, cfg.INPUT.SIZE_TEST),
         sampler=[(row, 0) for row in range(*bounds)],  # type: ignore[arg-type]
         batch_size=cfg.TEST.IMS_PER_BATCH,
         num_workers=workers,
         collate_fn=_collate,
-        pin_memory=torch.cuda.is_available(),
+        pin_memory=_pinned(cfg),
     )
     return TestBatches(loader)
 
@@ -233,6 +233,12 @@ def _collate(samples: list[Sample]) -> Batch:
     return Batch(torch.stack(images), torch.tensor(rows), sum(unreadable, []), sum(lost, []))
 
 
-def _workers(cfg: CfgNode, world_size: int) -> int:
-    """NUM_WORKERS, but no more than this process's share of the machine's cores."""
-    return min(cfg.DATALOADER.NUM_WORKERS, max(1, (os.cpu_count() or 1) // world_size))
+def _pinned(cfg: CfgNode) -> bool:
+    """Page-locked memory is for CUDA, and asking for it would wake CUDA up."""
+    return cfg.MODEL.DEVICE.startswith(("auto", "cuda")) and torch.cuda.is_available()
+
+
+def _workers(cfg: CfgNode) -> int:
+    """NUM_WORKERS, but no more than this process's share of its machine's cores."""
+    processes = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))  # torchrun says so
+    return min(cfg.DATALOADER.NUM_WORKERS, max(1, (os.cpu_count() or 1) // processes))

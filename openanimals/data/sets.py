@@ -40,11 +40,19 @@ class TrainSet:
 
 @dataclass(frozen=True)
 class TestSet:
-    """Images to find again, and images to find them among."""
+    """Images to find again, and images to find them among.
+
+    Attributes:
+        name: in logs and results.
+        source: where the images are from; it decides whether cameras count.
+        query: the images to find again.
+        gallery: the images to find them among.
+    """
 
     __test__ = False  # not a pytest class
 
     name: str
+    source: str
     query: Catalogue
     gallery: Catalogue
 
@@ -63,6 +71,7 @@ class Sets:
         tests: one for each name in DATASETS.TESTS.
         validation: training identities held out (DATASETS.VAL_FRACTION), or None.
         splits: for each source in use its catalogue and split, to be written beside the run.
+        held_out: images of the training half and the part of them that validates, or None.
         dropped: for each source the number of rows whose box is empty or outside the image.
     """
 
@@ -70,6 +79,7 @@ class Sets:
     tests: list[TestSet] = field(default_factory=list)
     validation: TestSet | None = None
     splits: dict[str, tuple[Catalogue, Split]] = field(default_factory=dict)
+    held_out: tuple[Catalogue, Split] | None = None
     dropped: dict[str, int] = field(default_factory=dict)
 
     def table(self) -> list[list[str]]:
@@ -136,6 +146,7 @@ def _add_train(cfg: CfgNode, sets: Sets) -> None:
             cfg.DATASETS.VAL_FRACTION,
             derive_seed(cfg.SEED, "validation") % 2**32,
         )
+        sets.held_out = (images, held)
         sets.validation = _test_set("validation", images, held)
         images = images.select(held.train)
     sets.train = TrainSet.of(images)
@@ -149,7 +160,8 @@ def _add_train(cfg: CfgNode, sets: Sets) -> None:
 
 
 def _test_set(name: str, catalogue: Catalogue, split: Split) -> TestSet:
-    test = TestSet(name, catalogue.select(split.query), catalogue.select(split.gallery))
+    query, gallery = catalogue.select(split.query), catalogue.select(split.gallery)
+    test = TestSet(name, catalogue.name, query, gallery)
     if test.unmatched_queries() == len(test.query):
         raise CatalogueError(
             f"{name}: none of its {len(test.query)} query images has another image of the same "

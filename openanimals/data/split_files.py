@@ -1,6 +1,7 @@
 """A split into train, query and gallery, and the file that keeps it."""
 
 import json
+import logging
 import math
 from collections import Counter
 from collections.abc import Sequence
@@ -10,6 +11,8 @@ from typing import Any
 
 from openanimals.data.catalogue import UNKNOWN, Catalogue
 from openanimals.utils.files import atomic_path
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -52,7 +55,9 @@ def write_split(path: str | Path, catalogue: Catalogue, split: Split) -> None:
 def read_split(path: str | Path, catalogue: Catalogue) -> Split:
     """Read a split from a file of :func:`write_split`, or from the release's ``partition.json``.
 
-    The release's file holds row positions, so it needs a catalogue in the release's row order.
+    The release's file holds row positions, so it needs a catalogue in the release's row order. A
+    file that was made for another catalogue, or that trains on individuals of the test, is read
+    with a warning.
 
     Args:
         path: the file.
@@ -60,7 +65,8 @@ def read_split(path: str | Path, catalogue: Catalogue) -> Split:
 
     Raises:
         ValueError: the file cannot be read or has neither form, or it names a row that the
-            catalogue lacks, a row without a known identity, or a row twice.
+            catalogue lacks, a row without a known identity, or a row twice; or the release's file
+            leaves out a row whose identity is known.
     """
     content = _load(path)
     released = all(key in content for key in RELEASE_KEYS)
@@ -85,7 +91,30 @@ def read_split(path: str | Path, catalogue: Catalogue) -> Split:
     _refuse(nameless, f"{path}: has rows of identity {UNKNOWN!r}, which cannot be in a split")
     twice = [names[row] for row, count in Counter(rows).items() if count > 1]
     _refuse(twice, f"{path}: has rows more than once")
+    known = len(identities) - identities.count(UNKNOWN)
+    if released and len(rows) != known:
+        raise ValueError(
+            f"{path}: lists {len(rows)} rows, but {catalogue.name} has {known} of known identity; "
+            "a file of the release lists them all, so it belongs to other data"
+        )
+    _warn_if_doubtful(path, content.get("catalogue", catalogue.name), catalogue, Split(*lists))
     return Split(*lists)
+
+
+def _warn_if_doubtful(path: str | Path, recorded: str, catalogue: Catalogue, split: Split) -> None:
+    """Warn of a split that can be used but may not be the one that was meant."""
+    if recorded != catalogue.name:
+        logger.warning("%s: was made for %s, but is read for %s", path, recorded, catalogue.name)
+    identities = catalogue.identities
+    tested = {identities[row] for row in [*split.query, *split.gallery]}
+    both = tested.intersection(identities[row] for row in split.train)
+    if both:
+        logger.warning(
+            "%s: %d identities are in both train and test, for instance %s",
+            path,
+            len(both),
+            min(both),
+        )
 
 
 def _load(path: str | Path) -> dict[str, Any]:

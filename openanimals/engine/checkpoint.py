@@ -86,7 +86,11 @@ class RunFolder:
     def latest(self) -> Path | None:
         """Return the checkpoint that was written last, None if the run has none."""
         pointer = self.path / "last_checkpoint"
-        return self.path / pointer.read_text().strip() if pointer.is_file() else None
+        if pointer.is_file():
+            return self.path / pointer.read_text().strip()
+        # Killed between the first checkpoint and the pointer to it, or the pointer was lost.
+        found = [path for path in self.path.glob("model_*.pth") if path.name != BEST]
+        return max(found, key=lambda path: path.stat().st_mtime_ns, default=None)
 
     def refuse_if_used(self) -> None:
         """Raise unless a new run may start here.

@@ -1,5 +1,6 @@
 """Which device a process computes on, and in which precision."""
 
+import os
 import platform
 
 import torch
@@ -23,16 +24,23 @@ def pick_device(name: str) -> torch.device:
         DeviceError: it is not there.
     """
     cuda, mps = torch.cuda.is_available(), torch.backends.mps.is_available()
+    asked = name
     if name == "auto":
         name = "cuda" if cuda else "mps" if mps else "cpu"
     kind, _, index = name.partition(":")
     if kind == "cuda":
+        processes = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))  # torchrun says so
+        if index and processes > 1:
+            raise DeviceError(
+                f"MODEL.DEVICE is {asked!r}, which {processes} processes cannot share; set cuda"
+            )
         number = int(index) if index else distributed.local_rank()
         count = torch.cuda.device_count() if cuda else 0
         if number >= count:
             raise DeviceError(
-                f"MODEL.DEVICE is {name!r}, but PyTorch sees {count} CUDA devices "
-                f"(torch {torch.__version__}); set MODEL.DEVICE to auto or cpu"
+                f"MODEL.DEVICE is {asked!r} for {processes} process(es), but PyTorch sees {count} "
+                f"CUDA devices (torch {torch.__version__}); set MODEL.DEVICE to cpu"
+                f"{', or lower --num-gpus' if processes > 1 else ' or auto'}"
             )
         device = torch.device("cuda", number)
         torch.cuda.set_device(device)

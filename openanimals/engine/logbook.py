@@ -3,6 +3,7 @@
 import json
 import sys
 import time
+from collections import Counter
 from collections.abc import Mapping
 from datetime import timedelta
 from logging import getLogger
@@ -41,28 +42,40 @@ class Logbook:
         )
         self.since, self.since_iteration = time.perf_counter(), start
         self.seconds_per_step = 0.0
+        self.epoch_sums: Counter[str] = Counter()
 
     def step(self) -> None:
         """Move the progress bar on by one iteration."""
         self.bar.update()
 
-    def losses(self, iteration: int, scalars: Mapping[str, float]) -> None:
-        """Write losses and rates of an iteration, with the speed since the last time."""
+    def losses(self, iteration: int, losses: Mapping[str, float], lr: float) -> None:
+        """Write mean losses of the iterations since the last time, and their speed.
+
+        Args:
+            iteration: the last of them.
+            losses: their means.
+            lr: the base learning rate of the last one.
+        """
         done = iteration + 1 - self.since_iteration
-        if done > 0:
-            self.seconds_per_step = (time.perf_counter() - self.since) / done
+        self.seconds_per_step = (time.perf_counter() - self.since) / done
+        rate = self.images_per_step / self.seconds_per_step
         self.restart_clock(iteration + 1)
-        rate = self.images_per_step / self.seconds_per_step if self.seconds_per_step else 0.0
-        self.write(iteration, {**scalars, "images_per_s": round(rate, 2)})
+        self.write(iteration, {**losses, "lr": lr, "images_per_s": round(rate, 2)})
+        self.bar.set_postfix_str(_line(losses, lr, rate), refresh=False)
+        self.epoch_sums.update({name: value * done for name, value in losses.items()})
+        if (iteration + 1) % self.iters_per_epoch == 0:
+            self._end_epoch(iteration, lr, rate)
+
+    def _end_epoch(self, iteration: int, lr: float, rate: float) -> None:
+        means = {name: value / self.iters_per_epoch for name, value in self.epoch_sums.items()}
+        self.epoch_sums.clear()
+        epochs = self.iterations // self.iters_per_epoch
         left = timedelta(seconds=round((self.iterations - iteration - 1) * self.seconds_per_step))
-        text = "  ".join(f"{name} {value:.4g}" for name, value in scalars.items())
-        self.bar.set_postfix_str(text, refresh=False)
-        if self.bar.disable and (iteration + 1) % self.iters_per_epoch == 0:
-            epochs = self.iterations // self.iters_per_epoch
-            logger.info(
-                f"epoch {iteration // self.iters_per_epoch}/{epochs - 1}  iteration {iteration}  "
-                f"{text}  {rate:.1f} images/s  {left} left"
-            )
+        self.bar.clear()
+        logger.info(
+            f"epoch {iteration // self.iters_per_epoch}/{epochs - 1}  iteration {iteration}  "
+            f"{_line(means, lr, rate)}  {left} left"
+        )
 
     def write(self, iteration: int, scalars: Mapping[str, float]) -> None:
         """Write scalars of an iteration to metrics.json and TensorBoard."""
@@ -89,7 +102,7 @@ class NoLogbook:
     def step(self) -> None:
         """Do nothing."""
 
-    def losses(self, iteration: int, scalars: Mapping[str, float]) -> None:
+    def losses(self, iteration: int, losses: Mapping[str, float], lr: float) -> None:
         """Do nothing."""
 
     def write(self, iteration: int, scalars: Mapping[str, float]) -> None:
@@ -100,6 +113,11 @@ class NoLogbook:
 
     def close(self) -> None:
         """Do nothing."""
+
+
+def _line(losses: Mapping[str, float], lr: float, rate: float) -> str:
+    text = "  ".join(f"{name} {value:.4g}" for name, value in losses.items())
+    return f"{text}  lr {lr:.3g}  {rate:.1f} images/s"
 
 
 def _forget_from(path: Path, start: int) -> None:

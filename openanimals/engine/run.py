@@ -1,8 +1,5 @@
 """What the command line asks for: train a model, or evaluate one."""
 
-import importlib
-import os
-import sys
 from collections.abc import Sequence
 from logging import getLogger
 from pathlib import Path
@@ -19,6 +16,7 @@ from openanimals.engine.callbacks import Evaluate, Save
 from openanimals.engine.checkpoint import CheckpointError, RunFolder
 from openanimals.engine.device import DeviceError, describe_environment, pick_device, place
 from openanimals.engine.logbook import Logbook, NoLogbook
+from openanimals.engine.plugins import import_modules
 from openanimals.engine.testing import (
     RESULTS_BEFORE,
     draw_results,
@@ -29,7 +27,7 @@ from openanimals.engine.testing import (
 from openanimals.engine.trainer import Trainer
 from openanimals.evaluation import Result
 from openanimals.modeling import ReIDModel, build_model
-from openanimals.modeling.weights import HEAD_CLASSIFIERS, match_state_dict
+from openanimals.modeling.weights import HEAD_CLASSIFIERS, fits_any, match_state_dict
 from openanimals.utils import distributed
 from openanimals.utils.files import atomic_path, remove_leftovers
 from openanimals.utils.logging import set_up_logging, table
@@ -55,7 +53,7 @@ def train(cfg: CfgNode, resume: bool = False) -> dict[str, Result]:
         folder.refuse_if_used()
     device, sets = _prepare(cfg, training=True)
     with distributed.process_group(device):
-        latest = folder.latest() if resume else None
+        latest = _latest(folder) if resume else None
         if distributed.is_main():
             remove_leftovers(folder.path)
         _start_log(folder.path)
@@ -63,16 +61,18 @@ def train(cfg: CfgNode, resume: bool = False) -> dict[str, Result]:
         replaced = latest is not None or bool(cfg.MODEL.WEIGHTS)
         trainer = Trainer(cfg, sets.train, device, pretrained=not replaced)
         if cfg.MODEL.WEIGHTS and latest is None:
-            load_weights(trainer.model, cfg.MODEL.WEIGHTS)
+            load_weights(trainer.model, cfg.MODEL.WEIGHTS, sets.train.identities)
         if latest is not None:
             _resume(trainer, latest)
-        _introduce(cfg, trainer, sets)
+        if distributed.is_main():
+            _introduce(cfg, trainer, sets)
         if cfg.TEST.BEFORE_TRAINING and trainer.iteration == 0:
             _test_before_training(cfg, trainer, sets, folder.path)
         results = None
         if trainer.iteration < trainer.schedule.max_iter:
             results = _fit(cfg, trainer, sets, folder)
-        return _report(cfg, results or test(cfg, trainer.model, sets.tests, device), sets)
+        results = results or test(cfg, trainer.model, sets.tests, device)
+        return _report(folder.path, results, sets, before=folder.path / RESULTS_BEFORE)
 
 
 def evaluate_only(cfg: CfgNode) -> dict[str, Result]:
@@ -95,9 +95,14 @@ def evaluate_only(cfg: CfgNode) -> dict[str, Result]:
         model = build_model(cfg, num_classes=0)
         if cfg.MODEL.WEIGHTS:
             load_weights(model, cfg.MODEL.WEIGHTS)
-        logger.info(describe_environment(cfg, device))
-        _introduce_data(sets)
-        return _report(cfg, test(cfg, place(model, device), sets.tests, device), sets)
+        if distributed.is_main():
+            logger.info(describe_environment(cfg, device))
+            _introduce_data(sets)
+        results = test(cfg, place(model, device), sets.tests, device)
+        folder = RunFolder(cfg.OUTPUT_DIR)
+        if folder.latest():  # what the run itself reported stays
+            folder = RunFolder(folder.path / f"eval_{Path(cfg.MODEL.WEIGHTS).stem or 'pretrained'}")
+        return _report(folder.path, results, sets)
 
 
 def config_from_checkpoint(path: str, overrides: list[Any]) -> CfgNode:
@@ -110,23 +115,27 @@ def config_from_checkpoint(path: str, overrides: list[Any]) -> CfgNode:
     return load_text(checkpoint.config_of(path), overrides, where=path)
 
 
-def load_weights(model: ReIDModel, path: str | Path) -> None:
-    """Load the weights of a checkpoint, all but the classifiers if those do not fit.
+def load_weights(
+    model: ReIDModel, path: str | Path, identities: Sequence[str] | None = None
+) -> None:
+    """Load the weights of a checkpoint, the classifiers only if it has the same identities.
 
     Raises:
         ValueError: the file is not a checkpoint, or is one of another architecture.
     """
-    state = checkpoint.read(path)["model"]
-    fitting = match_state_dict(model, state, ignore=HEAD_CLASSIFIERS, source=str(path))
-    model.load_state_dict(fitting, strict=False)
-    logger.info("weights of %s", path)
+    content = checkpoint.read(path)
+    state = match_state_dict(model, content["model"], ignore=HEAD_CLASSIFIERS, source=str(path))
+    if content.get("identities") != identities:  # classes of the same number are other animals
+        state = {key: state[key] for key in state if not fits_any(key, HEAD_CLASSIFIERS)}
+    model.load_state_dict(state, strict=False)
+    logger.info("%d of %d weights from %s", len(state), len(model.state_dict()), path)
 
 
 def _prepare(
     cfg: CfgNode, training: bool, problems: Sequence[str] = ()
 ) -> tuple[torch.device, Sets]:
     """Find the device and the data; what is wrong with either is told in one error."""
-    problems = [*problems, *_import_users_modules(cfg.IMPORTS)]
+    problems = [*problems, *import_modules(cfg.IMPORTS)]
     try:
         device = pick_device(cfg.MODEL.DEVICE)
     except DeviceError as error:
@@ -137,27 +146,8 @@ def _prepare(
         if not problems:
             raise
         problems.append(str(error))
-    if problems:
-        raise ConfigError(problems)
+    ConfigError.raise_for(problems)
     return device, sets
-
-
-def _import_users_modules(names: Sequence[str]) -> list[str]:
-    """Import modules, also from the working directory; return which of them are not there."""
-    if os.getcwd() not in sys.path:
-        sys.path.insert(0, os.getcwd())
-    problems = []
-    for name in names:
-        try:
-            importlib.import_module(name)
-        except ModuleNotFoundError as error:
-            if error.name is None or not f"{name}.".startswith(f"{error.name}."):
-                raise  # the module is there, and something that it imports is not
-            problems.append(
-                f"IMPORTS names {name!r}, but there is no such module in {os.getcwd()} or "
-                "among the installed packages"
-            )
-    return problems
 
 
 def _start_log(folder: Path) -> None:
@@ -176,14 +166,14 @@ def _introduce(cfg: CfgNode, trainer: Trainer, sets: Sets) -> None:
     logger.info("model: %.2f M parameters, output in %s", parameters / 1e6, cfg.OUTPUT_DIR)
     for line in trainer.schedule.describe(cfg.SOLVER.BASE_LR):
         logger.info("schedule: %s", line)
-    if not distributed.is_main():
-        return
     folder = Path(cfg.OUTPUT_DIR)
     with atomic_path(folder / "config.yaml") as temporary:
         temporary.write_text(cfg.dump(), encoding="utf-8")
     for number, (catalogue, split) in enumerate(sets.splits.values()):
         suffix = f"_{number}" if number else ""
         write_split(folder / f"split{suffix}.json", catalogue, split)
+    if sets.held_out:
+        write_split(folder / "split_validation.json", *sets.held_out)
 
 
 def _introduce_data(sets: Sets) -> None:
@@ -217,6 +207,18 @@ def _warn_of_small_identities(cfg: CfgNode, sets: Sets) -> None:
             )
 
 
+def _latest(folder: RunFolder) -> Path | None:
+    """Return the checkpoint to resume from; every process must see the same one."""
+    latest = folder.latest()
+    names = {path and path.name for path in distributed.gather(latest)}
+    if len(names) > 1:
+        raise CheckpointError(
+            f"the processes see different checkpoints in {folder.path}: "
+            f"{', '.join(map(str, names))}. OUTPUT_DIR must be a folder that all machines share"
+        )
+    return latest
+
+
 def _resume(trainer: Trainer, latest: Path) -> None:
     content = checkpoint.read(latest)
     if "optimizer" not in content:
@@ -232,7 +234,7 @@ def _resume(trainer: Trainer, latest: Path) -> None:
     changed = checkpoint.differing_keys(trainer.cfg, began)
     trainer.resume(content)
     logger.info("resumed from %s at iteration %d", latest, trainer.iteration)
-    if changed:
+    if changed and distributed.is_main():
         logger.warning("keys that changed since then: %s", ", ".join(changed))
 
 
@@ -262,7 +264,7 @@ def _fit(cfg: CfgNode, trainer: Trainer, sets: Sets, folder: RunFolder) -> dict[
     def end_epoch(trainer: Trainer) -> None:
         try:
             evaluation(trainer)
-        except ValueError:  # a test image that cannot be read must not cost the weights
+        except Exception:  # such as a test image that cannot be read; it must not cost the weights
             save(trainer)
             raise
         save(trainer)
@@ -275,12 +277,13 @@ def _fit(cfg: CfgNode, trainer: Trainer, sets: Sets, folder: RunFolder) -> dict[
     return evaluation.final
 
 
-def _report(cfg: CfgNode, results: dict[str, Result], sets: Sets) -> dict[str, Result]:
+def _report(
+    folder: Path, results: dict[str, Result], sets: Sets, before: Path | None = None
+) -> dict[str, Result]:
     """Write and show results, and draw them."""
     if distributed.is_main():
-        folder = Path(cfg.OUTPUT_DIR)
         write_results(folder, results)
         draw_results(folder, results, sets.tests)
-        show_results(folder, results)
+        show_results(results, before)
     distributed.barrier()
     return results

@@ -1,7 +1,8 @@
 """Evaluate a model on test sets, and leave tables and pictures of the outcome."""
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from logging import getLogger
 from pathlib import Path
 
@@ -14,7 +15,6 @@ from openanimals.data.catalogue import Catalogue
 from openanimals.data.images import ImageError, read_image
 from openanimals.data.loaders import build_test_loader
 from openanimals.data.sets import TestSet
-from openanimals.engine.device import amp_dtype
 from openanimals.evaluation import Result, evaluate, extract_features
 from openanimals.evaluation.protocol import uses_cameras
 from openanimals.evaluation.report import draw_rank_lists, plot_cmc, results_table
@@ -47,7 +47,7 @@ def test(
         raise ImageError(f"{len(unreadable)} images cannot be evaluated:\n  {listed}")
     results = {}
     for test_set, query, gallery in zip(tests, features[::2], features[1::2], strict=True):
-        cameras = uses_cameras(test_set.name)
+        cameras = uses_cameras(test_set.source)
         results[test_set.name] = evaluate(
             query,
             gallery,
@@ -75,12 +75,23 @@ def _features(
     )
     features = np.zeros((0, 0), dtype=np.float32)
     if len(loader):
-        features = extract_features(
-            model, loader, device, flip=cfg.TEST.FLIP.ENABLED, autocast=amp_dtype(cfg, device)
-        )
+        with _repeatable_kernels():
+            features = extract_features(model, loader, device, flip=cfg.TEST.FLIP.ENABLED)
     parts = distributed.gather((features, loader.unreadable))
     unreadable = [message for _, messages in parts for message in messages]
     return np.concatenate([part for part, _ in parts if len(part)]), unreadable
+
+
+@contextmanager
+def _repeatable_kernels() -> Iterator[None]:
+    """Take the same CUDA kernels in every process and run, whatever training was timed to take."""
+    cudnn = torch.backends.cudnn
+    before = cudnn.benchmark, cudnn.deterministic
+    cudnn.benchmark, cudnn.deterministic = False, True
+    try:
+        yield
+    finally:
+        cudnn.benchmark, cudnn.deterministic = before
 
 
 def write_results(folder: Path, results: Mapping[str, Result], name: str = RESULTS) -> None:
@@ -90,11 +101,10 @@ def write_results(folder: Path, results: Mapping[str, Result], name: str = RESUL
         temporary.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
 
 
-def show_results(folder: Path, results: Mapping[str, Result]) -> None:
-    """Log the result table, with the results before training above it where they were written."""
+def show_results(results: Mapping[str, Result], before: Path | None = None) -> None:
+    """Log the result table, above it the results in the file ``before``, of before training."""
     rows = {}
-    before = folder / RESULTS_BEFORE
-    if before.is_file():
+    if before is not None and before.is_file():
         for name, result in json.loads(before.read_text(encoding="utf-8")).items():
             rows[f"{name}, before training"] = result
     rows.update({name: result.as_dict() for name, result in results.items()})

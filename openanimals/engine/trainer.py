@@ -58,9 +58,11 @@ class Trainer:
         self._loader()  # refuses a batch that cannot be made before anything costly is built
         seed_global_streams(cfg.SEED, "initialise")
         start = cfg if pretrained else without_pretraining(cfg)
-        self.model = build_model(start, self._count_classes())
-        place(self.model, device)
         self.terms = build_losses(cfg)
+        self.model = build_model(start, self._count_classes())
+        self.model.freeze(cfg.MODEL.FREEZE_LAYERS)  # refuses unknown names now, not hours later
+        self.model.unfreeze()
+        place(self.model, device)
         self.optimizer = build_optimizer(cfg, self.model)
         batch_size = cfg.SOLVER.IMS_PER_BATCH
         self.schedule = build_schedule(cfg, max(1, len(train.images) // batch_size))
@@ -99,7 +101,7 @@ class Trainer:
         network = self._network()
         self.model.train()
         while self.iteration < self.schedule.max_iter:
-            if self.iteration == self.cfg.SOLVER.FREEZE_ITERS:
+            if self.iteration == self.cfg.SOLVER.FREEZE_ITERS > 0:
                 network = self._network()  # all layers learn from here on
             self._step(network, next(batches))
             self.iteration += 1
@@ -124,11 +126,21 @@ class Trainer:
         for group in self.optimizer.param_groups:
             group["lr"] = self.schedule.lr_at(self.iteration, group["initial_lr"])
 
+        images = self.augment(images, draws)
         with torch.autocast(self.device.type, self.amp_dtype, enabled=self.amp_dtype is not None):
-            output = network(self.augment(images, draws), targets)
+            output = network(images, targets)
         terms = losses.compute(self.terms, output, targets)
         total = torch.stack(list(terms.values())).sum()
 
+        if total.requires_grad:  # nothing does while all parts are frozen, as MGN's were
+            self._update(total)
+
+        values = torch.stack([total, *terms.values()]).detach()
+        self._history.append((self.iteration, values, batch.rows))
+        self._terms = ["total_loss", *terms]
+        self.logbook.step()
+
+    def _update(self, total: Tensor) -> None:
         self.optimizer.zero_grad(set_to_none=True)
         self.scaler.scale(total).backward()
         clip = self.cfg.SOLVER.CLIP_GRADIENTS
@@ -138,18 +150,14 @@ class Trainer:
         self.scaler.step(self.optimizer)
         self.scaler.update()
 
-        values = torch.stack([total, *terms.values()]).detach()
-        self._history.append((self.iteration, values, batch.rows))
-        self._terms = ["total_loss", *terms]
-        self.logbook.step()
-
     def _network(self) -> nn.Module:
         """Freeze or unfreeze layers as is due, and share the gradients among processes."""
         if self.iteration < self.cfg.SOLVER.FREEZE_ITERS:
             self.model.freeze(self.cfg.MODEL.FREEZE_LAYERS)
         else:
             self.model.unfreeze()
-        if distributed.world_size() == 1:
+        learning = any(parameter.requires_grad for parameter in self.model.parameters())
+        if distributed.world_size() == 1 or not learning:
             return self.model
         devices = [self.device] if self.device.type == "cuda" else None
         return nn.parallel.DistributedDataParallel(self.model, device_ids=devices)
@@ -180,10 +188,15 @@ class Trainer:
         rate = self.schedule.lr_at(iteration, self.cfg.SOLVER.BASE_LR)
         means = dict(zip(self._terms, values.mean(axis=0).tolist(), strict=True))
         self._history.clear()
-        self.logbook.losses(iteration, {**means, "lr": rate})
+        self.logbook.losses(iteration, means, rate)
 
     def _check_weights(self) -> None:
-        """Raise if weights are not finite, which batch norm can hide from the losses."""
+        """Raise if weights are not finite, or gradients never are: the losses may hide both."""
+        if self.scaler.is_enabled() and self.scaler.get_scale() < 1:
+            raise NonFiniteLossError(
+                f"no gradient has been finite in float16 before iteration {self.iteration}, so "
+                f"nothing is learned; {_REMEDY}"
+            )
         broken = [
             name
             for name, value in self.model.state_dict().items()

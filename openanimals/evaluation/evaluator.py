@@ -21,7 +21,6 @@ def extract_features(
     device: torch.device | str,
     *,
     flip: bool = False,
-    autocast: torch.dtype | None = None,
 ) -> np.ndarray:
     """Run a model over images.
 
@@ -31,7 +30,6 @@ def extract_features(
         batches: uint8 tensors `[B, 3, H, W]`, or objects with such a tensor as ``images``.
         device: where the model is.
         flip: whether to average the features of each image and of its mirror image.
-        autocast: the type for mixed precision (``torch.float16``, ``torch.bfloat16``), or None.
 
     Returns:
         Features `[N, D]` in float32, in the order of the images and not normalised.
@@ -41,8 +39,7 @@ def extract_features(
     """
     device = torch.device(device)
     features = []
-    precision = torch.autocast(device.type, dtype=autocast, enabled=autocast is not None)
-    with _eval_mode(model), torch.inference_mode(), precision:
+    with _eval_mode(model), torch.inference_mode():
         for batch in batches:
             images = getattr(batch, "images", batch).to(device, non_blocking=True)
             output = model(images).float()

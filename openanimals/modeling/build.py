@@ -56,18 +56,20 @@ def build_model(cfg: Any, num_classes: int) -> ReIDModel:
 def _try_sizes(cfg: Any, model: ReIDModel) -> None:
     """Pass one black image of each size through the model, so that none fails hours later."""
     keys = {tuple(cfg.INPUT.SIZE_TEST): "INPUT.SIZE_TEST"}
-    if cfg.INPUT.CROP.ENABLED:
-        keys[tuple(cfg.INPUT.CROP.SIZE)] = "INPUT.CROP.SIZE"
-    else:
-        keys[tuple(cfg.INPUT.SIZE_TRAIN)] = "INPUT.SIZE_TRAIN"
+    keys[_train_size(cfg)] = "INPUT.CROP.SIZE" if cfg.INPUT.CROP.ENABLED else "INPUT.SIZE_TRAIN"
     model.eval()
     for size, key in keys.items():
         try:
             with torch.no_grad():
                 model(torch.zeros(1, 3, *size, device=model.pixel_mean.device))
-        except ValueError as error:
+        except (ValueError, AssertionError, RuntimeError) as error:  # as layers see fit
             raise ValueError(f"{key} is {list(size)}: {error}") from error
     model.train()
+
+
+def _train_size(cfg: Any) -> tuple[int, ...]:
+    """Height and width of the images that the model is trained on."""
+    return tuple(cfg.INPUT.CROP.SIZE if cfg.INPUT.CROP.ENABLED else cfg.INPUT.SIZE_TRAIN)
 
 
 def build_losses(cfg: Any) -> list[LossTerm]:
@@ -93,10 +95,15 @@ def _resnet(cfg: Any) -> Backbone:
 
 def _timm(cfg: Any, name: str) -> Backbone:
     keys = cfg.MODEL.BACKBONE
+    if keys.WITH_IBN:
+        raise ValueError(
+            "MODEL.BACKBONE.WITH_IBN is for build_resnet_backbone; set it to False with "
+            f"timm/{name}"
+        )
     return timm_backbone(
         name,
         last_stride=keys.LAST_STRIDE,
-        image_size=tuple(cfg.INPUT.SIZE_TRAIN),
+        image_size=_train_size(cfg),
         pretrained=keys.PRETRAIN,
         weights=Path(keys.PRETRAIN_PATH) if keys.PRETRAIN_PATH else None,
     )

@@ -155,7 +155,9 @@ def _softmax_mean(distances: Tensor, exponents: Tensor, mask: Tensor) -> Tensor:
     and 1e-6 is added to the normaliser, so the weights of far negatives sum to less than 1.
     FastReID does the same, and its AGW numbers depend on it.
     """
-    shift = torch.where(mask, exponents, 0.0).amax(1, keepdim=True)
+    # Masked before exp: an infinity that is only masked afterwards has a NaN gradient.
+    exponents = torch.where(mask, exponents, 0.0)
+    shift = exponents.amax(1, keepdim=True)
     weights = torch.where(mask, (exponents - shift).exp(), 0.0)
     weights = weights / (weights.sum(1, keepdim=True) + 1e-6)
     return (weights * distances).sum(1)

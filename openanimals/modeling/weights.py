@@ -2,7 +2,10 @@
 
 import hashlib
 import http.client
+import logging
 import re
+import socket
+import sys
 from collections.abc import Iterable, Mapping, Sequence
 from fnmatch import fnmatchcase
 from pathlib import Path
@@ -10,6 +13,8 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+
+logger = logging.getLogger(__name__)
 
 _IBN_NET = "https://github.com/XingangPan/IBN-Net/releases/download/v1.0"
 _TORCHVISION = "https://download.pytorch.org/models"
@@ -61,15 +66,22 @@ def fetch(address: str, *, base: str = "") -> Path:
     path = Path(torch.hub.get_dir()) / "checkpoints" / name
     if path.exists() and _sha256(path).startswith(found[1]):
         return path
+    logger.info("downloading %s", address)
+    timeout = socket.getdefaulttimeout()
+    socket.setdefaulttimeout(60)  # torch.hub sets none, and would wait for ever
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        torch.hub.download_url_to_file(address, str(path), hash_prefix=found[1], progress=False)
+        torch.hub.download_url_to_file(
+            address, str(path), hash_prefix=found[1], progress=sys.stderr.isatty()
+        )
     except (OSError, RuntimeError, http.client.HTTPException) as error:
         raise WeightsError(
             f"cannot download the pre-trained weights {address} ({error}). "
             f"Put the file {name} into {path.parent}, or set MODEL.BACKBONE.PRETRAIN_PATH to "
             "where it is, or MODEL.BACKBONE.PRETRAIN False to start from random weights"
         ) from error
+    finally:
+        socket.setdefaulttimeout(timeout)
     return path
 
 
@@ -153,7 +165,7 @@ def match_state_dict(
     given = {key: tuple(value.shape) for key, value in state.items()}
 
     def matters(key: str) -> bool:
-        return not any(fnmatchcase(key, pattern) for pattern in patterns)
+        return not fits_any(key, patterns)
 
     differences = {
         "missing": [k for k in wanted if k not in given and matters(k)],
@@ -174,6 +186,11 @@ def match_state_dict(
             f"{source} holds the weights of another architecture; {'; '.join(found)}"
         )
     return {k: v for k, v in state.items() if wanted.get(k) == given[k]}
+
+
+def fits_any(key: str, patterns: Iterable[str]) -> bool:
+    """Tell whether a key fits one of the patterns, in which ``*`` is any text."""
+    return any(fnmatchcase(key, pattern) for pattern in patterns)
 
 
 def _sha256(path: Path) -> str:

@@ -13,10 +13,10 @@ def set_up_logging(log_file: Path | None = None, quiet: bool = False) -> None:
 
     Args:
         log_file: created with its folder if need be.
-        quiet: only errors (for all processes but the first).
+        quiet: only warnings and errors (for all processes but the first).
     """
     logger = logging.getLogger(LOGGER)
-    logger.setLevel(logging.ERROR if quiet else logging.INFO)
+    logger.setLevel(logging.WARNING if quiet else logging.INFO)
     logger.propagate = False
     close_logging()
     handlers: list[logging.Handler] = [logging.StreamHandler(sys.stdout)]

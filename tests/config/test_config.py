@@ -183,6 +183,17 @@ def test_every_mistake_of_files_overrides_and_values_is_listed(write):
         (["MODEL.DEVICE", "cuda:x"], "MODEL.DEVICE is 'cuda:x'"),
         (["MODEL.HEADS.BRANCHES", [1, 2]], "MODEL.HEADS.BRANCHES must list, branch by branch"),
         (["DATASETS.SPLIT", "file"], "so DATASETS.SPLIT_FILE must name it"),
+        (
+            [
+                "DATASETS.SPLIT",
+                "file",
+                "DATASETS.SPLIT_FILE",
+                "s.json",
+                "DATASETS.NAMES",
+                ["b", "a"],
+            ],
+            "DATASETS.SPLIT is 'file', which splits one data set, not 2: a, b",
+        ),
         (["SOLVER.NESTEROV", True], "SOLVER.NESTEROV is for SGD, not for Adam"),
         (["MODEL.PIXEL_STD", [1, 2, 0]], "MODEL.PIXEL_STD must be three numbers above 0"),
     ],

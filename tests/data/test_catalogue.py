@@ -40,6 +40,11 @@ def test_boxes_are_four_numbers_or_none():
     assert np.isnan(third[2])  # kept, so that the row can be dropped and counted later
 
 
+def test_a_box_of_nothing_but_nan_is_a_bad_box_and_not_none():
+    box = catalogue(bbox=[None, [np.nan] * 4, None]).column("bbox")[1]
+    assert len(box) == 4 and np.isnan(box).all()
+
+
 @pytest.mark.parametrize("box", [(1, 2, 3), "1 2 3 4", 5, ("a", 1, 2, 3)])
 def test_wrong_box_is_named(box):
     with pytest.raises(CatalogueError, match=r"zoo: row 1 has bbox .*expected four numbers"):

@@ -77,6 +77,11 @@ def server():
 
 
 @pytest.fixture(autouse=True)
+def _no_proxy(monkeypatch):
+    monkeypatch.setenv("no_proxy", "127.0.0.1")
+
+
+@pytest.fixture(autouse=True)
 def _no_waiting(monkeypatch):
     monkeypatch.setattr(fetch.time, "sleep", lambda _: None)
 
@@ -139,6 +144,14 @@ def test_server_without_ranges_starts_anew(server, tmp_path):
     fetch.fetch(server.url("a.bin"), tmp_path / "a.bin")
     assert (tmp_path / "a.bin").read_bytes() == BODY
     assert [sent for _, _, sent in server.log] == [100_000, 300_000]
+
+
+def test_server_without_ranges_that_never_gets_further_is_given_up(server, tmp_path):
+    server.files["a.bin"] = BODY
+    server.ranges, server.cuts = False, [100_000, 50_000, 100_000, 99_999, 100_000]
+    with pytest.raises(DownloadError, match="the next try goes on there if the server can"):
+        fetch.fetch(server.url("a.bin"), tmp_path / "a.bin", attempts=4)
+    assert server.cuts == []
 
 
 def test_server_without_lengths(server, tmp_path):

@@ -48,7 +48,33 @@ def test_folders_that_are_links_are_followed(tmp_path):
 def test_a_link_back_to_where_it_lies_is_not_followed(tmp_path):
     herd(tmp_path, "cow/1.jpg")
     (tmp_path / "cow" / "loop").symlink_to(tmp_path)
+    (tmp_path / "cow" / "above").symlink_to(tmp_path.parent)
     assert folder.read(tmp_path).column("path") == ["cow/1.jpg"]
+
+
+def test_links_between_individuals_do_not_multiply_images(tmp_path, caplog):
+    herd(tmp_path, "a/1.jpg", "b/1.jpg")
+    (tmp_path / "a" / "l").symlink_to(tmp_path / "b")
+    (tmp_path / "b" / "l").symlink_to(tmp_path / "a")
+    (tmp_path / "c").symlink_to(tmp_path / "a")
+    with caplog.at_level(logging.WARNING):
+        assert folder.read(tmp_path).column("path") == ["a/1.jpg", "b/1.jpg"]
+    assert "skipped 3 folders that links reach a second time, for instance a/l" in caplog.text
+
+
+def test_a_link_within_an_individuals_folder_does_not_repeat_its_images(tmp_path, caplog):
+    herd(tmp_path, "cow/b/left/1.jpg", "cow/b/2.jpg")
+    (tmp_path / "cow" / "a").symlink_to(tmp_path / "cow" / "b" / "left")
+    with caplog.at_level(logging.WARNING):
+        assert folder.read(tmp_path).column("path") == ["cow/b/2.jpg", "cow/b/left/1.jpg"]
+    assert "skipped 1 folders that links reach a second time, for instance cow/a" in caplog.text
+
+
+def test_two_links_to_one_folder_elsewhere_are_one_individual(tmp_path):
+    herd(tmp_path, "elsewhere/left/1.jpg", "herd/z/2.jpg")
+    for link, target in {"x": "", "y": "", "z/left": "left"}.items():
+        (tmp_path / "herd" / link).symlink_to(tmp_path / "elsewhere" / target)
+    assert folder.read(tmp_path / "herd").column("path") == ["x/left/1.jpg", "z/2.jpg"]
 
 
 def test_a_folder_that_cannot_be_listed_is_named(tmp_path, monkeypatch):

@@ -3,6 +3,7 @@ import sys
 import pandas as pd
 import pytest
 
+import openanimals.data.sources.person  # noqa: F401  (registers now, not into a test's registry)
 from openanimals.data import sources
 from openanimals.data.catalogue import Catalogue, CatalogueError
 from openanimals.data.sources import DATASET_REGISTRY, load_catalogue

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import logging
 import random
 
 import numpy as np
@@ -257,6 +258,31 @@ def release_file(tmp_path, train, query=(), gallery=()):
 def test_the_file_of_the_release_can_be_read(tmp_path):
     file = release_file(tmp_path, [3, 0], [1], [2])
     assert read_split(file, catalogue_of(list("abba"))) == Split([3, 0], [1], [2])
+
+
+@pytest.mark.parametrize("identities", ["abbac", ["a", "b", "unknown", "a", "b", "c"]])
+def test_a_file_of_the_release_for_other_data_is_an_error(tmp_path, identities):
+    file = release_file(tmp_path, [3, 0], [1], [4])
+    with pytest.raises(ValueError, match="lists 4 rows, but herd has 5 of known identity"):
+        read_split(file, catalogue_of(list(identities)))
+
+
+def test_a_split_file_of_another_catalogue_is_a_warning(tmp_path, caplog):
+    catalogue = catalogue_of(list("abcc"))
+    write_split(tmp_path / "split.json", catalogue, Split([0, 1], [2], [3]))
+    with caplog.at_level(logging.WARNING):
+        read_split(tmp_path / "split.json", catalogue)
+        assert not caplog.records
+        catalogue.name = "flock"
+        assert read_split(tmp_path / "split.json", catalogue) == Split([0, 1], [2], [3])
+    assert "split.json: was made for herd, but is read for flock" in caplog.text
+
+
+def test_identities_in_both_train_and_test_are_counted(tmp_path, caplog):
+    file = release_file(tmp_path, [0, 1, 2], [3], [4, 5])
+    with caplog.at_level(logging.WARNING):
+        assert read_split(file, catalogue_of(list("abcbad"))) == Split([0, 1, 2], [3], [4, 5])
+    assert "2 identities are in both train and test, for instance a" in caplog.text
 
 
 @pytest.mark.parametrize("position", [4, -1, True, "0", None, 0.5, {}])

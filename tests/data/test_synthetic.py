@@ -5,6 +5,7 @@ import json
 from collections import defaultdict
 from concurrent.futures import ThreadPoolExecutor
 from datetime import date
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -93,6 +94,16 @@ def test_a_drawn_herd_is_not_drawn_again(tmp_path, monkeypatch) -> None:
     first = synthetic.read(tmp_path, **TINY)
     monkeypatch.setattr(synthetic, "_draw", lambda *_, **__: pytest.fail("drawn again"))
     assert synthetic.read(tmp_path, **TINY).digest() == first.digest()
+
+
+def test_a_change_of_the_drawing_draws_again(tmp_path, monkeypatch) -> None:
+    first = synthetic.read(tmp_path, **TINY)
+    drawing = {Path(module.__file__) for module in (synthetic, bodies, coats, noise, traps)}
+    assert drawing <= set(synthetic.SOURCES)
+    changed = tmp_path / "traps.py"
+    changed.write_text(Path(traps.__file__).read_text() + "# another light\n")
+    monkeypatch.setattr(synthetic, "SOURCES", (*synthetic.SOURCES[:-1], changed))
+    assert synthetic.read(tmp_path, **TINY).root != first.root
 
 
 def test_what_is_cut_short_leaves_nothing_that_looks_finished(tmp_path, monkeypatch) -> None:

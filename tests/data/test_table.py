@@ -4,6 +4,7 @@ import logging
 import pytest
 
 from openanimals.data.catalogue import CatalogueError
+from openanimals.data.images import rows_with_bad_boxes
 from openanimals.data.sources import table
 from tests.data.pictures import save_picture
 
@@ -59,6 +60,13 @@ def test_a_box_in_four_columns(write):
         "bbox_x,bbox_y,bbox_w,bbox_h,path,identity", "1,2,3,4,photos/1.jpg,a", ",,,,photos/2.jpg,a"
     )
     assert table.read(file).column("bbox") == [(1.0, 2.0, 3.0, 4.0), None]
+
+
+def test_an_empty_box_is_none_and_one_of_nan_is_bad(write):
+    file = write("path,identity,bbox", "photos/1.jpg,a,", "photos/2.jpg,a,nan nan nan nan")
+    catalogue = table.read(file)
+    assert catalogue.column("bbox")[0] is None
+    assert rows_with_bad_boxes(catalogue) == [1]
 
 
 @pytest.mark.parametrize("separator", [",", ";", "\t"])

@@ -13,6 +13,7 @@ import pytest
 
 from openanimals.data.catalogue import Catalogue, CatalogueError
 from openanimals.data.sources import catalogue_cache, wildlife
+from openanimals.data.splits import source_split
 from tests.data import wildlife_fixtures as fixtures
 
 pytestmark = pytest.mark.filterwarnings("ignore:The inplace keyword")  # in the package
@@ -110,7 +111,7 @@ def test_converts_what_the_other_classes_give():
             "date": [pd.Timestamp("2020-02-03"), -1, "04/05/2021", "2019-01"],
             "species": [["zebra", "giraffe"], "zebra", None, np.nan],
             "segmentation": ["masks/a.png", {"counts": []}, np.zeros(6), np.nan],
-            "original_split": ["train", "query", "gallery", "multi_query"],
+            "original_split": ["train", "query", "gallery", "gallery"],
         }
     )
     table = Catalogue("x", ".", wildlife._to_table(frame, "new_whale")).table
@@ -120,7 +121,15 @@ def test_converts_what_the_other_classes_give():
     assert table["date"].tolist() == ["2020-02-03T00:00:00", None, "2021-04-05T00:00:00", "2019-01"]
     assert table["species"].tolist() == ["zebra, giraffe", "zebra", None, None]
     assert table["mask"].tolist() == ["masks/a.png", None, None, None]
-    assert table["split"].tolist() == ["train", "query", "gallery", None]
+    assert table["split"].tolist() == ["train", "query", "gallery", "gallery"]
+
+
+@pytest.mark.parametrize("other", ["multi_query", np.nan])
+def test_a_split_with_other_words_too_is_none(other):
+    frame = pd.DataFrame({"path": list("abcd"), "identity": list("xyyz")})
+    frame["original_split"] = ["train", "query", "gallery", other]
+    catalogue = Catalogue("x", ".", wildlife._to_table(frame, "unknown"))
+    assert source_split(catalogue) is None
 
 
 def test_another_word_for_unknown():

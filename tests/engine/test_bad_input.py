@@ -110,6 +110,12 @@ def test_names_that_nobody_registered(line, refused):
     assert "unknown loss 'TripletLos' (did you mean 'TripletLoss'?)" in error
 
 
+def test_a_layer_to_freeze_that_is_none_is_told_before_training(line, refused, tmp_path):
+    error = refused(line(MODEL__FREEZE_LAYERS="['backbon']", SOLVER__FREEZE_ITERS=1))
+    assert "MODEL.FREEZE_LAYERS names 'backbon' (did you mean 'backbone'?)" in error
+    assert not (tmp_path / "run/metrics.json").exists() and not checkpoints(tmp_path / "run")
+
+
 def test_images_too_small_for_the_stripes_are_told_before_training(line, refused, tmp_path):
     for key in ("INPUT.SIZE_TRAIN", "INPUT.SIZE_TEST"):
         error = refused([*line(), key, "[16, 48]"])
@@ -140,7 +146,7 @@ def test_an_unknown_species_names_the_closest(line, refused):
 def test_a_missing_device_is_told_together_with_missing_data(line, refused):
     error = refused(line(MODEL__DEVICE="cuda", DATASETS__NAMES="Animals-HyenaID2022"))
     assert error.startswith("2 mistakes")
-    assert "MODEL.DEVICE is 'cuda', but PyTorch sees 0 CUDA devices" in error
+    assert "MODEL.DEVICE is 'cuda' for 1 process(es), but PyTorch sees 0 CUDA devices" in error
     assert "no data in" in error
 
 

@@ -42,13 +42,6 @@ def test_flip_test_is_the_mean_with_the_mirror_image(images):
     np.testing.assert_allclose(flipped, images.numpy().mean(axis=(2, 3)), rtol=1e-6)
 
 
-def test_autocast(images):
-    features = extract_features(LeftHalf(), [images], "cpu", autocast=torch.bfloat16)
-    exact = extract_features(LeftHalf(), [images], "cpu")
-    assert features.dtype == np.float32 and (features != exact).any()
-    np.testing.assert_allclose(features, exact, rtol=1e-2)
-
-
 def test_modes_are_restored_after_an_error(images):
     model = LeftHalf()
     with pytest.raises(AttributeError):

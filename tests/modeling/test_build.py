@@ -95,6 +95,13 @@ def test_wrong_depth_is_told_before_any_download(cfg):
         build_model(cfg, 3)
 
 
+def test_ibn_of_a_timm_model_is_refused(cfg):
+    cfg.MODEL.BACKBONE.NAME = "timm/mobilenetv3_small_050"
+    cfg.MODEL.BACKBONE.WITH_IBN = True
+    with pytest.raises(ValueError, match="WITH_IBN.*False with timm/mobilenetv3_small_050"):
+        build_model(cfg, 3)
+
+
 def test_timm_of_a_config(cfg):
     pytest.importorskip("timm")
     cfg.MODEL.BACKBONE.NAME = "timm/mobilenetv3_small_050"

@@ -90,6 +90,16 @@ def test_soft_margin_that_overflows_becomes_a_margin():
     assert features.grad.isfinite().all()
 
 
+@pytest.mark.parametrize("margin", [0.3, 0.0])
+def test_far_negatives_have_a_finite_gradient(margin):
+    features = torch.zeros(4, 2)
+    features[2:, 0] = 1000.0  # exp(1000) is infinite
+    features[1::2, 1] = 1.0
+    features.requires_grad_()
+    losses.triplet(features, torch.tensor([0, 0, 1, 1]), margin, hard_mining=False).backward()
+    assert features.grad.isfinite().all()
+
+
 def test_equal_features_have_a_finite_gradient():
     features = torch.zeros(12, 16, dtype=torch.float64, requires_grad=True)
     loss = losses.triplet(features, torch.tensor(RECORDED["pk__labels"]))

@@ -139,7 +139,9 @@ def test_failed_download_says_what_to_set(monkeypatch):
         return create(name, **options)
 
     monkeypatch.setattr(timm, "create_model", offline)
-    with pytest.raises(WeightsError, match="resnet10t .no network.*PRETRAIN_PATH.*PRETRAIN False"):
+    address = r"huggingface.co/timm/resnet10t\S* .the file model.safetensors"
+    keys = "PRETRAIN_PATH.*PRETRAIN False"
+    with pytest.raises(WeightsError, match=f"{address}.*no network.*{keys}"):
         timm_backbone("resnet10t", pretrained=True)
 
 

@@ -19,9 +19,10 @@ def read(folder: str | Path, date_pattern: str = "") -> Catalogue:
     """List the photographs below a folder that has one sub-folder for each individual.
 
     The identity is the name of the sub-folder; folders inside it belong to the same individual.
-    Rows are in code-point order of the POSIX path relative to ``folder``. Hidden files and
-    folders (``.name``) are skipped; so are, with a warning that counts them, files that are not
-    images and images that lie beside the sub-folders.
+    Rows are in code-point order of the POSIX path relative to ``folder``. Links to folders are
+    followed. Hidden files and folders (``.name``) are skipped; so are, with a warning that counts
+    them, files that are not images, images that lie beside the sub-folders, and folders that a
+    link reaches a second time.
 
     Args:
         folder: the folder, absolute or relative to the working directory; ``~`` is the home.
@@ -45,35 +46,49 @@ def read(folder: str | Path, date_pattern: str = "") -> Catalogue:
             f"{name}: {root.absolute()} {what}; expected a folder with one sub-folder of images "
             "for each individual"
         )
-    images, others = _walk(root)
+    images, others, again = _walk(root)
     loose = [path for path in images if "/" not in path]
     paths = [path for path in images if "/" in path]
     if not paths:
         raise CatalogueError(f"{name}: {_why_nothing(root, loose, others)}")
     identities = [path.split("/", 1)[0] for path in paths]
     _check_level(name, paths, set(identities))
-    _warn_of_skipped(name, loose, others)
+    _warn_of_skipped(name, loose, others, again)
     dates = dates_from_names(name, paths, date_pattern)
     table = pd.DataFrame({"path": paths, "identity": identities, "date": dates}, dtype=object)
     return Catalogue(name, root, table)
 
 
-def _walk(root: Path) -> tuple[list[str], list[str]]:
-    """Return the images and the other files below root, POSIX paths in code-point order."""
+def _walk(root: Path) -> tuple[list[str], list[str], list[str]]:
+    """Return the images, the other files and the folders met again, as POSIX paths below root.
+
+    Each is in code-point order. No folder is listed twice, else its photographs would be two
+    rows, perhaps of two individuals. Links wait until all else is listed, so that a photograph
+    has the path, and the individual, of the folder that it really lies in.
+    """
     images: list[str] = []
     others: list[str] = []
-    for parent, folders, files in os.walk(root, onerror=_refuse, followlinks=True):
-        folders[:] = [
-            folder
-            for folder in folders
-            if not folder.startswith(".") and not _leads_back(parent, folder)
-        ]
-        inside = Path(parent).relative_to(root)
-        for file in files:
-            if not file.startswith("."):
-                is_image = Path(file).suffix.lower() in IMAGE_SUFFIXES
-                (images if is_image else others).append((inside / file).as_posix())
-    return sorted(images), sorted(others)
+    again: list[str] = []
+    listed: set[Path] = set()
+    starts = [root]
+    for start in starts:  # grows by the links that are found
+        for parent, folders, files in os.walk(start, onerror=_refuse):
+            inside = Path(parent).relative_to(root)
+            real = Path(parent).resolve()
+            if real in listed or (inside.parts and _leads_back(Path(parent))):
+                again.append(inside.as_posix())
+                folders.clear()
+                continue
+            listed.add(real)
+            folders[:] = sorted(folder for folder in folders if not folder.startswith("."))
+            starts += [
+                Path(parent, folder) for folder in folders if Path(parent, folder).is_symlink()
+            ]
+            for file in files:
+                if not file.startswith("."):
+                    is_image = Path(file).suffix.lower() in IMAGE_SUFFIXES
+                    (images if is_image else others).append((inside / file).as_posix())
+    return sorted(images), sorted(others), sorted(again)
 
 
 def _refuse(error: OSError) -> None:
@@ -81,10 +96,9 @@ def _refuse(error: OSError) -> None:
     raise CatalogueError(f"cannot list {error.filename}: {error.strerror}") from error
 
 
-def _leads_back(parent: str, folder: str) -> bool:
-    """Tell whether a folder is a link to one that it lies in, which would repeat its images."""
-    link = Path(parent, folder)
-    return link.is_symlink() and Path(parent).resolve().is_relative_to(link.resolve())
+def _leads_back(folder: Path) -> bool:
+    """Tell whether a folder is a link to one that it lies in, perhaps far above the root."""
+    return folder.is_symlink() and folder.parent.resolve().is_relative_to(folder.resolve())
 
 
 def _why_nothing(root: Path, loose: list[str], others: list[str]) -> str:
@@ -124,7 +138,7 @@ def _check_level(name: str, paths: list[str], individuals: set[str]) -> None:
         )
 
 
-def _warn_of_skipped(name: str, loose: list[str], others: list[str]) -> None:
+def _warn_of_skipped(name: str, loose: list[str], others: list[str], again: list[str]) -> None:
     if loose:
         logger.warning(
             "%s: skipped %d images that lie in no individual's sub-folder, for instance %s",
@@ -135,6 +149,13 @@ def _warn_of_skipped(name: str, loose: list[str], others: list[str]) -> None:
     if others:
         logger.warning(
             "%s: skipped %d files that are not images (%s)", name, len(others), _suffixes(others)
+        )
+    if again:
+        logger.warning(
+            "%s: skipped %d folders that links reach a second time, for instance %s",
+            name,
+            len(again),
+            again[0],
         )
 
 

@@ -1,5 +1,6 @@
 """A herd that never lived, drawn on first use: data for demos and tests, without a download."""
 
+import hashlib
 import json
 import logging
 import os
@@ -15,7 +16,7 @@ from openanimals.data.catalogue import Catalogue
 from openanimals.data.sources.herd import coats, noise, traps
 
 NAME = "Animals-SyntheticHerd"
-VERSION = 1  # of the drawing: raise it when the pictures change, so that no cache is taken for new
+SOURCES = (Path(__file__), *sorted(Path(coats.__file__).parent.glob("*.py")))  # all that draws
 ALLOWED = {"identities": (2, 9999), "images": (2, 999), "pixels": (32, 1024)}
 LONGEST_ENCOUNTER = 4  # photographs of one individual on one day at one camera
 FIRST_DAY, DAYS = date(2024, 1, 1), 366
@@ -29,7 +30,8 @@ def read(
     """Return the catalogue of a synthetic herd; draw the herd if it was not drawn before.
 
     The same arguments always draw the same herd, and an individual looks the same in a herd of
-    any size. Herds are kept in ``root/SyntheticHerd/<settings>``.
+    any size. Herds are kept in ``root/SyntheticHerd/<version>-<settings>``; the version is a digest
+    of the code that draws, so a change of the drawing never meets an old herd.
 
     Args:
         root: folder of the data sets.
@@ -52,7 +54,8 @@ def read(
             raise ValueError(
                 f"{NAME}: {name} is {value!r}; expected a whole number from {low} to {high}"
             )
-    settings = f"v{VERSION}-{identities}x{images}-{pixels}px-seed{seed}"
+    version = hashlib.sha256(b"".join(file.read_bytes() for file in SOURCES)).hexdigest()[:8]
+    settings = f"{version}-{identities}x{images}-{pixels}px-seed{seed}"
     folder = Path(root) / "SyntheticHerd" / settings
     if not folder.is_dir():
         logger.info("Drawing a herd of %d x %d photographs into %s", identities, images, folder)

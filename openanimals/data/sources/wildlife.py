@@ -18,6 +18,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path, PurePath
 from typing import Any, NamedTuple
 
+import numpy as np
 import pandas as pd
 
 from openanimals.data.catalogue import UNKNOWN, Catalogue, CatalogueError
@@ -27,7 +28,7 @@ from openanimals.utils.registry import did_you_mean
 logger = logging.getLogger(__name__)
 
 _REQUIREMENT = "wildlife-datasets>=1.0.7,<1.0.9"
-_FORMAT = 1  # of our conversion; a change makes cached catalogues void
+_FORMAT = 2  # of our conversion; a change makes cached catalogues void
 
 
 class MissingDataError(CatalogueError):
@@ -206,9 +207,10 @@ def _to_table(frame: pd.DataFrame, unknown_name: str) -> pd.DataFrame:
         "mask": [_posix(value) for value in columns.get("segmentation", empty)],
     }
     split = columns.get("original_split", empty)
-    # A division into train and test leaves open which test images are the queries.
-    if {"train", "query", "gallery"} <= {value for value in split if isinstance(value, str)}:
-        table["split"] = [v if v in ("train", "query", "gallery") else None for v in split]
+    # A division into train and test leaves open which test images are the queries, and one with
+    # other words beside these three leaves rows without a part; neither is a split of ours.
+    if set(split) == {"train", "query", "gallery"}:
+        table["split"] = split
     return pd.DataFrame(table, dtype=object)
 
 
@@ -223,8 +225,10 @@ def _identity(value: Any, unknown_name: str) -> str:
     return str(int(value)) if isinstance(value, float) and value.is_integer() else str(value)
 
 
-def _bbox(value: object) -> object:
-    return json.loads(value) if isinstance(value, str) else value
+def _bbox(value: Any) -> object:
+    box = json.loads(value) if isinstance(value, str) else value
+    # Classes that put four columns together give [NaN] * 4 where the table has empty cells: no box.
+    return None if np.all(pd.isna(box)) else box
 
 
 def _iso_date(value: Any) -> str | None:

@@ -81,8 +81,8 @@ def _create(name: str, pretrained: bool, weights: Path | None) -> Any:
             raise
         # What a failed download raises depends on where timm keeps this model's weights.
         raise WeightsError(
-            f"cannot get timm's pre-trained weights of {name} ({error}). Set "
-            "MODEL.BACKBONE.PRETRAIN_PATH to a .safetensors or .pth file of them, or "
+            f"cannot download timm's pre-trained weights of {name} from {_address(name)} "
+            f"({error}). Set MODEL.BACKBONE.PRETRAIN_PATH to a copy of that file, or "
             "MODEL.BACKBONE.PRETRAIN False to start from random weights"
         ) from error
     if pretrained and weights is not None:
@@ -91,6 +91,18 @@ def _create(name: str, pretrained: bool, weights: Path | None) -> Any:
             classifiers = (classifiers,)
         load_pretrained(network, weights, classifiers=classifiers)
     return network
+
+
+def _address(name: str) -> str:
+    """Where timm downloads the weights of a model from, for a person to do it by hand."""
+    import timm
+
+    settings = timm.get_pretrained_cfg(name)
+    if settings is None:
+        return "nowhere: it has none"
+    if settings.hf_hub_id:
+        return f"https://huggingface.co/{settings.hf_hub_id} (the file model.safetensors)"
+    return settings.url or "nowhere: it has none"
 
 
 def _random_images(size: tuple[int, int] = (_PROBE, _PROBE)) -> Tensor:
