@@ -67,9 +67,10 @@ def _try_sizes(cfg: Any, model: ReIDModel) -> None:
     model.train()
 
 
-def _train_size(cfg: Any) -> tuple[int, ...]:
+def _train_size(cfg: Any) -> tuple[int, int]:
     """Height and width of the images that the model is trained on."""
-    return tuple(cfg.INPUT.CROP.SIZE if cfg.INPUT.CROP.ENABLED else cfg.INPUT.SIZE_TRAIN)
+    height, width = cfg.INPUT.CROP.SIZE if cfg.INPUT.CROP.ENABLED else cfg.INPUT.SIZE_TRAIN
+    return height, width
 
 
 def build_losses(cfg: Any) -> list[LossTerm]:

@@ -102,7 +102,7 @@ def _address(name: str) -> str:
         return "nowhere: it has none"
     if settings.hf_hub_id:
         return f"https://huggingface.co/{settings.hf_hub_id} (the file model.safetensors)"
-    return settings.url or "nowhere: it has none"
+    return str(settings.url or "nowhere: it has none")
 
 
 def _random_images(size: tuple[int, int] = (_PROBE, _PROBE)) -> Tensor:
