@@ -39,8 +39,10 @@ def build_optimizer(cfg: CfgNode, model: nn.Module) -> torch.optim.Optimizer:
         for (rate, decay), parameters in groups.items()
     ]
     if solver.OPT == "SGD":
-        return torch.optim.SGD(options, momentum=solver.MOMENTUM, nesterov=solver.NESTEROV)
-    return {"Adam": torch.optim.Adam, "AdamW": torch.optim.AdamW}[solver.OPT](options)
+        return torch.optim.SGD(
+            options, momentum=solver.MOMENTUM, nesterov=solver.NESTEROV, fused=True
+        )
+    return {"Adam": torch.optim.Adam, "AdamW": torch.optim.AdamW}[solver.OPT](options, fused=True)
 
 
 def build_schedule(cfg: CfgNode, iters_per_epoch: int) -> Schedule:
