@@ -25,7 +25,7 @@ logger = logging.getLogger(__name__)
 
 
 def read(
-    root: str | Path, *, identities: int = 160, images: int = 14, pixels: int = 128, seed: int = 0
+    root: str | Path, *, identities: int = 160, images: int = 10, pixels: int = 128, seed: int = 0
 ) -> Catalogue:
     """Return the catalogue of a synthetic herd; draw the herd if it was not drawn before.
 

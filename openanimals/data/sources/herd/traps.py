@@ -97,7 +97,7 @@ def photograph(
         hide = hide * (shade * relief(distance, rest_y))[..., None]
         picture = _paint(picture, hide, step(-distance, 1 / scale))
         inside |= distance < 0
-    picture = _grow(picture, trap.grass, stream, count=7)
+    picture = _grow(picture, trap.grass, stream, count=10)
     return _expose(picture, light, stream), _box(inside, stream)
 
 
@@ -155,7 +155,7 @@ def _expose(picture: np.ndarray, light: Light, stream: np.random.Generator) -> n
     )
     leaves = waves(stream, (height, width), float(stream.uniform(0.15, 0.4)) * width, 1.5)
     brightness = stream.normal(0.2, 0.15) + stream.uniform(0, 0.3) * ramp
-    brightness = brightness - stream.uniform(0, 0.2) * step(leaves - 0.3, 2)
+    brightness = brightness - stream.uniform(0, 0.3) * step(leaves - 0.3, 2)
     gain = (light.exposure * np.exp(brightness)).astype(np.float32)
     tint = stream.normal(0, 0.08, 3).astype(np.float32)
     picture = picture * gain[..., None] * light.cast * np.exp(tint)
@@ -172,7 +172,7 @@ def _box(inside: np.ndarray, stream: np.random.Generator) -> tuple[int, int, int
     for axis in (0, 1):
         hit = np.flatnonzero(inside.any(axis))
         low, high = hit[0], hit[-1] + 1
-        slip = stream.normal(0, 0.02, 2) * (high - low)
+        slip = stream.normal(0, 0.03, 2) * (high - low)
         low, high = np.clip(np.rint((low + slip[0], high + slip[1])), 0, inside.shape[1 - axis])
         edges.append((int(low), int(high - low)))
     (x, w), (y, h) = edges
