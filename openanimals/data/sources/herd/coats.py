@@ -23,15 +23,17 @@ MARKS = (  # what every animal has dark, as x, y, radius
 def coat(seed: int, identity: int) -> np.ndarray:
     """Return the coat of an individual: 0 where it is light, 1 where it is dark.
 
-    A family has one style and shares either the trunk, or the legs and the fore part (neck and
-    head). So neither a glance at the whole animal nor one at a part of it tells all of them apart.
+    A family has one style. In a quarter of the families all share the trunk, in another quarter the
+    legs and the fore part (neck and head), so neither a glance at the whole animal nor one at a
+    part of it tells all of them apart. In the other half they share nothing.
 
     Returns:
         A float32 map ``[height, width]`` over the animal at rest.
     """
     family = rng(seed, "family", identity // FAMILY)
     style = STYLES[family.integers(len(STYLES))]
-    own = ("trunk",) if family.random() < 0.5 else ("fore", "legs")
+    draw = family.random()
+    own = ("trunk",) if draw < 0.25 else ("fore", "legs") if draw < 0.5 else tuple(ACROSS)
 
     y, x = np.mgrid[: round((BOTTOM - TOP) * DENSITY), : round((RIGHT - LEFT) * DENSITY)]
     y, x = TOP + (y + 0.5) / DENSITY, LEFT + (x + 0.5) / DENSITY
