@@ -63,6 +63,7 @@ def process_group(device: torch.device) -> Iterator[None]:
         return
     dist.init_process_group("nccl" if device.type == "cuda" else "gloo")
     try:
+        barrier()  # one that fails before all have met takes the others down with a traceback
         yield
     finally:
         dist.destroy_process_group()
