@@ -72,11 +72,6 @@ def distance_blocks(
         yield slice(start, start + len(block)), torch.cat(parts, dim=1).numpy()
 
 
-def distances(query: np.ndarray, gallery: np.ndarray, metric: str = "cosine") -> np.ndarray:
-    """Return all distances `[Q, G]` at once; arguments and errors as :func:`distance_blocks`."""
-    return np.concatenate([block for _, block in distance_blocks(query, gallery, metric)])
-
-
 def _checked(what: str, features: np.ndarray) -> Tensor:
     tensor = torch.as_tensor(np.asarray(features))
     if tensor.ndim != 2 or not tensor.numel():

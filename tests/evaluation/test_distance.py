@@ -2,7 +2,8 @@ import numpy as np
 import pytest
 
 from openanimals.evaluation import distance
-from openanimals.evaluation.distance import distance_blocks, distances
+from openanimals.evaluation.distance import distance_blocks
+from tests.evaluation import distances
 
 
 @pytest.fixture

@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 
 from openanimals.evaluation import evaluate
-from openanimals.evaluation.distance import distances
 from openanimals.evaluation.metrics import Result, rank_queries
 from openanimals.evaluation.protocol import Pairs
+from tests.evaluation import distances
 from tests.reference import load_arrays, load_json
 
 RECORDED = load_json("evaluation.json")
