@@ -1,15 +1,25 @@
 """OpenAnimals: tells individual animals apart in photographs (animal re-identification)."""
 
-from typing import Any
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from openanimals.config import get_cfg
+    from openanimals.engine.api import load_model
+    from openanimals.evaluation import evaluate
 
 __version__ = "0.1.0"
-__all__ = ["__version__", "get_cfg"]
+__all__ = ["__version__", "evaluate", "get_cfg", "load_model"]
+
+_HOMES = {
+    "evaluate": "openanimals.evaluation",
+    "get_cfg": "openanimals.config",
+    "load_model": "openanimals.engine.api",
+}
 
 
 def __getattr__(name: str) -> Any:
     """Import on first use, so that importing the package is cheap."""
-    if name == "get_cfg":
-        from openanimals.config import get_cfg
-
-        return get_cfg
-    raise AttributeError(f"module 'openanimals' has no attribute {name!r}")
+    if name not in _HOMES:
+        raise AttributeError(f"module 'openanimals' has no attribute {name!r}")
+    return getattr(import_module(_HOMES[name]), name)

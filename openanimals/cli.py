@@ -40,12 +40,21 @@ def build_parser() -> argparse.ArgumentParser:
     _add_train(verbs)
     _add_check(verbs)
     _add_prepare(verbs)
+    _add_convert(verbs)
+    _add_rescore(verbs)
+    _add_compare(verbs)
+    _add_reproduce(verbs)
     return parser
 
 
 def _add_train(verbs: argparse._SubParsersAction) -> None:
     parser = verbs.add_parser("train", help="train a model, or evaluate one (--eval-only)")
-    parser.add_argument("--config-file", metavar="YAML", help="may be left out with --eval-only")
+    parser.add_argument(
+        "--config-file",
+        metavar="YAML",
+        action="append",
+        help="several are merged in order; may be left out with --eval-only",
+    )
     parser.add_argument("--resume", action="store_true", help="go on from the last checkpoint")
     parser.add_argument("--eval-only", action="store_true", help="evaluate MODEL.WEIGHTS")
     parser.add_argument("--num-gpus", type=int, default=1, help="processes on this machine")
@@ -59,10 +68,11 @@ def _add_train(verbs: argparse._SubParsersAction) -> None:
 def _train(options: argparse.Namespace, arguments: list[str]) -> None:
     from openanimals.config import load
     from openanimals.engine import run
+    from openanimals.engine.loading import config_from_checkpoint
 
     weights = dict(zip(options.opts[::2], options.opts[1::2], strict=False)).get("MODEL.WEIGHTS")
     if options.eval_only and weights and not options.config_file:
-        cfg = run.config_from_checkpoint(weights, options.opts)
+        cfg = config_from_checkpoint(weights, options.opts)
     elif options.config_file or options.opts:
         cfg = load(options.config_file, options.opts)
     else:
@@ -117,6 +127,78 @@ def _prepare(options: argparse.Namespace, arguments: list[str]) -> None:
     from openanimals.data.sets import data_root
 
     prepare(options.name, options.root or data_root(load()))
+
+
+def _add_convert(verbs: argparse._SubParsersAction) -> None:
+    parser = verbs.add_parser("convert", help="turn a checkpoint of FastReID into ours, or back")
+    parser.add_argument("source", metavar="IN", help="a checkpoint; its names tell which way")
+    parser.add_argument("target", metavar="OUT", help="the file to write; must not be there yet")
+    parser.add_argument(
+        "--config-file",
+        metavar="YAML",
+        action="append",
+        default=[],
+        help="what the model was trained with; several are merged in order",
+    )
+    parser.add_argument("opts", nargs=argparse.REMAINDER, metavar="KEY VALUE", help="overrides")
+    parser.set_defaults(run=_convert)
+
+
+def _convert(options: argparse.Namespace, arguments: list[str]) -> None:
+    from openanimals.engine.convert import convert
+
+    print(convert(options.source, options.target, options.config_file, options.opts))
+
+
+def _add_rescore(verbs: argparse._SubParsersAction) -> None:
+    parser = verbs.add_parser("rescore", help="judge a finished run again, by other TEST keys")
+    parser.add_argument("folder", metavar="FOLDER", help="the run's output folder")
+    parser.add_argument("opts", nargs=argparse.REMAINDER, metavar="KEY VALUE", help="overrides")
+    parser.set_defaults(run=_rescore)
+
+
+def _rescore(options: argparse.Namespace, arguments: list[str]) -> None:
+    from openanimals.engine.rescore import rescore
+
+    rescore(options.folder, options.opts)
+
+
+def _add_compare(verbs: argparse._SubParsersAction) -> None:
+    parser = verbs.add_parser("compare", help="test whether two models differ, query by query")
+    parser.add_argument("first", metavar="A", help="output folder of a run, or a features file")
+    parser.add_argument("second", metavar="B", help="the other model's")
+    parser.set_defaults(run=_compare)
+
+
+def _compare(options: argparse.Namespace, arguments: list[str]) -> None:
+    from openanimals.engine.comparison import compare
+    from openanimals.evaluation.report import comparison_table
+
+    print(comparison_table(compare(options.first, options.second)))
+
+
+def _add_reproduce(verbs: argparse._SubParsersAction) -> None:
+    parser = verbs.add_parser("reproduce", help="train, or go on with, the tables of the paper")
+    parser.add_argument("--table", choices=("main", "ablation", "techniques"))
+    parser.add_argument("--species", nargs="+", default=[], help="default: those of the paper")
+    parser.add_argument("--methods", nargs="+", default=[], help="rows of the table; default: all")
+    parser.add_argument("--seeds", type=int, help="repetitions, default: 3")
+    parser.add_argument("--output", default="logs/reproduce", help="default: logs/reproduce")
+    parser.add_argument("--size", choices=("published", "cpu"), default="published")
+    parser.add_argument("--epochs", type=int, default=0, help="schedules are scaled to so many")
+    parser.add_argument("--gpus", type=int, default=0, help="cells at once, each on its own GPU")
+    parser.add_argument("--collect", action="store_true", help="only write the tables")
+    parser.add_argument("--smoke", action="store_true", help="toy cells: does the grid work?")
+    parser.add_argument("opts", nargs=argparse.REMAINDER, metavar="KEY VALUE", help="overrides")
+    parser.set_defaults(run=_reproduce)
+
+
+def _reproduce(options: argparse.Namespace, arguments: list[str]) -> None:
+    from openanimals.engine.reproduction.reproduce import collect, reproduce
+    from openanimals.engine.reproduction.request import request_of
+
+    asked = request_of(vars(options), arguments)
+    (collect if options.collect else reproduce)(asked)
 
 
 if __name__ == "__main__":

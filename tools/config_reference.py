@@ -28,8 +28,8 @@ REFUSED = """
 
 A file may set these to their default and to nothing else, so that FastReID's files load unchanged.
 
-| key | default |
-|---|---|
+| key | default | why it has no effect |
+|---|---|---|
 """
 
 
@@ -61,7 +61,10 @@ def document() -> str:
     text = INTRODUCTION
     for title, rows in sections.items():
         text += f"\n## {title}\n\n| key | default | meaning |\n|---|---|---|\n" + "".join(rows)
-    refused = [f"| `{key}` | `{default!r}` |\n" for key, default in defaults.REFUSED.items()]
+    refused = [
+        f"| `{key}` | `{default!r}` | {html.escape(reason, quote=False)} |\n"
+        for key, (default, reason) in defaults.REFUSED.items()
+    ]
     return text + REFUSED + "".join(refused)
 
 

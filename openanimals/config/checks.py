@@ -13,18 +13,28 @@ BRANCHES_OF = {"Baseline": [[1]], "MGN": [[1], [1, 2], [1, 3]]}
 CHOICES = {
     "MODEL.META_ARCHITECTURE": tuple(BRANCHES_OF),
     "MODEL.BACKBONE.DEPTH": ("18x", "34x", "50x", "101x"),
+    "MODEL.BACKBONE.NORM": ("BN", "syncBN", "GhostBN", "FrozenBN", "GN"),
+    "MODEL.HEADS.NORM": ("BN", "syncBN", "GhostBN", "FrozenBN", "GN"),
     "MODEL.HEADS.STRIPES": ("rows", "cols"),
     "MODEL.HEADS.NECK_FEAT": ("before", "after"),
     "MODEL.HEADS.CLS_LAYER": ("Linear", "CosSoftmax", "ArcSoftmax", "CircleSoftmax"),
     "INPUT.PADDING.MODE": ("constant", "edge", "reflect", "symmetric"),
-    "DATASETS.SPLIT": ("auto", "source", "paper", "file"),
-    "DATALOADER.SAMPLER_TRAIN": ("TrainingSampler", "NaiveIdentitySampler"),
+    "INPUT.BACKGROUND": ("keep", "mask"),
+    "DATASETS.SPLIT": ("auto", "source", "paper", "closed", "time", "original", "file"),
+    "DATASETS.FLANKS": ("ignore", "separate"),
+    "DATALOADER.SAMPLER_TRAIN": (
+        "TrainingSampler",
+        "NaiveIdentitySampler",
+        "BalancedIdentitySampler",
+    ),
     "SOLVER.AMP.DTYPE": ("float16", "bfloat16"),
     "SOLVER.OPT": ("Adam", "AdamW", "SGD"),
     "SOLVER.SCHED": ("MultiStepLR", "CosineAnnealingLR"),
     "SOLVER.WARMUP_METHOD": ("linear", "constant", "exp"),
     "SOLVER.CLIP_GRADIENTS.CLIP_TYPE": ("norm", "value"),
     "TEST.METRIC": ("cosine", "euclidean"),
+    "TEST.PROTOCOL": ("paper", "encounter", "flank"),
+    "TEST.ENCOUNTER.BY": ("date", "sequence", "gap"),
 }
 
 Rule = tuple[Callable[[Any], bool], str]
@@ -51,6 +61,8 @@ RULES: dict[str, Rule] = {
     "MODEL.HEADS.NUM_CLASSES": _NOT_NEGATIVE,
     "MODEL.HEADS.EMBEDDING_DIM": _NOT_NEGATIVE,
     "MODEL.LOSSES.NAME": (lambda v: _TEXTS[0](v) and len(v) > 0, "must name at least one loss"),
+    "MODEL.LOSSES.FL.ALPHA": _SHARE,
+    "MODEL.LOSSES.FL.GAMMA": _NOT_NEGATIVE,
     "MODEL.LOSSES.CE.EPSILON": (lambda v: v == -1 or 0 <= v < 1, "must lie in 0..1, or be -1"),
     "INPUT.SIZE_TRAIN": _SIZE,
     "INPUT.SIZE_TEST": _SIZE,
@@ -80,21 +92,42 @@ RULES: dict[str, Rule] = {
     "SOLVER.WARMUP_EPOCHS": _NOT_NEGATIVE,
     "SOLVER.WARMUP_FACTOR": (lambda v: 0 < v <= 1, "must be above 0 and at most 1"),
     "SOLVER.FREEZE_ITERS": _NOT_NEGATIVE,
+    "SOLVER.FREEZE_EPOCHS": _NOT_NEGATIVE,
     "SOLVER.CHECKPOINT_PERIOD": _POSITIVE,
     "SOLVER.IMS_PER_BATCH": _POSITIVE,
     "SOLVER.CLIP_GRADIENTS.CLIP_VALUE": _POSITIVE,
     "TEST.IMS_PER_BATCH": _POSITIVE,
+    "TEST.ENCOUNTER.GAP": _NOT_NEGATIVE,
+    "TEST.AQE.ALPHA": _NOT_NEGATIVE,
+    "TEST.AQE.QE_TIME": _POSITIVE,
+    "TEST.AQE.QE_K": _POSITIVE,
+    "TEST.RERANK.K1": _POSITIVE,
+    "TEST.RERANK.K2": _POSITIVE,
+    "TEST.RERANK.LAMBDA": _SHARE,
+    "TEST.PRECISE_BN.NUM_ITER": _POSITIVE,
 }
 
 
-def load(config_file: str | Path | None = None, overrides: Sequence[Any] = ()) -> CfgNode:
-    """Return the checked, frozen configuration of a file and ``[KEY, VALUE, ...]`` overrides.
+def load(
+    files: str | Path | Sequence[str | Path] | None = None, overrides: Sequence[Any] = ()
+) -> CfgNode:
+    """Return the checked, frozen configuration of files and ``[KEY, VALUE, ...]`` overrides.
+
+    Args:
+        files: a YAML file, or several, merged in order, such as a method and a species. The run of
+            several goes to ``logs/<their names, joined by +>``, unless one of them or an override
+            sets ``OUTPUT_DIR``.
+        overrides: ``[KEY, VALUE, ...]``.
 
     Raises:
-        ConfigError: lists every mistake of the file, its bases, the overrides and their sum.
+        ConfigError: lists every mistake of the files, their bases, the overrides and their sum.
     """
     cfg = get_cfg()
-    problems = cfg.try_file(Path(config_file)) if config_file else []
+    files = [files] if isinstance(files, str | Path) else files or []
+    paths = [Path(file) for file in files if file]
+    if len(paths) > 1:
+        cfg.OUTPUT_DIR = "logs/" + "+".join(path.stem for path in paths)
+    problems = [problem for path in paths for problem in cfg.try_file(path)]
     return _finish(cfg, problems, overrides)
 
 
@@ -179,11 +212,7 @@ def _relations(cfg: CfgNode) -> list[str]:
             f"cut, like [[1], [1, 2], [1, 3]], not {branches!r}"
         )
     batch, instances = cfg.SOLVER.IMS_PER_BATCH, cfg.DATALOADER.NUM_INSTANCE
-    if (
-        cfg.DATALOADER.SAMPLER_TRAIN == "NaiveIdentitySampler"
-        and instances > 0
-        and batch % instances
-    ):
+    if cfg.DATALOADER.SAMPLER_TRAIN != "TrainingSampler" and instances > 0 and batch % instances:
         problems.append(
             f"SOLVER.IMS_PER_BATCH ({batch}) must be a multiple of DATALOADER.NUM_INSTANCE "
             f"({instances})"
@@ -195,6 +224,11 @@ def _relations(cfg: CfgNode) -> list[str]:
         problems.append(
             f"DATASETS.SPLIT is 'file', which splits one data set, not {len(sources)}: "
             f"{', '.join(sorted(map(str, sources)))}"
+        )
+    rerank = cfg.TEST.RERANK
+    if rerank.ENABLED and 0 < rerank.K1 < rerank.K2:
+        problems.append(
+            f"TEST.RERANK.K2 ({rerank.K2}) must be at most TEST.RERANK.K1 ({rerank.K1})"
         )
     if cfg.SOLVER.NESTEROV and cfg.SOLVER.OPT != "SGD":
         problems.append(f"SOLVER.NESTEROV is for SGD, not for {cfg.SOLVER.OPT}")

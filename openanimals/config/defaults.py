@@ -21,6 +21,7 @@ _C.MODEL.DEVICE = "auto"  # auto (CUDA, else MPS, else CPU), cpu, cuda, cuda:<n>
 _C.MODEL.META_ARCHITECTURE = "Baseline"  # Baseline or MGN: fills HEADS.BRANCHES where that is empty
 _C.MODEL.FREEZE_LAYERS = []  # parts frozen for SOLVER.FREEZE_ITERS: backbone, b1, b1_head, heads...
 _C.MODEL.WEIGHTS = ""  # checkpoint to start from, or to evaluate
+_C.MODEL.CAVEAT = ""  # shown with every result, such as "trained on these individuals"
 _C.MODEL.PIXEL_MEAN = [123.675, 116.28, 103.53]  # RGB, of pixels in 0..255
 _C.MODEL.PIXEL_STD = [58.395, 57.12, 57.375]  # pixels become (value - mean) / std, inside the model
 
@@ -29,19 +30,23 @@ _C.MODEL.BACKBONE.NAME = "build_resnet_backbone"  # a registered name, or timm/<
 _C.MODEL.BACKBONE.DEPTH = "50x"  # 18x, 34x, 50x or 101x
 _C.MODEL.BACKBONE.LAST_STRIDE = 1  # stride of the last stage: 1 keeps the map at 1/16
 _C.MODEL.BACKBONE.FEAT_DIM = 2048  # channels of the last map, C; must be the backbone's
+_C.MODEL.BACKBONE.NORM = "BN"  # BN, syncBN, GhostBN, FrozenBN or GN
 _C.MODEL.BACKBONE.WITH_IBN = False  # IBN-a: first norm of each block of layer1..3 is half instance
+_C.MODEL.BACKBONE.WITH_SE = False  # squeeze-and-excitation in every block
+_C.MODEL.BACKBONE.WITH_NL = False  # non-local blocks after the last blocks of layer2 and layer3
 _C.MODEL.BACKBONE.PRETRAIN = False  # start from ImageNet weights
 _C.MODEL.BACKBONE.PRETRAIN_PATH = ""  # their file (.pth, .safetensors); empty: download
 
 _C.MODEL.HEADS = CN()
 _C.MODEL.HEADS.NAME = "EmbeddingHead"  # a registered head
+_C.MODEL.HEADS.NORM = "BN"  # of the BNNeck: BN, syncBN, GhostBN, FrozenBN or GN
 _C.MODEL.HEADS.BRANCHES = []  # stripes of each branch, [[1], [1, 2], [1, 3]]; []: META_ARCHITECTURE
 _C.MODEL.HEADS.STRIPES = "rows"  # cut the map into rows or cols
 _C.MODEL.HEADS.NUM_CLASSES = 0  # training identities; 0: counted from the data
 _C.MODEL.HEADS.EMBEDDING_DIM = 0  # width of the 1x1 reduction of each head; 0: none
 _C.MODEL.HEADS.WITH_BNNECK = False  # batch norm, bias frozen at 0, between embedding and classifier
 _C.MODEL.HEADS.NECK_FEAT = "before"  # side of the neck that the metric losses see: before, after
-_C.MODEL.HEADS.POOL_LAYER = "GlobalAvgPool"  # see openanimals/modeling/layers.py
+_C.MODEL.HEADS.POOL_LAYER = "GlobalAvgPool"  # see openanimals/modeling/pools.py
 _C.MODEL.HEADS.CLS_LAYER = "Linear"  # Linear, CosSoftmax, ArcSoftmax or CircleSoftmax
 _C.MODEL.HEADS.MARGIN = 0.0  # margin of CLS_LAYER
 _C.MODEL.HEADS.SCALE = 1.0  # factor on its logits
@@ -65,10 +70,15 @@ _C.MODEL.LOSSES.COSFACE = CN()
 _C.MODEL.LOSSES.COSFACE.MARGIN = 0.25  # of similarities between pairs
 _C.MODEL.LOSSES.COSFACE.GAMMA = 128.0  # factor on similarities
 _C.MODEL.LOSSES.COSFACE.SCALE = 1.0  # weight of the loss
+_C.MODEL.LOSSES.FL = CN()
+_C.MODEL.LOSSES.FL.ALPHA = 0.25  # factor of the whole, the same for all classes
+_C.MODEL.LOSSES.FL.GAMMA = 2.0  # how much less easy cases count
+_C.MODEL.LOSSES.FL.SCALE = 1.0  # weight of the loss
 
 _C.INPUT = CN()
 _C.INPUT.SIZE_TRAIN = [256, 128]  # height, width
 _C.INPUT.SIZE_TEST = [256, 128]  # height, width
+_C.INPUT.BACKGROUND = "keep"  # or mask: black outside of the animal (where there are masks)
 _C.INPUT.CROP = CN()
 _C.INPUT.CROP.ENABLED = False  # random resized crop
 _C.INPUT.CROP.SIZE = [224, 224]  # height, width of what the model gets then
@@ -109,13 +119,14 @@ _C.DATASETS.NAMES = ("Market1501",)  # Animals-<Class>, folder:DIR, csv:FILE, or
 _C.DATASETS.TESTS = ()  # evaluated on; empty: NAMES
 _C.DATASETS.ROOT = ""  # of the data sets; empty: $REID_DATASETS, $FASTREID_DATASETS, datasets
 _C.DATASETS.COMBINEALL = False  # train on query and gallery images as well
-_C.DATASETS.SPLIT = "auto"  # auto (the source's own, else paper), source, paper, file
+_C.DATASETS.SPLIT = "auto"  # auto (source, else paper), source, paper, closed, time, original, file
 _C.DATASETS.SPLIT_FILE = ""  # of SPLIT: file; ours, or the release's partition.json
 _C.DATASETS.VAL_FRACTION = 0.0  # share of training identities held out to choose model_best.pth
+_C.DATASETS.FLANKS = "ignore"  # or separate: each side of an animal is an individual of its own
 _C.DATASETS.DATE_PATTERN = ""  # regular expression with groups year, month, day for file names
 
 _C.DATALOADER = CN()
-_C.DATALOADER.SAMPLER_TRAIN = "TrainingSampler"  # or NaiveIdentitySampler (P identities x K images)
+_C.DATALOADER.SAMPLER_TRAIN = "TrainingSampler"  # or Naive- or BalancedIdentitySampler (P x K)
 _C.DATALOADER.NUM_INSTANCE = 4  # K
 _C.DATALOADER.NUM_WORKERS = 8  # processes that read images, at most the machine's cores; 0: none
 _C.DATALOADER.SEED = 860870892  # of the sampler; this one gives the published batches
@@ -144,6 +155,7 @@ _C.SOLVER.WARMUP_ITERS = 1000  # iterations until the full learning rate
 _C.SOLVER.WARMUP_EPOCHS = 0  # if not 0, instead of WARMUP_ITERS
 _C.SOLVER.WARMUP_METHOD = "linear"  # linear, constant or exp
 _C.SOLVER.FREEZE_ITERS = 0  # iterations that MODEL.FREEZE_LAYERS stay frozen
+_C.SOLVER.FREEZE_EPOCHS = 0  # if not 0, instead of FREEZE_ITERS
 _C.SOLVER.CHECKPOINT_PERIOD = 20  # epochs between kept checkpoints
 _C.SOLVER.IMS_PER_BATCH = 64  # images a step, over all processes
 _C.SOLVER.CLIP_GRADIENTS = CN()
@@ -157,42 +169,50 @@ _C.TEST.EVAL_PERIOD = 20  # epochs between evaluations; 0 or less: only at the e
 _C.TEST.BEFORE_TRAINING = False  # evaluate before the first step too, and show both at the end
 _C.TEST.IMS_PER_BATCH = 64  # images that pass through the model at once
 _C.TEST.METRIC = "cosine"  # or euclidean (squared)
+_C.TEST.PROTOCOL = "paper"  # of the first number reported: paper, encounter or flank
+_C.TEST.ENCOUNTER = CN()
+_C.TEST.ENCOUNTER.BY = "date"  # one encounter has one date, one sequence, or no gap in time
+_C.TEST.ENCOUNTER.GAP = 60.0  # minutes between two images of an encounter, for BY: gap
 _C.TEST.FLIP = CN()
 _C.TEST.FLIP.ENABLED = False  # mean feature of an image and its mirror image
+_C.TEST.ROC = CN()
+_C.TEST.ROC.ENABLED = False  # also report true matches at fixed shares of false ones
+_C.TEST.AQE = CN()
+_C.TEST.AQE.ENABLED = False  # average query expansion
+_C.TEST.AQE.ALPHA = 3.0  # power of the similarity that weighs a neighbour
+_C.TEST.AQE.QE_TIME = 1  # rounds
+_C.TEST.AQE.QE_K = 5  # neighbours
+_C.TEST.RERANK = CN()
+_C.TEST.RERANK.ENABLED = False  # k-reciprocal re-ranking
+_C.TEST.RERANK.K1 = 20  # neighbours that may be reciprocal
+_C.TEST.RERANK.K2 = 6  # neighbours whose sets are averaged
+_C.TEST.RERANK.LAMBDA = 0.3  # weight of the original distance
+_C.TEST.PRECISE_BN = CN()
+_C.TEST.PRECISE_BN.ENABLED = False  # estimate the statistics of BatchNorm anew before evaluating
+_C.TEST.PRECISE_BN.NUM_ITER = 300  # batches to estimate them from
 
-REFUSED: dict[str, Any] = {
-    "MODEL.QUEUE_SIZE": 8192,
-    "MODEL.BACKBONE.NORM": "BN",
-    "MODEL.BACKBONE.WITH_SE": False,
-    "MODEL.BACKBONE.WITH_NL": False,
-    "MODEL.BACKBONE.SIE_COE": 3.0,
-    "MODEL.BACKBONE.STRIDE_SIZE": (16, 16),
-    "MODEL.BACKBONE.DROP_PATH_RATIO": 0.1,
-    "MODEL.BACKBONE.DROP_RATIO": 0.0,
-    "MODEL.BACKBONE.ATT_DROP_RATE": 0.0,
-    "MODEL.HEADS.NORM": "BN",
-    "MODEL.LOSSES.FL.ALPHA": 0.25,
-    "MODEL.LOSSES.FL.GAMMA": 2,
-    "MODEL.LOSSES.FL.SCALE": 1.0,
-    "KD.MODEL_CONFIG": [],
-    "KD.MODEL_WEIGHTS": [],
-    "KD.EMA.ENABLED": False,
-    "KD.EMA.MOMENTUM": 0.999,
-    "DATALOADER.SET_WEIGHT": [],
-    "TEST.ROC.ENABLED": False,
-    "TEST.AQE.ENABLED": False,
-    "TEST.AQE.ALPHA": 3.0,
-    "TEST.AQE.QE_TIME": 1,
-    "TEST.AQE.QE_K": 5,
-    "TEST.RERANK.ENABLED": False,
-    "TEST.RERANK.K1": 20,
-    "TEST.RERANK.K2": 6,
-    "TEST.RERANK.LAMBDA": 0.3,
-    "TEST.PRECISE_BN.ENABLED": False,
-    "TEST.PRECISE_BN.DATASET": "Market1501",
-    "TEST.PRECISE_BN.NUM_ITER": 300,
+_QUEUE = "nothing here learns from a queue of features (MoCo)"
+_TRANSFORMER = "only FastReID's transformers read it; timm/<model> builds transformers here"
+_DISTILLATION = "models are not distilled or averaged here"
+
+REFUSED: dict[str, tuple[Any, str]] = {
+    "MODEL.QUEUE_SIZE": (8192, _QUEUE),
+    "MODEL.BACKBONE.SIE_COE": (3.0, _TRANSFORMER),
+    "MODEL.BACKBONE.STRIDE_SIZE": ((16, 16), _TRANSFORMER),
+    "MODEL.BACKBONE.DROP_PATH_RATIO": (0.1, _TRANSFORMER),
+    "MODEL.BACKBONE.DROP_RATIO": (0.0, _TRANSFORMER),
+    "MODEL.BACKBONE.ATT_DROP_RATE": (0.0, _TRANSFORMER),
+    "KD.MODEL_CONFIG": ([], _DISTILLATION),
+    "KD.MODEL_WEIGHTS": ([], _DISTILLATION),
+    "KD.EMA.ENABLED": (False, _DISTILLATION),
+    "KD.EMA.MOMENTUM": (0.999, _DISTILLATION),
+    "DATALOADER.SET_WEIGHT": ([], "no sampler here weighs data sets against each other"),
+    "TEST.PRECISE_BN.DATASET": (
+        "Market1501",
+        "statistics are always estimated from the training set",
+    ),
 }
-"""FastReID's keys that change nothing here, with the one value that each accepts."""
+"""FastReID's keys that change nothing here: the one value that each accepts, and the reason."""
 
 
 def get_cfg() -> CN:

@@ -35,8 +35,12 @@ class ConfigError(ValueError):
 class CfgNode(YacsNode):
     """The tree of keys. Merging lists every mistake of a file or of the overrides in one error."""
 
-    def refuse(self, keys: Mapping[str, Any]) -> None:
-        """Accept these dotted keys when merging, at the given values only; keep none of them."""
+    def refuse(self, keys: Mapping[str, tuple[Any, str]]) -> None:
+        """Accept these dotted keys when merging, at one value only; keep none of them.
+
+        Args:
+            keys: for each key, the value that it may be set to, and why to no other.
+        """
         self.__dict__["_refused"] = dict(keys)
 
     def merge_from_file(self, cfg_filename: str | Path) -> None:
@@ -112,11 +116,12 @@ class CfgNode(YacsNode):
         """Set one dotted key; return what is wrong with it, if anything."""
         refused = self.__dict__.get("_refused", {})
         if key in refused:
-            if _same(_literal(value), refused[key]):
+            default, reason = refused[key]
+            if _same(_literal(value), default):
                 return []
             return [
-                f"{where}: {key} is FastReID's and has no effect here, so only its default "
-                f"{refused[key]!r} is accepted, not {value!r}"
+                f"{where}: {key} is FastReID's and has no effect here ({reason}), so only its "
+                f"default {default!r} is accepted, not {value!r}"
             ]
         node: YacsNode = self
         *sections, name = key.split(".")

@@ -4,10 +4,13 @@ import hashlib
 import json
 import math
 from collections.abc import Sequence
+from datetime import datetime
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
+
+from openanimals.data.masks import is_shape
 
 COLUMNS = (
     "path",
@@ -15,6 +18,7 @@ COLUMNS = (
     "bbox",
     "camera",
     "date",
+    "sequence",
     "orientation",
     "species",
     "mask",
@@ -37,15 +41,18 @@ class Catalogue:
         root: folder that relative paths (of images and masks) start from.
         table: one row an image. ``path`` (POSIX, relative to ``root`` or absolute) and
             ``identity`` are required. The rest of :data:`COLUMNS` is optional: ``bbox`` as four
-            numbers (x, y, w, h) in pixels of the upright image, ``date`` as ISO text, ``split``
-            as train, query or gallery. A missing value is None or NaN. Other columns are dropped.
+            numbers (x, y, w, h) in pixels of the upright image; ``date`` as ``YYYY-MM-DD``, with
+            a time of day ``YYYY-MM-DDTHH:MM:SS``; ``sequence`` as the name of the burst, video or
+            encounter; ``mask`` as a path or a shape (see ``masks.py``); ``split`` as train, query
+            and gallery, or as train and test. A missing value is None or NaN. Other columns are
+            dropped.
 
     Attributes:
         table: columns :data:`COLUMNS`, values text (``bbox``: a tuple of four floats) or None.
 
     Raises:
-        CatalogueError: a required column is missing, or a row has no path, no identity, or a bbox
-            that is not four numbers.
+        CatalogueError: a required column is missing, or a row has no path, no identity, a bbox
+            that is not four numbers, or a date that names no day.
     """
 
     def __init__(self, name: str, root: str | Path, table: pd.DataFrame) -> None:
@@ -67,9 +74,20 @@ class Catalogue:
         values = [None if _is_missing(v) else v for v in table[column].tolist()]
         if column == "bbox":
             return [self._bbox(row, value) for row, value in enumerate(values)]
+        if column == "date":
+            return [self._date(row, value) for row, value in enumerate(values)]
         if column in ("path", "identity") and None in values:
             raise CatalogueError(f"{self.name}: row {values.index(None)} has no {column}")
         return [None if value is None else str(value) for value in values]
+
+    def _date(self, row: int, value: object) -> str | None:
+        try:
+            return None if value is None else iso_date(str(value))
+        except ValueError:
+            raise CatalogueError(
+                f"{self.name}: row {row} has date {str(value)!r}; expected year-month-day like "
+                "2025-04-01, and after it perhaps a time like T09:32:14"
+            ) from None
 
     def _bbox(self, row: int, value: object) -> tuple[float, ...] | None:
         """Four floats, NaN where a number is missing, even all (such rows are dropped later)."""
@@ -106,6 +124,10 @@ class Catalogue:
         """Return the path of the image of a row, with the root before it."""
         return self.root / self.table["path"].iat[row]
 
+    def mask(self, row: int) -> str | None:
+        """Return the mask of a row, None if it has none: an absolute path, or a shape."""
+        return _located(self.root, self.table["mask"].iat[row])
+
     def select(self, rows: Sequence[int] | np.ndarray) -> "Catalogue":
         """Return the catalogue of the given row positions, in the given order."""
         return self._with(self.table.iloc[np.asarray(rows, dtype=np.int64)].reset_index(drop=True))
@@ -132,9 +154,7 @@ def concatenate(catalogues: Sequence[Catalogue]) -> Catalogue:
     tables = []
     for catalogue in catalogues:
         changed = {
-            name: [
-                file and str((catalogue.root / file).absolute()) for file in catalogue.column(name)
-            ]
+            name: [_located(catalogue.root, file) for file in catalogue.column(name)]
             for name in ("path", "mask")
         }
         changed["identity"] = [f"{catalogue.name}/{value}" for value in catalogue.identities]
@@ -144,6 +164,28 @@ def concatenate(catalogues: Sequence[Catalogue]) -> Catalogue:
     joined.name = " + ".join(catalogue.name for catalogue in catalogues)
     joined.root = Path("/")
     return joined
+
+
+def iso_date(text: str) -> str:
+    """Return a date, or a date and time, in the form of a catalogue; a zone is dropped.
+
+    Example:
+        >>> iso_date("2025-04-01"), iso_date("2025-04-01 09:32Z")
+        ('2025-04-01', '2025-04-01T09:32:00')
+
+    Raises:
+        ValueError: it is not of the form year-month-day, with or without a time after it.
+    """
+    moment = datetime.strptime(text[:10], "%Y-%m-%d")
+    if len(text) > 10:
+        moment = datetime.fromisoformat(text.removesuffix("Z"))  # Python 3.10 knows no Z
+        return moment.replace(tzinfo=None).isoformat(timespec="seconds")
+    return moment.date().isoformat()
+
+
+def _located(root: Path, file: str | None) -> str | None:
+    """Return the absolute path of a file; a shape, which lies in the table itself, as it is."""
+    return file if file is None or is_shape(file) else str((root / file).absolute())
 
 
 def _is_missing(value: object) -> bool:

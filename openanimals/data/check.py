@@ -13,7 +13,9 @@ from typing import NamedTuple
 from tqdm import tqdm
 
 from openanimals.data.catalogue import UNKNOWN, Catalogue
+from openanimals.data.flanks import flank
 from openanimals.data.images import ImageError, open_image, rows_with_bad_boxes
+from openanimals.data.masks import is_shape
 from openanimals.data.splits import PARTS, Split
 
 NEAR_EMPTY = 10  # a part of a split with fewer images than this says little
@@ -42,9 +44,11 @@ class DataReport:
         individuals: number of identities, ``unknown`` not counted.
         unknown: number of rows whose identity is ``unknown``.
         images_each: images of an individual; None if there are no individuals.
+        filled: number of rows that have a date, a time of day with it, a sequence, a known side of
+            the animal, a mask.
         widths, heights: pixels of the readable files, upright; None if there are none.
         box_widths, box_heights: pixels of the boxes; None if there are none.
-        missing: files that are not there.
+        missing: files of images and masks that are not there.
         broken: files that cannot be decoded to their end, each with the cause.
         bad_boxes: paths and boxes that are empty, not a number or wholly outside of the image.
         cut_boxes: number of boxes that are partly outside (the rest is black).
@@ -62,6 +66,7 @@ class DataReport:
     individuals: int
     unknown: int
     images_each: Spread | None
+    filled: dict[str, int]
     widths: Spread | None
     heights: Spread | None
     box_widths: Spread | None
@@ -99,6 +104,7 @@ class DataReport:
             ("images", str(self.images)),
             ("individuals", f"{self.individuals}{unknown}"),
             ("images each", str(self.images_each or "-")),
+            *((f"with a {what}", str(count)) for what, count in self.filled.items()),
             ("image width", str(self.widths or "-")),
             ("image height", str(self.heights or "-")),
         ]
@@ -138,6 +144,7 @@ def check_data(catalogue: Catalogue, split: Split | None = None, min_images: int
     """
     paths = [catalogue.path(row) for row in range(len(catalogue))]
     found = _decode_all(dict.fromkeys(paths), catalogue.name)
+    masks = dict.fromkeys(filter(None, map(catalogue.mask, range(len(catalogue)))))
     sizes = {path: size for path, size in found.items() if isinstance(size, tuple)}
     known = [identity for identity in catalogue.identities if identity != UNKNOWN]
     counts = Counter(known)
@@ -155,11 +162,15 @@ def check_data(catalogue: Catalogue, split: Split | None = None, min_images: int
         individuals=len(counts),
         unknown=len(catalogue) - len(known),
         images_each=_spread(counts.values()),
+        filled=_filled(catalogue),
         widths=_spread([width for width, _ in sizes.values()]),
         heights=_spread([height for _, height in sizes.values()]),
         box_widths=_spread([box[2] for _, box in good_boxes]),
         box_heights=_spread([box[3] for _, box in good_boxes]),
-        missing=[str(path) for path, size in found.items() if size is None],
+        missing=[
+            *(str(path) for path, size in found.items() if size is None),
+            *(mask for mask in masks if not is_shape(mask) and not Path(mask).is_file()),
+        ],
         broken=[cause for cause in found.values() if isinstance(cause, str)],
         bad_boxes=[f"{paths[row]} {boxes[row]}" for row in sorted(bad_rows)],
         cut_boxes=sum(_leaves(box, size) for size, box in good_boxes if size is not None),
@@ -170,6 +181,19 @@ def check_data(catalogue: Catalogue, split: Split | None = None, min_images: int
         min_images=min_images,
         **_split_facts(catalogue.identities, split),
     )
+
+
+def _filled(catalogue: Catalogue) -> dict[str, int]:
+    """Return how many rows have what evaluation and training can make use of."""
+    dates = catalogue.column("date")
+    columns = {
+        "date": dates,
+        "time of day": [date and "T" in date for date in dates],
+        "sequence": catalogue.column("sequence"),
+        "known side": [flank(orientation) for orientation in catalogue.column("orientation")],
+        "mask": catalogue.column("mask"),
+    }
+    return {what: sum(map(bool, values)) for what, values in columns.items()}
 
 
 def _decode_all(paths: Collection[Path], name: str) -> dict[Path, tuple[int, int] | str | None]:

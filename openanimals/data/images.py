@@ -1,4 +1,4 @@
-"""One photograph from its file to upright RGB pixels: decode, rotate, crop to its box, resize.
+"""One photograph from its file to upright RGB pixels: decode, rotate, mask, crop, resize.
 
 Nothing here is random, so that what comes out can be cached. What is not exact is not used either:
 no decoding at a reduced size, and no filling up of truncated files.
@@ -14,6 +14,7 @@ import numpy as np
 from PIL import ExifTags, Image, UnidentifiedImageError
 
 from openanimals.data.catalogue import Catalogue
+from openanimals.data.masks import is_shape, shape_mask
 
 # What makes an image upright, by its EXIF orientation (1, upright already, is left out).
 UPRIGHT = {
@@ -26,6 +27,7 @@ UPRIGHT = {
     8: Image.Transpose.ROTATE_90,
 }
 LYING = (5, 6, 7, 8)  # orientations whose upright image has width and height exchanged
+UNEVEN = 0.02  # a mask may be scaled; its width to height may differ by this share of the image's
 
 
 class ImageError(ValueError):
@@ -36,6 +38,7 @@ def read_image(
     path: str | os.PathLike[str],
     size: tuple[int, int] | None = None,
     bbox: Sequence[float] | None = None,
+    mask: str | None = None,
 ) -> np.ndarray:
     """Read an image as the model gets to see it.
 
@@ -43,6 +46,7 @@ def read_image(
         path: the file.
         size: (height, width) in pixels to resize to; None keeps the size of the file or box.
         bbox: as in :func:`open_image`.
+        mask: as in :func:`open_image`.
 
     Returns:
         uint8 ``[H, W, 3]``, RGB, writable.
@@ -50,12 +54,14 @@ def read_image(
     Raises:
         ImageError: see :func:`open_image`.
     """
-    image = open_image(path, bbox)
+    image = open_image(path, bbox, mask)
     return np.array(image if size is None else resize(image, size))
 
 
-def open_image(path: str | os.PathLike[str], bbox: Sequence[float] | None = None) -> Image.Image:
-    """Open an image upright, in RGB, cropped to its box.
+def open_image(
+    path: str | os.PathLike[str], bbox: Sequence[float] | None = None, mask: str | None = None
+) -> Image.Image:
+    """Open an image upright, in RGB, its background black, cropped to its box.
 
     Any format and mode that Pillow reads: palettes are looked up, grey becomes three equal
     channels, of 16-bit grey the high byte is kept (as Pillow does with 16-bit colour), alpha is
@@ -66,10 +72,14 @@ def open_image(path: str | os.PathLike[str], bbox: Sequence[float] | None = None
         path: the file.
         bbox: (x, y, width, height) in pixels of the upright image. Its edges are rounded to whole
             pixels, as wildlife-datasets does; what lies outside of the image is black.
+        mask: where the animal is, in the upright image: the path of an image that is not zero
+            there (its alpha does not count), or a shape (see ``masks.py``). A mask of another size
+            is scaled (nearest pixel). None keeps the background.
 
     Raises:
         ImageError: the file is missing, truncated, no image, or has pixels without a defined
-            range (float); or the box is empty, not a number or wholly outside.
+            range (float); the box is empty, not a number or wholly outside; or the mask cannot be
+            read, is of another shape than the image or leaves nothing of it.
     """
     with _opened(path) as image:
         image.load()
@@ -77,16 +87,24 @@ def open_image(path: str | os.PathLike[str], bbox: Sequence[float] | None = None
         upright = _rgb(image)
         if orientation in UPRIGHT:
             upright = upright.transpose(UPRIGHT[orientation])
-        if bbox is None:
-            return upright
-        edges = _edges(bbox)
-        if edges is None or not _overlaps(edges, upright.size):
-            width, height = upright.size
+        if mask is not None:
+            black = Image.new("RGB", upright.size)
+            upright = Image.composite(upright, black, _animal(mask, upright.size))
+        if bbox is not None:
+            edges = _edges(bbox)
+            if edges is None or not _overlaps(edges, upright.size):
+                width, height = upright.size
+                raise ImageError(
+                    f"cannot crop {path} to the box {tuple(bbox)}; expected x, y, width, height "
+                    f"that overlap the image of {width} x {height} pixels (width x height)"
+                )
+            upright = upright.crop(edges)
+        if mask is not None and upright.getbbox() is None:
             raise ImageError(
-                f"cannot crop {path} to the box {tuple(bbox)}; expected x, y, width, height that "
-                f"overlap the image of {width} x {height} pixels (width x height)"
+                f"the mask of {path} leaves nothing of the image; to keep its background, leave "
+                "the mask of its row empty"
             )
-        return upright.crop(edges)
+        return upright
 
 
 def resize(image: Image.Image, size: tuple[int, int]) -> Image.Image:
@@ -177,6 +195,34 @@ def _rgb(image: Image.Image) -> Image.Image:
     elif image.mode == "P" and "transparency" in image.info:
         image = image.convert("RGBA")  # else Pillow warns of the loss of the transparency
     return image.convert("RGB")
+
+
+def _animal(mask: str, size: tuple[int, int]) -> Image.Image:
+    """Return a mask as an image of (width, height) pixels, 255 on the animal, else 0."""
+    if is_shape(mask):
+        animal = shape_mask(mask, size)
+    else:
+        with _opened(mask) as image:
+            image.load()
+            orientation = _orientation(image)
+            animal = _nonzero(image)
+        if orientation in UPRIGHT:
+            animal = np.array(Image.fromarray(animal).transpose(UPRIGHT[orientation]))
+    height, width = animal.shape
+    if abs(width * size[1] / (height * size[0]) - 1) > UNEVEN:
+        raise ValueError(
+            f"its mask of {width} x {height} pixels does not fit the image of {size[0]} x {size[1]}"
+        )
+    picture = Image.fromarray(animal.astype(np.uint8) * 255)
+    return picture.resize(size, Image.Resampling.NEAREST)
+
+
+def _nonzero(image: Image.Image) -> np.ndarray:
+    """Return where an image of any mode has a colour that is not black (``[H, W]``, bool)."""
+    if image.mode in ("P", "PA"):
+        image = image.convert("RGBA")
+    pixels = np.atleast_3d(np.asarray(image))
+    return np.any(pixels[..., :-1] if image.mode in ("LA", "RGBA") else pixels, axis=2)
 
 
 def _edges(bbox: Sequence[float]) -> tuple[int, int, int, int] | None:

@@ -13,7 +13,7 @@ from openanimals.config import CfgNode
 from openanimals.data import augment
 from openanimals.data.catalogue import Catalogue
 from openanimals.data.images import ImageError, open_image, resize
-from openanimals.data.samplers import batches, identity_stream, shuffled_stream
+from openanimals.data.samplers import balanced_stream, batches, identity_stream, shuffled_stream
 from openanimals.data.sets import TrainSet
 from openanimals.utils.reproducibility import derive_seed
 
@@ -51,6 +51,7 @@ class Photographs(Dataset):
         auto_augment_prob: share of the images that AutoAugment changes before the resize.
         seed: of AutoAugment.
         substitute: let another image of the same identity stand in for one that cannot be read.
+        masked: make the background black in images that have a mask.
     """
 
     def __init__(
@@ -61,10 +62,12 @@ class Photographs(Dataset):
         auto_augment_prob: float = 0.0,
         seed: int = 0,
         substitute: bool = False,
+        masked: bool = False,
     ) -> None:
         # Plain lists: worker processes share their memory, and reading them is quick.
         self.paths = [str(catalogue.path(row)) for row in range(len(catalogue))]
         self.boxes = catalogue.column("bbox")
+        self.masks = [catalogue.mask(row) if masked else None for row in range(len(catalogue))]
         self.identities = catalogue.identities
         self.size = (size[0], size[1])
         self.auto_augment_prob = auto_augment_prob
@@ -99,7 +102,7 @@ class Photographs(Dataset):
             yield from (int(other) for other in (*own[own > row], *own[own < row]))
 
     def _read(self, row: int, draw: int) -> Tensor:
-        image = open_image(self.paths[row], self.boxes[row])
+        image = open_image(self.paths[row], self.boxes[row], self.masks[row])
         if self.auto_augment_prob:
             seed = derive_seed(self.seed, "autoaugment", draw)
             if seed % 10**9 < self.auto_augment_prob * 10**9:
@@ -120,18 +123,7 @@ class TrainBatches:
     ) -> None:
         self.batch_size = cfg.SOLVER.IMS_PER_BATCH
         self.start, self.rank, self.world_size = start, rank, world_size
-        seed = cfg.DATALOADER.SEED
-        if cfg.DATALOADER.SAMPLER_TRAIN == "NaiveIdentitySampler":
-            instances = cfg.DATALOADER.NUM_INSTANCE
-            if self.batch_size % (instances * world_size):
-                raise ValueError(
-                    f"SOLVER.IMS_PER_BATCH ({self.batch_size}) must be a multiple of "
-                    f"DATALOADER.NUM_INSTANCE ({instances}) x {world_size} processes, so that "
-                    "each process gets whole identities"
-                )
-            stream = identity_stream(train.labels.tolist(), self.batch_size, instances, seed)
-        else:
-            stream = shuffled_stream(len(train.labels), seed)
+        stream = _stream(cfg, train, world_size)
         self.batches = batches(
             stream, self.batch_size, skip=start, rank=rank, world_size=world_size
         )
@@ -141,6 +133,24 @@ class TrainBatches:
         for iteration, rows in enumerate(self.batches, self.start):
             first = iteration * self.batch_size + self.rank * share
             yield [(row, first + slot) for slot, row in enumerate(rows)]
+
+
+def _stream(cfg: CfgNode, train: TrainSet, world_size: int) -> Iterator[int]:
+    """Return the training rows in the endless order of SAMPLER_TRAIN."""
+    sampler, seed = cfg.DATALOADER.SAMPLER_TRAIN, cfg.DATALOADER.SEED
+    if sampler == "TrainingSampler":
+        return shuffled_stream(len(train.labels), seed)
+    batch_size, instances = cfg.SOLVER.IMS_PER_BATCH, cfg.DATALOADER.NUM_INSTANCE
+    if batch_size % (instances * world_size):
+        raise ValueError(
+            f"SOLVER.IMS_PER_BATCH ({batch_size}) must be a multiple of DATALOADER.NUM_INSTANCE "
+            f"({instances}) x {world_size} processes, so that each process gets whole identities"
+        )
+    labels = train.labels.tolist()
+    if sampler == "BalancedIdentitySampler":
+        cameras = train.images.column("camera")
+        return balanced_stream(labels, cameras, batch_size, instances, seed)
+    return identity_stream(labels, batch_size, instances, seed)
 
 
 def build_train_loader(
@@ -159,6 +169,7 @@ def build_train_loader(
         auto_augment_prob=augmented,
         seed=cfg.SEED,
         substitute=True,
+        masked=cfg.INPUT.BACKGROUND == "mask",
     )
     workers = _workers(cfg)
     return DataLoader(
@@ -178,7 +189,7 @@ def build_test_loader(
     bounds = [len(images) * part // world_size for part in (rank, rank + 1)]
     workers = _workers(cfg)
     loader = DataLoader(
-        Photographs(images, cfg.INPUT.SIZE_TEST),
+        Photographs(images, cfg.INPUT.SIZE_TEST, masked=cfg.INPUT.BACKGROUND == "mask"),
         sampler=[(row, 0) for row in range(*bounds)],  # type: ignore[arg-type]
         batch_size=cfg.TEST.IMS_PER_BATCH,
         num_workers=workers,

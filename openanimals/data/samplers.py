@@ -70,6 +70,61 @@ def _shuffled(rows: np.ndarray, instances: int, rng: np.random.RandomState) -> l
     return rows.tolist()
 
 
+def balanced_stream(
+    labels: Sequence[Any], cameras: Sequence[Any], batch_size: int, instances: int, seed: int
+) -> Iterator[int]:
+    """Stream P x K batches in which an identity's images come from different cameras.
+
+    An epoch takes each identity once, in random order; those that fill no batch are dropped. Of an
+    identity come a random image and K - 1 of its images by other cameras or, where there are none,
+    of its other images. They are drawn with repetition if there are fewer than K to choose from; an
+    identity's only image is repeated.
+
+    Args:
+        labels: the identity of each row, all text or all numbers.
+        cameras: the camera of each row; None, like any label, is one camera.
+        batch_size: images in a batch, over all processes.
+        instances: images of an identity in a batch, K.
+        seed: seed of the stream, 0 to 2**32 - 1.
+
+    Returns:
+        Endless positions in ``labels``; each run of ``batch_size`` is a batch, grouped by identity.
+
+    Raises:
+        ValueError: as for :func:`identity_stream`, or there is not one camera a row.
+
+    Source: BalancedIdentitySampler of FastReID.
+    """
+    if len(cameras) != len(labels):
+        raise ValueError(f"{len(cameras)} cameras for {len(labels)} images; expected one each")
+    rows_of = _rows_by_identity(labels)
+    _check_batch(len(rows_of), batch_size, instances)
+    drawn = batch_size // instances
+    return _balanced_epochs(rows_of, cameras, drawn, instances, _legacy_rng(seed))
+
+
+def _balanced_epochs(
+    rows_of: list[np.ndarray],
+    cameras: Sequence[Any],
+    drawn: int,
+    instances: int,
+    rng: np.random.RandomState,
+) -> Iterator[int]:
+    whole = len(rows_of) // drawn * drawn  # identities that fill batches
+    while True:
+        for identity in rng.permutation(len(rows_of))[:whole].tolist():
+            rows = rows_of[identity].tolist()
+            first = int(rng.choice(rows))
+            yield first
+            others = [row for row in rows if cameras[row] != cameras[first]]
+            others = others or [row for row in rows if row != first]
+            if others:
+                repeat = len(others) < instances  # fewer than K - 1 would do, but so it is drawn
+                yield from rng.choice(others, instances - 1, replace=repeat).tolist()
+            else:
+                yield from [first] * (instances - 1)
+
+
 def shuffled_stream(count: int, seed: int) -> Iterator[int]:
     """Stream the rows 0 to ``count - 1``, each once in an epoch, in a new order every epoch.
 

@@ -1,5 +1,6 @@
 """From the names in a config to the images that train and the images that test."""
 
+import logging
 import os
 from collections import Counter
 from collections.abc import Sequence
@@ -10,11 +11,14 @@ import numpy as np
 
 from openanimals.config import CfgNode
 from openanimals.data.catalogue import Catalogue, CatalogueError, concatenate
+from openanimals.data.flanks import separate_flanks
 from openanimals.data.images import rows_with_bad_boxes
 from openanimals.data.sources import load_catalogue
 from openanimals.data.split_files import Split
 from openanimals.data.splits import hold_out, make_split
 from openanimals.utils.reproducibility import derive_seed
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -23,7 +27,8 @@ class TrainSet:
 
     Attributes:
         images: one row an image.
-        identities: names of the individuals, sorted; the position is the label.
+        identities: names of the individuals (or, with DATASETS.FLANKS separate, of their sides),
+            sorted; the position is the label.
         labels: the label of each row.
     """
 
@@ -47,6 +52,7 @@ class TestSet:
         source: where the images are from; it decides whether cameras count.
         query: the images to find again.
         gallery: the images to find them among.
+        masked: whether their background is to be black.
     """
 
     __test__ = False  # not a pytest class
@@ -55,6 +61,7 @@ class TestSet:
     source: str
     query: Catalogue
     gallery: Catalogue
+    masked: bool = False
 
     def unmatched_queries(self) -> int:
         """Return how many queries have no image of their individual in the gallery."""
@@ -115,7 +122,8 @@ def load_sets(cfg: CfgNode, train: bool = True) -> Sets:
 
     Raises:
         ValueError: a source is unknown or missing; its split is unusable; the training set is
-            empty or of one identity; or a test set has no query whose identity is in its gallery.
+            empty or of one identity; a test set has no query whose identity is in its gallery; or
+            there are no sides, or no masks, where a key asks for them.
     """
     sets = Sets()
     for name in (*(cfg.DATASETS.NAMES if train else ()), *cfg.DATASETS.TESTS):
@@ -123,10 +131,12 @@ def load_sets(cfg: CfgNode, train: bool = True) -> Sets:
             catalogue = load_catalogue_of(cfg, name)
             split = make_split(catalogue, cfg.DATASETS.SPLIT, cfg.DATASETS.SPLIT_FILE)
             split, sets.dropped[name] = _without_bad_boxes(catalogue, split)
+            if cfg.INPUT.BACKGROUND == "mask":
+                _check_masks(catalogue, split)
             sets.splits[name] = (catalogue, split)
     for name in cfg.DATASETS.TESTS:
         catalogue, split = sets.splits[name]
-        sets.tests.append(_test_set(name, catalogue, split))
+        sets.tests.append(_test_set(cfg, name, catalogue, split))
     if train:
         _add_train(cfg, sets)
     return sets
@@ -137,7 +147,8 @@ def _add_train(cfg: CfgNode, sets: Sets) -> None:
     for name in cfg.DATASETS.NAMES:
         catalogue, split = sets.splits[name]
         extra = [*split.query, *split.gallery] if cfg.DATASETS.COMBINEALL else []
-        parts.append(catalogue.select([*split.train, *extra]))
+        # Where individuals are known before the test, the gallery trains as it is.
+        parts.append(catalogue.select(list(dict.fromkeys([*split.train, *extra]))))
     images = concatenate(parts)
     if cfg.DATASETS.VAL_FRACTION:
         held = hold_out(
@@ -147,8 +158,10 @@ def _add_train(cfg: CfgNode, sets: Sets) -> None:
             derive_seed(cfg.SEED, "validation") % 2**32,
         )
         sets.held_out = (images, held)
-        sets.validation = _test_set("validation", images, held)
+        sets.validation = _test_set(cfg, "validation", images, held)
         images = images.select(held.train)
+    if cfg.DATASETS.FLANKS == "separate":
+        images = separate_flanks(images)
     sets.train = TrainSet.of(images)
     count = len(sets.train.identities)
     if count < 2:
@@ -159,9 +172,9 @@ def _add_train(cfg: CfgNode, sets: Sets) -> None:
         )
 
 
-def _test_set(name: str, catalogue: Catalogue, split: Split) -> TestSet:
+def _test_set(cfg: CfgNode, name: str, catalogue: Catalogue, split: Split) -> TestSet:
     query, gallery = catalogue.select(split.query), catalogue.select(split.gallery)
-    test = TestSet(name, catalogue.name, query, gallery)
+    test = TestSet(name, catalogue.name, query, gallery, cfg.INPUT.BACKGROUND == "mask")
     if test.unmatched_queries() == len(test.query):
         raise CatalogueError(
             f"{name}: none of its {len(test.query)} query images has another image of the same "
@@ -169,6 +182,25 @@ def _test_set(name: str, catalogue: Catalogue, split: Split) -> TestSet:
             "evaluated; expected individuals with at least 3 images in the test half"
         )
     return test
+
+
+def _check_masks(catalogue: Catalogue, split: Split) -> None:
+    """Count the images in use that keep their background because they have no mask."""
+    masks = catalogue.column("mask")
+    used = {row for part in (split.train, split.query, split.gallery) for row in part}
+    lacking = sum(masks[row] is None for row in used)
+    if lacking == len(used):
+        raise CatalogueError(
+            f"INPUT.BACKGROUND is 'mask', but none of the {len(used)} images of {catalogue.name} "
+            "has a mask; expected the column mask (or INPUT.BACKGROUND keep)"
+        )
+    if lacking:
+        logger.warning(
+            "%s: %d of %d images have no mask and keep their background",
+            catalogue.name,
+            lacking,
+            len(used),
+        )
 
 
 def _without_bad_boxes(catalogue: Catalogue, split: Split) -> tuple[Split, int]:

@@ -17,7 +17,11 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Split:
-    """Row positions of a catalogue in three lists that share no row."""
+    """Row positions of a catalogue in three lists.
+
+    Queries are in no other list. Where individuals are known before the test (the splits of
+    ``known_individuals.py``), the training rows are the gallery, too.
+    """
 
     train: list[int]
     query: list[int]
@@ -65,8 +69,8 @@ def read_split(path: str | Path, catalogue: Catalogue) -> Split:
 
     Raises:
         ValueError: the file cannot be read or has neither form, or it names a row that the
-            catalogue lacks, a row without a known identity, or a row twice; or the release's file
-            leaves out a row whose identity is known.
+            catalogue lacks, a row without a known identity, or a row twice (but in train and
+            gallery); or the release's file leaves out a row whose identity is known.
     """
     content = _load(path)
     released = all(key in content for key in RELEASE_KEYS)
@@ -89,7 +93,9 @@ def read_split(path: str | Path, catalogue: Catalogue) -> Split:
     identities = catalogue.identities
     nameless = [names[row] for row in rows if identities[row] == UNKNOWN]
     _refuse(nameless, f"{path}: has rows of identity {UNKNOWN!r}, which cannot be in a split")
-    twice = [names[row] for row, count in Counter(rows).items() if count > 1]
+    train, query, gallery = lists
+    counts = Counter([*train, *query]) | Counter([*query, *gallery])
+    twice = [names[row] for row, count in counts.items() if count > 1]
     _refuse(twice, f"{path}: has rows more than once")
     known = len(identities) - identities.count(UNKNOWN)
     if released and len(rows) != known:
@@ -102,13 +108,16 @@ def read_split(path: str | Path, catalogue: Catalogue) -> Split:
 
 
 def _warn_if_doubtful(path: str | Path, recorded: str, catalogue: Catalogue, split: Split) -> None:
-    """Warn of a split that can be used but may not be the one that was meant."""
+    """Warn of a split that can be used but may not be the one that was meant.
+
+    Individuals of train and test are meant to be the same where rows of train are in the gallery.
+    """
     if recorded != catalogue.name:
         logger.warning("%s: was made for %s, but is read for %s", path, recorded, catalogue.name)
     identities = catalogue.identities
     tested = {identities[row] for row in [*split.query, *split.gallery]}
     both = tested.intersection(identities[row] for row in split.train)
-    if both:
+    if both and set(split.train).isdisjoint(split.gallery):
         logger.warning(
             "%s: %d identities are in both train and test, for instance %s",
             path,

@@ -1,22 +1,21 @@
-"""Which rows of a catalogue train, which are queries and which are the gallery.
+"""Which rows of a catalogue train, which are queries and which are the gallery."""
 
-The paper's partition is a pure function of the identities in row order. It is written with plain
-Python sorting and counting, because tied counts come out of today's numpy and pandas in another
-order and would silently give another split. From numpy it takes only ``RandomState``, whose
-streams are the same in every version.
-"""
-
-from collections.abc import Sequence
+import logging
 from pathlib import Path
 
-import numpy as np
-
 from openanimals.data.catalogue import UNKNOWN, Catalogue
-from openanimals.data.classic_sort import classic_argsort
+from openanimals.data.known_individuals import (
+    closed_split,
+    has_halves,
+    original_split,
+    time_split,
+)
+from openanimals.data.partition import hold_out, paper_partition
 from openanimals.data.split_files import PARTS, Split, read_split, write_split
 from openanimals.utils.registry import did_you_mean
 
 __all__ = [
+    "PARTS",
     "Split",
     "hold_out",
     "make_split",
@@ -26,11 +25,9 @@ __all__ = [
     "write_split",
 ]
 
-PAPER_SEED = 666
-WAYS = ("auto", "paper", "source", "file")  # the values of DATASETS.SPLIT
-QUERIES = 2  # of each test identity
-MIN_IMAGES = QUERIES + 1  # an identity with fewer is gallery only
-MIN_IDENTITIES = 2  # to train on or to search among
+logger = logging.getLogger(__name__)
+
+WAYS = ("auto", "source", "paper", "closed", "time", "original", "file")  # of DATASETS.SPLIT
 
 
 def make_split(catalogue: Catalogue, how: str = "auto", file: str | Path = "") -> Split:
@@ -38,12 +35,15 @@ def make_split(catalogue: Catalogue, how: str = "auto", file: str | Path = "") -
 
     Args:
         catalogue: the images.
-        how: ``paper``: the paper's partition; ``source``: the split that the source has;
-            ``file``: the split in ``file``; ``auto``: the source's if it has one, else the paper's.
+        how: ``paper``: the paper's partition; ``source``: the source's own train, query and
+            gallery; ``auto``: those if it has them, else the paper's; ``closed``, ``time`` and
+            ``original``: see ``known_individuals.py`` (where the source has train, query and
+            gallery, those are its original split); ``file``: the split in ``file``.
         file: a split file (see :func:`read_split`), only read if ``how`` is ``file``.
 
     Raises:
-        ValueError: ``how`` is none of these, the source has no split, or the file is unusable.
+        ValueError: ``how`` is none of these, the source has no split of this kind, or the file is
+            unusable.
     """
     if how == "file":
         if not file:
@@ -53,17 +53,32 @@ def make_split(catalogue: Catalogue, how: str = "auto", file: str | Path = "") -
         raise ValueError(
             f"DATASETS.SPLIT is {how!r}{did_you_mean(how, WAYS)}; expected {', '.join(WAYS)}"
         )
+    if how == "closed":
+        return closed_split(catalogue)
+    if how == "time":
+        return time_split(catalogue)
     split = None if how == "paper" else source_split(catalogue)
+    if split is None and how == "original":
+        return original_split(catalogue)
     if split is None and how == "source":
         raise ValueError(
-            f"DATASETS.SPLIT is 'source', but {catalogue.name} has no split of its own; "
-            "expected auto, paper or file"
+            f"DATASETS.SPLIT is 'source', but {catalogue.name} has no split of its own into "
+            "train, query and gallery; expected auto, paper or file"
+        )
+    if how == "auto" and has_halves(catalogue):
+        logger.warning(
+            "%s: its own train and test leave open which images are queries and are not used; "
+            "DATASETS.SPLIT original divides by them",
+            catalogue.name,
         )
     return split or Split(*paper_partition(catalogue.identities))
 
 
 def source_split(catalogue: Catalogue) -> Split | None:
-    """Return the split of a catalogue's ``split`` column, None if the column is empty.
+    """Return the split of a catalogue's ``split`` column.
+
+    None if the column is empty, or has no more than train and test: that leaves open which images
+    are the queries, so only DATASETS.SPLIT original takes it.
 
     Rows whose identity is ``unknown`` are in no list.
 
@@ -71,7 +86,7 @@ def source_split(catalogue: Catalogue) -> Split | None:
         ValueError: a row's value is not train, query or gallery.
     """
     values = catalogue.column("split")
-    if not any(values):
+    if not any(values) or has_halves(catalogue):
         return None
     rows: dict[str, list[int]] = {part: [] for part in PARTS}
     for row, (part, identity) in enumerate(zip(values, catalogue.identities, strict=True)):
@@ -84,127 +99,3 @@ def source_split(catalogue: Catalogue) -> Split | None:
         if identity != UNKNOWN:
             rows[part].append(row)
     return Split(**rows)
-
-
-def paper_partition(
-    identities: Sequence[str], seed: int = PAPER_SEED
-) -> tuple[list[int], list[int], list[int]]:
-    """Divide a catalogue as the paper does: half the images test, no identity on both sides.
-
-    Identities, ordered by number of images and then permuted, are taken for the test until they
-    have half the images; the others train. Two random images of each test identity are queries,
-    the rest is gallery. Identities with fewer than 3 images are gallery only, and rows whose
-    identity is ``unknown`` are in no list.
-
-    Args:
-        identities: the identity of each row, in the order of the catalogue.
-        seed: of the permutation and of the queries; the published lists have 666.
-
-    Returns:
-        Row positions of train (grouped by identity, in sorted order of identity), query and
-        gallery (both ascending).
-
-    Raises:
-        ValueError: an identity is not text.
-
-    Source: ARBase, arXiv 2410.00204, and the partition lists published with it.
-    """
-    rows_of = _rows_by_identity(identities)
-    missing = round(0.5 * sum(map(len, rows_of.values())))  # images that the test still lacks
-    test: set[str] = set()
-    for identity in _permuted(_most_images_first(rows_of), seed):
-        test.add(identity)
-        missing -= len(rows_of[identity])
-        if missing <= 0:
-            break
-    train = [row for identity in sorted(rows_of.keys() - test) for row in rows_of[identity]]
-    query, gallery = _query_gallery(
-        {identity: rows_of[identity] for identity in test}, np.random.RandomState(seed)
-    )
-    return train, query, gallery
-
-
-def _rows_by_identity(identities: Sequence[str]) -> dict[str, list[int]]:
-    """Return each known identity's rows, ascending; identities in order of first appearance."""
-    rows_of: dict[str, list[int]] = {}
-    for row, identity in enumerate(identities):
-        if not isinstance(identity, str):
-            raise ValueError(
-                f"the identity of row {row} is {identity!r} ({type(identity).__name__}); "
-                "expected text"
-            )
-        if identity != UNKNOWN:
-            rows_of.setdefault(identity, []).append(row)
-    return rows_of
-
-
-def _most_images_first(rows_of: dict[str, list[int]]) -> list[str]:
-    """Sort identities by number of images, equal numbers as the published partition has them."""
-    backwards = list(rows_of)[::-1]
-    order = classic_argsort([len(rows_of[identity]) for identity in backwards])
-    return [backwards[k] for k in reversed(order)]
-
-
-def _permuted(names: list[str], seed: int) -> list[str]:
-    """Reorder names by the draws of the linear congruential generator that the paper used."""
-    draws = []
-    state = seed
-    for _ in names:
-        state = (state * 1103515245 + 12345) & 0x7FFFFFFF
-        draws.append(state)  # no two are equal: the period is 2**31
-    return [names[k] for k in sorted(range(len(names)), key=draws.__getitem__)]
-
-
-def _query_gallery(
-    rows_of: dict[str, list[int]], rng: np.random.RandomState
-) -> tuple[list[int], list[int]]:
-    """Draw two queries of each identity that has at least three images; the rest is gallery."""
-    query: list[int] = []
-    for rows in sorted(rows_of.values()):  # the paper draws at an identity's first row
-        if len(rows) >= MIN_IMAGES:
-            query += [rows[k] for k in rng.choice(len(rows), QUERIES, replace=False)]
-    gallery = set().union(*rows_of.values()).difference(query)
-    return sorted(query), sorted(gallery)
-
-
-def hold_out(identities: Sequence[str], train: Sequence[int], fraction: float, seed: int) -> Split:
-    """Take identities out of the training rows, to validate on individuals that are not trained.
-
-    They are drawn at random, the first two from those with at least three images, so that there
-    are queries and wrong answers. Queries are drawn as in :func:`paper_partition`.
-
-    Args:
-        identities: the identity of each row of the catalogue.
-        train: the rows to take them from.
-        fraction: part of the training identities to hold out, above 0 and below 1.
-        seed: of the draws, 0 to 2**32 - 1.
-
-    Returns:
-        The training rows that stay, in their order, and the queries and gallery held out.
-
-    Raises:
-        ValueError: the fraction is out of range, or fewer than two identities would stay in
-            training or be searchable in validation.
-    """
-    if not 0 < fraction < 1:
-        raise ValueError(f"DATASETS.VAL_FRACTION is {fraction}; expected above 0 and below 1")
-    train_rows: dict[str, list[int]] = {}
-    for row in sorted(train):
-        train_rows.setdefault(identities[row], []).append(row)
-    rng = np.random.RandomState(seed)
-    names = sorted(train_rows)
-    drawn = [names[k] for k in rng.permutation(len(names))]
-    searchable = [name for name in drawn if len(train_rows[name]) >= MIN_IMAGES]
-    count = max(MIN_IDENTITIES, round(fraction * len(names)))
-    if len(searchable) < MIN_IDENTITIES or len(names) - count < MIN_IDENTITIES:
-        raise ValueError(
-            f"DATASETS.VAL_FRACTION is {fraction}: it needs {MIN_IDENTITIES} identities with "
-            f"{MIN_IMAGES} or more images to hold out and leaves {MIN_IDENTITIES} to train on; "
-            f"the training set has {len(names)} identities, {len(searchable)} of them with "
-            f"{MIN_IMAGES} or more images"
-        )
-    first = searchable[:MIN_IDENTITIES]
-    held = (first + [name for name in drawn if name not in first])[:count]
-    query, gallery = _query_gallery({name: train_rows[name] for name in held}, rng)
-    outside = set(query).union(gallery)
-    return Split([row for row in train if row not in outside], query, gallery)

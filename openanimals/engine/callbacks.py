@@ -6,6 +6,7 @@ from openanimals.config import CfgNode
 from openanimals.data.sets import Sets
 from openanimals.engine import checkpoint
 from openanimals.engine.checkpoint import RunFolder
+from openanimals.engine.precise_bn import update_statistics
 from openanimals.engine.testing import test
 from openanimals.engine.trainer import Trainer
 from openanimals.evaluation import Result
@@ -18,7 +19,8 @@ class Evaluate:
     """Evaluates every EVAL_PERIOD epochs and after the last, and keeps the best weights.
 
     The best are chosen by mAP on the validation identities if some are held out
-    (DATASETS.VAL_FRACTION), else on the test sets; model_best.pth says which.
+    (DATASETS.VAL_FRACTION), else on the test sets; model_best.pth says which. Only results by
+    TEST.PROTOCOL are looked at.
 
     Attributes:
         final: results on the test sets after the last epoch, None before.
@@ -34,14 +36,25 @@ class Evaluate:
         period = self.cfg.TEST.EVAL_PERIOD
         if not last and (period <= 0 or trainer.epoch % period):
             return
+        if self.cfg.TEST.PRECISE_BN.ENABLED:
+            update_statistics(trainer)
         results = {}
         validation = self.sets.validation
         if validation:
-            results = test(self.cfg, trainer.model, [validation], trainer.device)
+            results = test(self.cfg, trainer.model, [validation], trainer.device, extras=False)
+        tested = {}
         if last or not validation:
-            self.final = test(self.cfg, trainer.model, self.sets.tests, trainer.device)
-            results = results or self.final
-        self._log(trainer, {**results, **(self.final or {})})
+            self.final = test(
+                self.cfg,
+                trainer.model,
+                self.sets.tests,
+                trainer.device,
+                extras=last,
+                folder=self.folder.path if last else None,
+            )
+            tested = {test_set.name: self.final[test_set.name] for test_set in self.sets.tests}
+            results = results or tested
+        self._log(trainer, {**results, **tested})
         mean = sum(result.mAP for result in results.values()) / len(results)
         if mean > trainer.best_map:
             trainer.best_map = mean

@@ -6,6 +6,7 @@ from typing import Any
 import torch
 
 from openanimals.config import CfgNode
+from openanimals.modeling.weights import WeightsError, find_state_dict, load_file
 from openanimals.utils.files import atomic_path
 
 FORMAT = 1
@@ -35,7 +36,10 @@ def write(path: Path, content: dict[str, Any]) -> None:
 
 
 def read(path: str | Path) -> dict[str, Any]:
-    """Read a checkpoint on the CPU. Nothing in it is executed.
+    """Read a checkpoint on the CPU, ours or another's. Nothing in it is executed.
+
+    Returns:
+        Its weights as "model", and what else it holds.
 
     Raises:
         CheckpointError: the file is missing, truncated, no checkpoint, or of a later format.
@@ -43,34 +47,22 @@ def read(path: str | Path) -> dict[str, Any]:
     if not Path(path).is_file():
         raise CheckpointError(f"no checkpoint at {Path(path).absolute()}")
     try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # a file of anything else can fail in any way
-        cause = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise CheckpointError(f"{path} is not a checkpoint, or is damaged ({cause})") from error
-    if not isinstance(content, dict) or not isinstance(content.get("model"), dict):
+        content = load_file(Path(path))
+    except WeightsError as error:
+        raise CheckpointError(f"{path} is not a checkpoint, or is damaged: {error}") from error
+    state = find_state_dict(content)
+    if state is None:
+        found = type(content).__name__
+        if isinstance(content, dict):
+            found = f"one with {', '.join(map(str, content)) or 'nothing'}"[:80]
         raise CheckpointError(
-            f"{path} is not a checkpoint: expected a dict with the key 'model', found "
-            f"{sorted(content)[:5] if isinstance(content, dict) else type(content).__name__}"
+            f"{path} is not a checkpoint: expected a dict with weights as 'model', found {found}"
         )
-    if content.get("format", FORMAT) > FORMAT:
-        raise CheckpointError(
-            f"{path} has format {content['format']}; this version reads up to {FORMAT}"
-        )
-    return content
-
-
-def config_of(path: str | Path) -> str:
-    """Return the configuration that a checkpoint carries, as YAML text.
-
-    Raises:
-        CheckpointError: as :func:`read`, or it carries none.
-    """
-    content = read(path)
-    if "config" not in content:
-        raise CheckpointError(
-            f"{path} carries no configuration (it is not one of ours); name one by --config-file"
-        )
-    return content["config"]
+    others = content if "model" in content else {}
+    version = others.get("format", FORMAT)
+    if isinstance(version, int) and version > FORMAT:
+        raise CheckpointError(f"{path} has format {version}; this version reads up to {FORMAT}")
+    return {**others, "model": state}
 
 
 class RunFolder:
@@ -91,6 +83,13 @@ class RunFolder:
         # Killed between the first checkpoint and the pointer to it, or the pointer was lost.
         found = [path for path in self.path.glob("model_*.pth") if path.name != BEST]
         return max(found, key=lambda path: path.stat().st_mtime_ns, default=None)
+
+    def finished(self) -> Path | None:
+        """Return the checkpoint to use: the final one, else the latest, else the best."""
+        final, best = self.path / FINAL, self.path / BEST
+        if final.is_file():
+            return final
+        return self.latest() or (best if best.is_file() else None)
 
     def refuse_if_used(self) -> None:
         """Raise unless a new run may start here.

@@ -3,7 +3,6 @@
 from collections.abc import Sequence
 from logging import getLogger
 from pathlib import Path
-from typing import Any
 
 import torch
 
@@ -15,8 +14,10 @@ from openanimals.engine import checkpoint
 from openanimals.engine.callbacks import Evaluate, Save
 from openanimals.engine.checkpoint import CheckpointError, RunFolder
 from openanimals.engine.device import DeviceError, describe_environment, pick_device, place
+from openanimals.engine.loading import load_weights, match
 from openanimals.engine.logbook import Logbook, NoLogbook
 from openanimals.engine.plugins import import_modules
+from openanimals.engine.scoring import check_protocol
 from openanimals.engine.testing import (
     RESULTS_BEFORE,
     draw_results,
@@ -26,8 +27,7 @@ from openanimals.engine.testing import (
 )
 from openanimals.engine.trainer import Trainer
 from openanimals.evaluation import Result
-from openanimals.modeling import ReIDModel, build_model
-from openanimals.modeling.weights import HEAD_CLASSIFIERS, fits_any, match_state_dict
+from openanimals.modeling import build_model
 from openanimals.utils import distributed
 from openanimals.utils.files import atomic_path, remove_leftovers
 from openanimals.utils.logging import set_up_logging, table
@@ -61,7 +61,7 @@ def train(cfg: CfgNode, resume: bool = False) -> dict[str, Result]:
         replaced = latest is not None or bool(cfg.MODEL.WEIGHTS)
         trainer = Trainer(cfg, sets.train, device, pretrained=not replaced)
         if cfg.MODEL.WEIGHTS and latest is None:
-            load_weights(trainer.model, cfg.MODEL.WEIGHTS, sets.train.identities)
+            load_weights(cfg, trainer.model, cfg.MODEL.WEIGHTS, sets.train.identities)
         if latest is not None:
             _resume(trainer, latest)
         if distributed.is_main():
@@ -71,7 +71,7 @@ def train(cfg: CfgNode, resume: bool = False) -> dict[str, Result]:
         results = None
         if trainer.iteration < trainer.schedule.max_iter:
             results = _fit(cfg, trainer, sets, folder)
-        results = results or test(cfg, trainer.model, sets.tests, device)
+        results = results or test(cfg, trainer.model, sets.tests, device, folder=folder.path)
         return _report(folder.path, results, sets, before=folder.path / RESULTS_BEFORE)
 
 
@@ -87,6 +87,11 @@ def evaluate_only(cfg: CfgNode) -> dict[str, Result]:
             "nothing to evaluate: set MODEL.WEIGHTS to a checkpoint (or MODEL.BACKBONE.PRETRAIN "
             "True, to evaluate the pre-trained backbone as it is)"
         )
+    if cfg.TEST.PRECISE_BN.ENABLED:
+        problems.append(
+            "TEST.PRECISE_BN.ENABLED is True, but its statistics are taken from training images, "
+            "and an evaluation has none: set it to False (a model trained with it has them)"
+        )
     device, sets = _prepare(cfg, training=False, problems=problems)
     with distributed.process_group(device):
         _start_log(Path(cfg.OUTPUT_DIR))
@@ -94,41 +99,17 @@ def evaluate_only(cfg: CfgNode) -> dict[str, Result]:
             cfg = without_pretraining(cfg)
         model = build_model(cfg, num_classes=0)
         if cfg.MODEL.WEIGHTS:
-            load_weights(model, cfg.MODEL.WEIGHTS)
+            load_weights(cfg, model, cfg.MODEL.WEIGHTS)
         if distributed.is_main():
             logger.info(describe_environment(cfg, device))
             _introduce_data(sets)
-        results = test(cfg, place(model, device), sets.tests, device)
         folder = RunFolder(cfg.OUTPUT_DIR)
         if folder.latest():  # what the run itself reported stays
             folder = RunFolder(folder.path / f"eval_{Path(cfg.MODEL.WEIGHTS).stem or 'pretrained'}")
+        results = test(cfg, place(model, device), sets.tests, device, folder=folder.path)
+        if distributed.is_main():
+            _write_config(cfg, folder.path)
         return _report(folder.path, results, sets)
-
-
-def config_from_checkpoint(path: str, overrides: list[Any]) -> CfgNode:
-    """Return the configuration that a checkpoint carries, changed by overrides.
-
-    Raises:
-        CheckpointError: the file is not a checkpoint of ours.
-        ConfigError: lists every mistake.
-    """
-    return load_text(checkpoint.config_of(path), overrides, where=path)
-
-
-def load_weights(
-    model: ReIDModel, path: str | Path, identities: Sequence[str] | None = None
-) -> None:
-    """Load the weights of a checkpoint, the classifiers only if it has the same identities.
-
-    Raises:
-        ValueError: the file is not a checkpoint, or is one of another architecture.
-    """
-    content = checkpoint.read(path)
-    state = match_state_dict(model, content["model"], ignore=HEAD_CLASSIFIERS, source=str(path))
-    if content.get("identities") != identities:  # classes of the same number are other animals
-        state = {key: state[key] for key in state if not fits_any(key, HEAD_CLASSIFIERS)}
-    model.load_state_dict(state, strict=False)
-    logger.info("%d of %d weights from %s", len(state), len(model.state_dict()), path)
 
 
 def _prepare(
@@ -142,6 +123,7 @@ def _prepare(
         problems.append(str(error))
     try:
         sets = load_sets(cfg, train=training)
+        check_protocol(cfg, [*sets.tests, *filter(None, [sets.validation])])
     except ValueError as error:
         if not problems:
             raise
@@ -167,13 +149,17 @@ def _introduce(cfg: CfgNode, trainer: Trainer, sets: Sets) -> None:
     for line in trainer.schedule.describe(cfg.SOLVER.BASE_LR):
         logger.info("schedule: %s", line)
     folder = Path(cfg.OUTPUT_DIR)
-    with atomic_path(folder / "config.yaml") as temporary:
-        temporary.write_text(cfg.dump(), encoding="utf-8")
+    _write_config(cfg, folder)
     for number, (catalogue, split) in enumerate(sets.splits.values()):
         suffix = f"_{number}" if number else ""
         write_split(folder / f"split{suffix}.json", catalogue, split)
     if sets.held_out:
         write_split(folder / "split_validation.json", *sets.held_out)
+
+
+def _write_config(cfg: CfgNode, folder: Path) -> None:
+    with atomic_path(folder / "config.yaml") as temporary:
+        temporary.write_text(cfg.dump(), encoding="utf-8")
 
 
 def _introduce_data(sets: Sets) -> None:
@@ -195,7 +181,7 @@ def _introduce_data(sets: Sets) -> None:
 
 
 def _warn_of_small_identities(cfg: CfgNode, sets: Sets) -> None:
-    if cfg.DATALOADER.SAMPLER_TRAIN == "NaiveIdentitySampler":
+    if cfg.DATALOADER.SAMPLER_TRAIN != "TrainingSampler":
         instances = cfg.DATALOADER.NUM_INSTANCE
         small = len(identities_too_small(sets.train.labels.tolist(), instances))
         if small:
@@ -221,10 +207,10 @@ def _latest(folder: RunFolder) -> Path | None:
 
 def _resume(trainer: Trainer, latest: Path) -> None:
     content = checkpoint.read(latest)
-    if "optimizer" not in content:
+    if not {"optimizer", "identities", "config"} <= content.keys():
         raise CheckpointError(f"{latest} holds no training state; give it as MODEL.WEIGHTS instead")
     trainer.check_identities(content)
-    match_state_dict(trainer.model, content["model"], source=str(latest))
+    match(trainer.cfg, trainer.model, content["model"], latest)
     began = load_text(content["config"], where=str(latest))
     if began.SOLVER.OPT != trainer.cfg.SOLVER.OPT:
         raise CheckpointError(

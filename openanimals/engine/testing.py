@@ -15,9 +15,10 @@ from openanimals.data.catalogue import Catalogue
 from openanimals.data.images import ImageError, read_image
 from openanimals.data.loaders import build_test_loader
 from openanimals.data.sets import TestSet
-from openanimals.evaluation import Result, evaluate, extract_features
-from openanimals.evaluation.protocol import uses_cameras
-from openanimals.evaluation.report import draw_rank_lists, plot_cmc, results_table
+from openanimals.engine.scoring import rows_of, score
+from openanimals.evaluation import Result, extract_features, store
+from openanimals.evaluation.pictures import draw_rank_lists, plot_cmc
+from openanimals.evaluation.report import results_table
 from openanimals.utils import distributed
 from openanimals.utils.files import atomic_path
 
@@ -28,9 +29,27 @@ RESULTS_BEFORE = "results_before_training.json"
 
 
 def test(
-    cfg: CfgNode, model: nn.Module, tests: Sequence[TestSet], device: torch.device
+    cfg: CfgNode,
+    model: nn.Module,
+    tests: Sequence[TestSet],
+    device: torch.device,
+    *,
+    extras: bool = True,
+    folder: Path | None = None,
 ) -> dict[str, Result]:
-    """Return the result of each test set, the same in every process.
+    """Return the results of each test set, the same in every process.
+
+    Args:
+        cfg: the configuration.
+        model: gives the features.
+        tests: the test sets.
+        device: where the model is.
+        extras: also judge by the protocols that belong beside TEST.PROTOCOL.
+        folder: gets the features and rankings, so that they can be judged again; None: nothing.
+
+    Returns:
+        For each test set, under its name, the result by TEST.PROTOCOL; after it the results by
+        other protocols, under ``<name> (<protocol>)``.
 
     Raises:
         ImageError: names every image that cannot be read.
@@ -45,18 +64,13 @@ def test(
     if unreadable:
         listed = "\n  ".join(unreadable)
         raise ImageError(f"{len(unreadable)} images cannot be evaluated:\n  {listed}")
-    results = {}
+    results: dict[str, Result] = {}
     for test_set, query, gallery in zip(tests, features[::2], features[1::2], strict=True):
-        cameras = uses_cameras(test_set.source)
-        results[test_set.name] = evaluate(
-            query,
-            gallery,
-            test_set.query.identities,
-            test_set.gallery.identities,
-            test_set.query.column("camera") if cameras else None,
-            test_set.gallery.column("camera") if cameras else None,
-            metric=cfg.TEST.METRIC,
-        )
+        tested = store.TestFeatures(rows_of(test_set), query, gallery)
+        judged = score(cfg, tested, device, extras=extras)
+        if folder is not None and distributed.is_main():
+            logger.info("features: %s", store.save(folder, tested, judged.values()))
+        results |= judged
     return results
 
 
@@ -115,22 +129,19 @@ def draw_results(folder: Path, results: Mapping[str, Result], tests: Sequence[Te
     """Draw the CMC curves, and for each test set its best, worst and some random queries."""
     plot_cmc(results, folder / "cmc.png")
     for test_set in tests:
-        path = folder / f"rank_list_{_file_name(test_set.name)}.jpg"
+        path = folder / f"rank_list_{store.file_name(test_set.name)}.jpg"
         draw_rank_lists(
             results[test_set.name],
-            open_query=_opener(test_set.query),
-            open_gallery=_opener(test_set.gallery),
+            open_query=_opener(test_set.query, test_set.masked),
+            open_gallery=_opener(test_set.gallery, test_set.masked),
             path=path,
             title=test_set.name,
         )
         logger.info("pictures: %s, %s", folder / "cmc.png", path)
 
 
-def _opener(images: Catalogue):
+def _opener(images: Catalogue, masked: bool):
     boxes = images.column("bbox")
-    return lambda row: read_image(images.path(row), bbox=boxes[row])
-
-
-def _file_name(name: str) -> str:
-    """Return a source's name with what a file name cannot hold replaced."""
-    return "".join(c if c.isalnum() or c in "-_." else "_" for c in name).strip("_")
+    return lambda row: read_image(
+        images.path(row), bbox=boxes[row], mask=images.mask(row) if masked else None
+    )

@@ -46,6 +46,7 @@ class Trainer:
 
     Attributes:
         iteration: iterations done; the next to do.
+        frozen_iters: iterations that MODEL.FREEZE_LAYERS stay frozen.
         best_map: best mAP of the run so far, -1 before the first evaluation.
         after_epoch: called with the trainer at the end of each epoch, in order.
     """
@@ -63,9 +64,12 @@ class Trainer:
         self.model.freeze(cfg.MODEL.FREEZE_LAYERS)  # refuses unknown names now, not hours later
         self.model.unfreeze()
         place(self.model, device)
+        self._check_norms()
         self.optimizer = build_optimizer(cfg, self.model)
         batch_size = cfg.SOLVER.IMS_PER_BATCH
         self.schedule = build_schedule(cfg, max(1, len(train.images) // batch_size))
+        frozen_epochs = cfg.SOLVER.FREEZE_EPOCHS * self.schedule.iters_per_epoch
+        self.frozen_iters = frozen_epochs or cfg.SOLVER.FREEZE_ITERS
         self.augment = build_augment(cfg)
         self.amp_dtype = amp_dtype(cfg, device)
         self.scaler = torch.amp.GradScaler(device.type, enabled=self.amp_dtype == torch.float16)
@@ -89,6 +93,14 @@ class Trainer:
             )
         return classes or identities
 
+    def _check_norms(self) -> None:
+        shared = any(isinstance(module, nn.SyncBatchNorm) for module in self.model.modules())
+        if shared and distributed.world_size() > 1 and self.device.type != "cuda":
+            raise ValueError(
+                "syncBN shares statistics among CUDA devices only: set MODEL.BACKBONE.NORM and "
+                "MODEL.HEADS.NORM to BN, or train in one process"
+            )
+
     def run(self, logbook: Logbook | NoLogbook) -> None:
         """Train from ``self.iteration`` to the end.
 
@@ -101,7 +113,7 @@ class Trainer:
         network = self._network()
         self.model.train()
         while self.iteration < self.schedule.max_iter:
-            if self.iteration == self.cfg.SOLVER.FREEZE_ITERS > 0:
+            if self.iteration == self.frozen_iters > 0:
                 network = self._network()  # all layers learn from here on
             self._step(network, next(batches))
             self.iteration += 1
@@ -117,7 +129,7 @@ class Trainer:
 
     def _step(self, network: nn.Module, batch: Batch) -> None:
         """Do one iteration: forward, losses, backward, update."""
-        self._count_unreadable(batch)
+        self.check_readable(batch)
         images = batch.images.to(self.device, non_blocking=True)
         targets = self.labels[batch.rows].to(self.device, non_blocking=True)
         draws = generator(self.cfg.SEED, "augment", self.iteration, distributed.rank())
@@ -152,7 +164,7 @@ class Trainer:
 
     def _network(self) -> nn.Module:
         """Freeze or unfreeze layers as is due, and share the gradients among processes."""
-        if self.iteration < self.cfg.SOLVER.FREEZE_ITERS:
+        if self.iteration < self.frozen_iters:
             self.model.freeze(self.cfg.MODEL.FREEZE_LAYERS)
         else:
             self.model.unfreeze()
@@ -217,7 +229,12 @@ class Trainer:
             f"{_REMEDY}. Images of the batch:\n  {paths}"
         )
 
-    def _count_unreadable(self, batch: Batch) -> None:
+    def check_readable(self, batch: Batch) -> None:
+        """Count the images of a batch that another stands in for.
+
+        Raises:
+            ImageError: not one image of an individual can be read.
+        """
         if batch.lost:
             listed = "\n  ".join(batch.lost)
             raise ImageError(f"no image of an individual can be read:\n  {listed}")

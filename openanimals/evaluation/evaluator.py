@@ -9,10 +9,11 @@ import torch
 from torch import nn
 
 from openanimals.evaluation.distance import distance_blocks
+from openanimals.evaluation.expansion import Expansion, expand
 from openanimals.evaluation.metrics import Ranking, Result, rank_queries
 from openanimals.evaluation.protocol import Labels, Pairs
-
-BLOCK_PAIRS = 2**22  # pairs ranked at once: about 200 MiB of working memory
+from openanimals.evaluation.rerank import Rerank, rerank_blocks
+from openanimals.evaluation.roc import Verification
 
 
 def extract_features(
@@ -59,9 +60,15 @@ def evaluate(
     query_cameras: Labels | None = None,
     gallery_cameras: Labels | None = None,
     *,
+    encounters: tuple[Labels, Labels] | None = None,
+    sides: tuple[Labels, Labels] | None = None,
     metric: str = "cosine",
+    expansion: Expansion | None = None,
+    rerank: Rerank | None = None,
+    roc: bool = False,
     max_rank: int = 50,
     top: int = 10,
+    device: torch.device | str = "cpu",
 ) -> Result:
     """Search the gallery for each query and judge the rankings.
 
@@ -75,9 +82,16 @@ def evaluate(
         query_cameras: `[Q]` labels, or None where the protocol uses no cameras
             (:func:`openanimals.evaluation.protocol.uses_cameras`).
         gallery_cameras: `[G]` labels, or None.
+        encounters: `[Q]` and `[G]` labels: gallery images of a query's individual from its
+            encounter are left out of its ranking.
+        sides: `[Q]` and `[G]` labels: a query is ranked against images of its own side only.
         metric: ``"cosine"`` or ``"euclidean"`` (squared).
+        expansion: replace all features by means of similar ones first, or None.
+        rerank: mix the Jaccard distance of neighbourhoods into the distances, or None.
+        roc: also report how well a threshold on the distance verifies. Takes 4 bytes a pair.
         max_rank: length of the CMC curve.
         top: how many of each query's nearest gallery rows to keep.
+        device: where distances are computed, ``"cpu"`` or a CUDA device.
 
     Raises:
         ValueError: lengths do not fit, features are not finite, or no query has a match.
@@ -93,21 +107,39 @@ def evaluate(
     ):
         if len(features) != len(identities):
             raise ValueError(f"{len(features)} {what} features for {len(identities)} identities")
-    pairs = Pairs(query_identities, gallery_identities, query_cameras, gallery_cameras)
-    block_rows = max(1, BLOCK_PAIRS // max(1, len(gallery_features)))
-    blocks = [
-        rank_queries(distances, *pairs.block(rows), top=top)
-        for rows, distances in distance_blocks(
-            query_features, gallery_features, metric, rows=block_rows
-        )
-    ]
+    pairs = Pairs(
+        query_identities,
+        gallery_identities,
+        query_cameras,
+        gallery_cameras,
+        encounters=encounters,
+        sides=sides,
+    )
+    query, gallery = query_features, gallery_features
+    if expansion is not None:
+        query, gallery = expand(query, gallery, expansion, device=device)
+    blocks = distance_blocks(query, gallery, metric, device=device)
+    if rerank is not None:
+        blocks = rerank_blocks(blocks, query, gallery, metric, rerank, device=device)
+    rankings, verification = [], Verification()
+    for rows, distances in blocks:
+        masks = pairs.block(rows)
+        rankings.append(rank_queries(distances, *masks, top=top))
+        if roc:
+            verification.add(distances, *masks)
     return Result(
-        ranking=Ranking(*map(np.concatenate, zip(*blocks, strict=True))),
+        ranking=Ranking(*map(np.concatenate, zip(*rankings, strict=True))),
         query_identities=np.array(query_identities, dtype=object),
         gallery_identities=np.array(gallery_identities, dtype=object),
-        metric=metric,
+        metric=_describe(metric, expansion, rerank),
         max_rank=max_rank,
+        roc=verification.summary() if roc else {},
     )
+
+
+def _describe(metric: str, expansion: Expansion | None, rerank: Rerank | None) -> str:
+    extras = {"expanded": expansion, "re-ranked": rerank}
+    return ", ".join([metric, *(name for name, used in extras.items() if used is not None)])
 
 
 @contextmanager

@@ -4,7 +4,8 @@ mAP is the mean of the precisions at a query's hits, mINP the number of hits ove
 last one (Ye et al., "Deep learning for person re-identification: a survey and outlook", 2021).
 """
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -78,8 +79,11 @@ class Result:
         ranking: per-query values, in the order of the queries.
         query_identities: `[Q]` labels.
         gallery_identities: `[G]` labels.
-        metric: the distance that was ranked by.
+        metric: the distance that was ranked by, in words.
         max_rank: the length of the CMC curve.
+        protocol: what was removed from the rankings, in words.
+        caveat: what a reader of the numbers must know of the model; empty: nothing.
+        roc: shares of pairs that a threshold verifies, in percent; empty: not asked for.
 
     Raises:
         ValueError: no query has a match.
@@ -90,13 +94,16 @@ class Result:
     gallery_identities: np.ndarray
     metric: str = "cosine"
     max_rank: int = 50
+    protocol: str = "paper"
+    caveat: str = ""
+    roc: Mapping[str, float] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if not self.matched.any():
             raise ValueError(
                 f"none of the {len(self.matched)} queries has an image of its individual among the "
                 f"{len(self.gallery_identities)} gallery images that are left in its ranking; "
-                "check the split, and the cameras where the protocol uses them"
+                "check the split, and what the protocol removes"
             )
 
     @property
@@ -128,6 +135,23 @@ class Result:
         """Mean inverse negative penalty in percent."""
         return float(100 * np.mean(self.ranking.inverse_negative_penalty[self.matched]))
 
+    def part(self, queries: np.ndarray, gallery: np.ndarray) -> "Result":
+        """Return the result without images that take no part in it, so that they are not counted.
+
+        Args:
+            queries: `[Q]`, False for queries whose rankings are empty.
+            gallery: `[G]`, False for images that are in no ranking.
+        """
+        row = np.where(gallery, gallery.cumsum() - 1, -1)  # among those that stay
+        top = np.where(self.ranking.top < 0, -1, row[self.ranking.top])
+        kept = self.ranking._replace(top=top)
+        return replace(
+            self,
+            ranking=Ranking(*(values[queries] for values in kept)),
+            query_identities=self.query_identities[queries],
+            gallery_identities=self.gallery_identities[gallery],
+        )
+
     def as_dict(self) -> dict[str, Any]:
         """Return what is reported, ready for JSON: percentages, 95 % intervals and counts."""
         individuals = self.query_identities[self.matched]
@@ -137,6 +161,7 @@ class Result:
             **{f"Rank-{k}": self.rank(k) for k in (1, 5, 10)},
             "mAP": self.mAP,
             "mINP": self.mINP,
+            **self.roc,
             "Rank-1 interval": list(bootstrap_interval(hit, individuals)),
             "mAP interval": list(bootstrap_interval(precision, individuals)),
             "queries": int(self.matched.sum()),
@@ -144,6 +169,8 @@ class Result:
             "gallery": len(self.gallery_identities),
             "identities": len({*self.query_identities, *self.gallery_identities}),
             "metric": self.metric,
+            "protocol": self.protocol,
+            **({"caveat": self.caveat} if self.caveat else {}),
         }
 
 

@@ -1,8 +1,10 @@
 """What counts as a match, and what is removed from a query's ranking before it is judged.
 
-The rule is that of person re-identification: a gallery image of the query's own identity taken by
-the query's own camera is neither right nor wrong, it is taken out. Nothing else is: a query that
-also stands in the gallery stays there, and is found, unless its camera takes it out.
+The rule of person re-identification: a gallery image of the query's own identity taken by the
+query's own camera is neither right nor wrong, it is taken out. The encounter rule does the same
+with images of the query's own encounter (:mod:`openanimals.evaluation.encounters`). The flank rule
+takes out all images that do not show the query's own side, of whichever individual. Nothing else
+is removed: a query that also stands in the gallery stays there, and is found.
 """
 
 from collections.abc import Sequence
@@ -28,15 +30,21 @@ def uses_cameras(source_name: str) -> bool:
 class Pairs:
     """The pairs of a query and a gallery image that match, and those that are removed.
 
+    Labels are text, numbers or None. One that is missing (None, NaN) equals no other.
+
     Args:
-        query_identities: one label a query, text or a number.
+        query_identities: one label a query.
         gallery_identities: one label a gallery image.
-        query_cameras: one label a query, or None to remove nothing. A missing label (None, NaN)
-            equals no other, so its row is never removed.
+        query_cameras: one label a query: images of its individual by its camera are removed. None
+            removes nothing.
         gallery_cameras: one label a gallery image, or None.
+        encounters: labels of the queries and of the gallery: images of a query's individual from
+            its encounter are removed. None removes nothing.
+        sides: the same for sides: images of any other side than the query's are removed, and so
+            are those of an unknown one. A query of unknown side keeps none.
 
     Raises:
-        ValueError: cameras are given for one side only, or not one for each identity.
+        ValueError: cameras are given for one side only, or not one label for each identity.
     """
 
     def __init__(
@@ -45,23 +53,35 @@ class Pairs:
         gallery_identities: Labels,
         query_cameras: Labels | None = None,
         gallery_cameras: Labels | None = None,
+        *,
+        encounters: tuple[Labels, Labels] | None = None,
+        sides: tuple[Labels, Labels] | None = None,
     ) -> None:
         self._identities = _codes(query_identities, gallery_identities)
-        self._cameras = None
-        if query_cameras is None and gallery_cameras is None:
-            return
-        if query_cameras is None or gallery_cameras is None:
+        cameras = None
+        if query_cameras is not None and gallery_cameras is not None:
+            cameras = query_cameras, gallery_cameras
+        elif query_cameras is not None or gallery_cameras is not None:
             given = "gallery" if query_cameras is None else "query"
             raise ValueError(f"only the {given} has cameras; expected both sides or neither")
-        self._cameras = _codes(query_cameras, gallery_cameras)
-        for what, identities, cameras in zip(
-            ("query", "gallery"), self._identities, self._cameras, strict=True
+        self._cameras = self._labels("cameras", cameras)
+        self._encounters = self._labels("encounters", encounters)
+        self._sides = self._labels("sides", sides)
+
+    def _labels(
+        self, name: str, labels: tuple[Labels, Labels] | None
+    ) -> tuple[np.ndarray, np.ndarray] | None:
+        if labels is None:
+            return None
+        for what, identities, given in zip(
+            ("query", "gallery"), self._identities, labels, strict=True
         ):
-            if len(identities) != len(cameras):
+            if len(identities) != len(given):
                 raise ValueError(
-                    f"{what}: {len(cameras)} cameras for {len(identities)} identities; "
+                    f"{what}: {len(given)} {name} for {len(identities)} identities; "
                     "expected one each"
                 )
+        return _codes(*labels)
 
     def block(self, rows: slice) -> tuple[np.ndarray, np.ndarray | None]:
         """Return two masks for some of the queries.
@@ -73,7 +93,23 @@ class Pairs:
             Same identity `[rows, G]`; removed `[rows, G]`, or None where nothing ever is.
         """
         matches = _equal(self._identities, rows)
-        return matches, None if self._cameras is None else matches & _equal(self._cameras, rows)
+        removed = None
+        for labels in (self._cameras, self._encounters):
+            if labels is not None:
+                same = matches & _equal(labels, rows)
+                removed = same if removed is None else removed | same
+        if self._sides is not None:
+            other = ~_equal(self._sides, rows)
+            removed = other if removed is None else removed | other
+        return matches, removed
+
+    def matched(self) -> np.ndarray:
+        """Return which queries have a match left in their ranking `[Q]`; needs no features."""
+        found = np.zeros(len(self._identities[0]), dtype=bool)
+        for query in range(len(found)):
+            matches, removed = self.block(slice(query, query + 1))
+            found[query] = (matches if removed is None else matches & ~removed).any()
+        return found
 
 
 def _codes(query: Labels, gallery: Labels) -> tuple[np.ndarray, np.ndarray]:

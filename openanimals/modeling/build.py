@@ -85,28 +85,46 @@ def build_losses(cfg: Any) -> list[LossTerm]:
 @BACKBONE_REGISTRY.register("build_resnet_backbone")
 def _resnet(cfg: Any) -> Backbone:
     keys = cfg.MODEL.BACKBONE
-    address = RESNET_WEIGHTS.get((keys.DEPTH, keys.WITH_IBN))
     weights = None
     if keys.PRETRAIN and keys.PRETRAIN_PATH:
         weights = Path(keys.PRETRAIN_PATH)
-    elif keys.PRETRAIN and address:
-        weights = fetch(address)
-    return resnet(keys.DEPTH, last_stride=keys.LAST_STRIDE, ibn=keys.WITH_IBN, weights=weights)
+    elif keys.PRETRAIN and keys.NORM == "GN":
+        raise ValueError(
+            "MODEL.BACKBONE.NORM is GN, and the weights that could be downloaded were trained with "
+            "batch norm: set MODEL.BACKBONE.PRETRAIN_PATH to a file trained with GN, or "
+            "MODEL.BACKBONE.PRETRAIN False to start from random weights"
+        )
+    elif keys.PRETRAIN and (keys.DEPTH, keys.WITH_IBN) in RESNET_WEIGHTS:
+        weights = fetch(RESNET_WEIGHTS[keys.DEPTH, keys.WITH_IBN])
+    return resnet(
+        keys.DEPTH,
+        last_stride=keys.LAST_STRIDE,
+        norm=keys.NORM,
+        ibn=keys.WITH_IBN,
+        se=keys.WITH_SE,
+        non_local=keys.WITH_NL,
+        weights=weights,
+    )
+
+
+_RESNET_ONLY = {"NORM": "BN", "WITH_IBN": False, "WITH_SE": False, "WITH_NL": False}
 
 
 def _timm(cfg: Any, name: str) -> Backbone:
     keys = cfg.MODEL.BACKBONE
-    if keys.WITH_IBN:
-        raise ValueError(
-            "MODEL.BACKBONE.WITH_IBN is for build_resnet_backbone; set it to False with "
-            f"timm/{name}"
-        )
+    for key, default in _RESNET_ONLY.items():
+        if keys[key] != default:
+            raise ValueError(
+                f"MODEL.BACKBONE.{key} {keys[key]} is for build_resnet_backbone; set it to "
+                f"{default} with timm/{name}"
+            )
     return timm_backbone(
         name,
         last_stride=keys.LAST_STRIDE,
         image_size=_train_size(cfg),
+        pooled=cfg.MODEL.HEADS.POOL_LAYER == "Identity",  # no pool of ours, so timm's own
         pretrained=keys.PRETRAIN,
-        weights=Path(keys.PRETRAIN_PATH) if keys.PRETRAIN_PATH else None,
+        weights=keys.PRETRAIN_PATH,
     )
 
 
@@ -119,6 +137,7 @@ def _embedding_head(cfg: Any, in_channels: int, num_classes: int) -> nn.Module:
         embedding_dim=keys.EMBEDDING_DIM,
         pool=keys.POOL_LAYER,
         bnneck=keys.WITH_BNNECK,
+        norm=keys.NORM,
         neck_feat=keys.NECK_FEAT,
         classifier=keys.CLS_LAYER,
         scale=keys.SCALE,
@@ -131,6 +150,13 @@ def _cross_entropy(cfg: Any) -> LossTerm:
     keys = cfg.MODEL.LOSSES.CE
     function = partial(losses.cross_entropy, eps=keys.EPSILON, alpha=keys.ALPHA)
     return LossTerm("loss_cls", "logits", function, keys.SCALE)
+
+
+@LOSS_REGISTRY.register("FocalLoss")
+def _focal(cfg: Any) -> LossTerm:
+    keys = cfg.MODEL.LOSSES.FL
+    function = partial(losses.focal, alpha=keys.ALPHA, gamma=keys.GAMMA)
+    return LossTerm("loss_focal", "logits", function, keys.SCALE)
 
 
 @LOSS_REGISTRY.register("TripletLoss")

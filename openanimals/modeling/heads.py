@@ -6,7 +6,10 @@ from typing import Any, NamedTuple
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from openanimals.modeling.layers import CLASSIFIERS, POOLS, BNNeck, full_precision
+from openanimals.modeling.margins import CLASSIFIERS
+from openanimals.modeling.norms import make_neck
+from openanimals.modeling.pools import POOLS
+from openanimals.modeling.precision import full_precision, no_autocast
 from openanimals.utils.registry import Registry, did_you_mean
 
 REID_HEADS_REGISTRY: Registry[Callable[[Any, int, int], nn.Module]] = Registry("head")
@@ -35,16 +38,17 @@ class EmbeddingHead(nn.Module):
         in_channels: channels of the map.
         num_classes: identities to tell apart; 0 builds no classifier, for evaluation only.
         embedding_dim: width after a 1x1 convolution without bias; 0 means no such layer.
-        pool: a name of :data:`~openanimals.modeling.layers.POOLS`.
+        pool: a name of :data:`~openanimals.modeling.pools.POOLS`.
         bnneck: normalise before the classifier.
+        norm: of the neck, a name of :data:`~openanimals.modeling.norms.NORMS`.
         neck_feat: feature for metric losses: "before" (as pooled) or "after" (what is tested).
-        classifier: a name of :data:`~openanimals.modeling.layers.CLASSIFIERS`. All but "Linear"
+        classifier: a name of :data:`~openanimals.modeling.margins.CLASSIFIERS`. All but "Linear"
             work on cosines.
         scale: factor of the class outputs.
         margin: of the classifier.
 
     Raises:
-        ValueError: an unknown pool, classifier or ``neck_feat``.
+        ValueError: an unknown pool, norm, classifier or ``neck_feat``.
     """
 
     def __init__(
@@ -55,6 +59,7 @@ class EmbeddingHead(nn.Module):
         embedding_dim: int = 0,
         pool: str = "GlobalAvgPool",
         bnneck: bool = True,
+        norm: str = "BN",
         neck_feat: str = "before",
         classifier: str = "Linear",
         scale: float = 1.0,
@@ -78,7 +83,7 @@ class EmbeddingHead(nn.Module):
         if embedding_dim:
             self.reduction = nn.Conv2d(in_channels, embedding_dim, 1, bias=False)
             nn.init.kaiming_normal_(self.reduction.weight, mode="fan_out")
-        self.neck = BNNeck(self.out_channels) if bnneck else nn.Identity()
+        self.neck = make_neck(norm, self.out_channels) if bnneck else nn.Identity()
         self.classifier: nn.Linear | None = None
         if num_classes:
             self.classifier = nn.Linear(self.out_channels, num_classes, bias=False)
@@ -111,7 +116,9 @@ class EmbeddingHead(nn.Module):
 
         weight = self.classifier.weight
         if self.cosine:
-            logits = F.linear(F.normalize(after), F.normalize(weight))
+            # With SCALE 64, a step between two cosines in bfloat16 would be 0.25.
+            with no_autocast(after.device):
+                logits = F.linear(F.normalize(full_precision(after)), F.normalize(weight))
         else:
             logits = F.linear(after, weight)
         return HeadOutput(

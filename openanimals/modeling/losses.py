@@ -12,8 +12,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from openanimals.modeling.layers import full_precision
 from openanimals.modeling.model import ModelOutput
+from openanimals.modeling.precision import full_precision, no_autocast
 from openanimals.utils.registry import Registry
 
 
@@ -44,7 +44,7 @@ def compute(terms: Sequence[LossTerm], output: ModelOutput, targets: Tensor) -> 
     Half-precision inputs are computed in float32, outside autocast.
     """
     losses = {}
-    with torch.autocast(targets.device.type, enabled=False):
+    with no_autocast(targets.device):
         for term in terms:
             inputs = getattr(output, term.on).values()
             values = [term.function(full_precision(x), targets) for x in inputs]
@@ -71,6 +71,22 @@ def cross_entropy(logits: Tensor, targets: Tensor, eps: float = 0.0, alpha: floa
     others = (log_p.sum(1) - log_p_target) / max(logits.shape[1] - 1, 1)
     rows = -(1.0 - smoothing) * log_p_target - smoothing * others
     return rows.sum() / rows.detach().count_nonzero().clamp(min=1)
+
+
+def focal(logits: Tensor, targets: Tensor, alpha: float = 0.25, gamma: float = 2.0) -> Tensor:
+    """Focal loss: cross-entropy in which a row counts less the surer its target is.
+
+    Source: Lin et al., Focal loss for dense object detection; softmax over the classes instead
+    of a sigmoid for each, as in FastReID.
+
+    Args:
+        logits: ``[B, classes]``.
+        targets: ``[B]``.
+        alpha: factor of the whole; the same for all classes.
+        gamma: power of 1 - p of the target; 0 is alpha times the cross-entropy.
+    """
+    log_p = F.log_softmax(logits, dim=1).gather(1, targets[:, None])  # [B, 1]
+    return (-alpha * (1.0 - log_p.exp()).pow(gamma) * log_p).mean()
 
 
 def triplet(

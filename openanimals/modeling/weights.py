@@ -6,11 +6,12 @@ import logging
 import re
 import socket
 import sys
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -85,30 +86,37 @@ def fetch(address: str, *, base: str = "") -> Path:
     return path
 
 
-def load_pretrained(network: nn.Module, path: Path, *, classifiers: Sequence[str]) -> None:
+def load_pretrained(
+    network: nn.Module,
+    path: Path,
+    *,
+    classifiers: Sequence[str],
+    new: Sequence[str] = (),
+    rename: Callable[[dict[str, Tensor]], dict[str, Tensor]] | None = None,
+) -> None:
     """Load a file of weights into a network without classifier; all else must match.
 
     Args:
         network: filled in place; half-precision tensors are cast to its dtype.
         path: ``.pth`` or ``.safetensors``.
         classifiers: modules that the file has and the network lacks, for instance ``("fc",)``.
+        new: modules (``*`` is any text) that the file may lack; they stay as they are then.
+        rename: turns what the file holds into weights of the network.
 
     Raises:
         WeightsError: the file is missing or cannot be read.
         ArchitectureError: it belongs to another network.
     """
     # Files from before batch norm counted its batches lack a counter that nothing reads.
-    ignore = [*(f"{name}.*" for name in classifiers), "*num_batches_tracked"]
-    state = match_state_dict(network, read_state_dict(path), ignore=ignore, source=str(path))
+    ignore = [*(f"{name}.*" for name in (*classifiers, *new)), "*num_batches_tracked"]
+    given = read_state_dict(path)
+    given = rename(given) if rename else given
+    state = match_state_dict(network, given, ignore=ignore, source=str(path))
     network.load_state_dict(state, strict=False)
 
 
 def read_state_dict(path: str | Path) -> dict[str, Tensor]:
-    """Return the tensors of a ``.safetensors`` file or of a ``.pth`` file, on the CPU.
-
-    A ``.pth`` file is a state dict, or a dict that holds one as "model" or "state_dict"; a prefix
-    ``module.`` on all keys, which parallel training leaves, is taken off. Only tensors and plain
-    containers are unpickled.
+    """Return the weights in a ``.safetensors`` file or a ``.pth`` file, on the CPU.
 
     Raises:
         WeightsError: no such file, or no weights in it.
@@ -117,26 +125,70 @@ def read_state_dict(path: str | Path) -> dict[str, Tensor]:
     if not path.is_file():
         raise WeightsError(f"there is no file of weights {path}")
     try:
+        state = find_state_dict(load_file(path))
+    except WeightsError as error:
+        raise WeightsError(f"{path} cannot be read as weights: {error}") from error
+    if state is None:
+        raise WeightsError(f"{path} holds no weights")
+    return state
+
+
+def load_file(path: Path) -> Any:
+    """Return what a ``.safetensors`` or ``.pth`` file holds, on the CPU. Nothing is executed.
+
+    Only tensors, numbers and plain containers are unpickled.
+
+    Raises:
+        WeightsError: it is another file, or damaged, or holds anything else; says what, not where.
+    """
+    try:
         if path.suffix == ".safetensors":
             from safetensors.torch import load_file
 
-            state: Any = load_file(path)
-        else:
-            state = torch.load(path, map_location="cpu", weights_only=True)
+            return load_file(path)
+        with torch.serialization.safe_globals(_numpy_scalars()):
+            return torch.load(path, map_location="cpu", weights_only=True)
     except ModuleNotFoundError as error:
-        raise WeightsError(f"{path}: reading it needs `pip install safetensors`") from error
+        raise WeightsError("reading it needs `pip install safetensors`") from error
     except Exception as error:
         # A file of anything else can fail in any way, and safetensors has its own exception.
-        raise WeightsError(f"{path} cannot be read as weights: {error}") from error
+        raise WeightsError(_cause(error)) from error
+
+
+def _numpy_scalars() -> list[Any]:
+    """Return what pickles of numpy's numbers name; FastReID keeps its best metric as one."""
+    scalar = np.float64(0).__reduce__()[0]
+    classes = {type(np.dtype(kind)) for kind in ("f8", "f4", "i8", "i4", "?")}
+    names = [f"numpy.{core}.multiarray.scalar" for core in ("core", "_core")]  # before, since 2.0
+    return [*((scalar, name) for name in names), np.dtype, *classes]
+
+
+def _cause(error: Exception) -> str:
+    """Say in a line why a file cannot be read; torch's own advice is to run what it holds."""
+    text = str(error)
+    if found := re.search(r"GLOBAL ([\w.]+)", text):
+        return (
+            f"it holds {found[1]}, which could be code, so nothing of it was read; only tensors, "
+            "numbers and plain containers are"
+        )
+    return text.splitlines()[0] if text else type(error).__name__
+
+
+def find_state_dict(content: Any) -> dict[str, Tensor] | None:
+    """Return the weights in what a file holds, None if there are none.
+
+    They are the content itself, or its "model" or "state_dict"; a prefix ``module.`` on all keys,
+    which parallel training leaves, is taken off.
+    """
     for key in ("model", "state_dict"):
-        if isinstance(state, Mapping) and isinstance(state.get(key), Mapping):
-            state = state[key]
-    if not isinstance(state, Mapping) or not any(isinstance(v, Tensor) for v in state.values()):
-        raise WeightsError(f"{path} holds no weights")
-    tensors = {key: value for key, value in state.items() if isinstance(value, Tensor)}
+        if isinstance(content, Mapping) and isinstance(content.get(key), Mapping):
+            content = content[key]
+    if not isinstance(content, Mapping):
+        return None
+    tensors = {key: value for key, value in content.items() if isinstance(value, Tensor)}
     if all(key.startswith("module.") for key in tensors):
         tensors = {key.removeprefix("module."): value for key, value in tensors.items()}
-    return tensors
+    return tensors or None
 
 
 def match_state_dict(

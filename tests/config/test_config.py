@@ -1,34 +1,10 @@
-"""From files and overrides to a tree of keys: what is merged, refused, filled in and recorded."""
-
-import json
-from pathlib import Path
+"""From files and overrides to a tree of keys: what is merged, refused and filled in."""
 
 import pytest
 
 from openanimals.config import ConfigError, check, get_cfg, load, load_text
-from openanimals.config.defaults import REFUSED
+from tests.config.conftest import mistakes
 from tests.conftest import REPOSITORY
-from tests.reference import load_json
-
-
-@pytest.fixture
-def write(tmp_path):
-    """Write a YAML file, in a folder of its own if its name has one; return its path."""
-
-    def file(name: str, text: str) -> Path:
-        path = tmp_path / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(text, encoding="utf-8")
-        return path
-
-    return file
-
-
-def mistakes(*arguments, **options) -> list[str]:
-    with pytest.raises(ConfigError) as error:
-        load(*arguments, **options)
-    return error.value.problems
-
 
 # Files
 
@@ -49,6 +25,27 @@ def test_of_several_bases_the_later_one_wins(write):
     write("root.yml", "SEED: 2\nOUTPUT_DIR: root\n")
     cfg = load(write("both.yml", "_BASE_: [method.yml, species.yml]\n"))
     assert (cfg.SEED, cfg.OUTPUT_DIR, cfg.LOG_PERIOD) == (2, "species", 3)
+
+
+def test_several_files_are_merged_in_order_into_a_folder_of_their_names(write):
+    method = write("method.yml", "SEED: 1\nLOG_PERIOD: 3\n")
+    species = write("species/cat.yml", "SEED: 2\n")
+    cfg = load([method, str(species)], ["LOG_PERIOD", 4])
+    assert (cfg.SEED, cfg.LOG_PERIOD, cfg.OUTPUT_DIR) == (2, 4, "logs/method+cat")
+    assert load([method]) == load(method) and load([]) == load()
+    assert load(method).OUTPUT_DIR == get_cfg().OUTPUT_DIR
+    named = write("named.yml", "OUTPUT_DIR: elsewhere\n")
+    assert load([named, species]).OUTPUT_DIR == "elsewhere"
+    assert load([method, species], ["OUTPUT_DIR", "logs/"]).OUTPUT_DIR == "logs/"
+
+
+def test_mistakes_of_several_files_are_listed_together(write):
+    files = [write("one.yml", "SEEDS: 1\n"), "gone.yml", write("two.yml", "SEED: x\n")]
+    assert [problem.split("/")[-1].split(":")[0] for problem in mistakes(files)] == [
+        "one.yml",
+        "gone.yml",
+        "two.yml",
+    ]
 
 
 def test_a_base_may_be_reached_twice_but_not_from_itself(write):
@@ -195,21 +192,16 @@ def test_every_mistake_of_files_overrides_and_values_is_listed(write):
             "DATASETS.SPLIT is 'file', which splits one data set, not 2: a, b",
         ),
         (["SOLVER.NESTEROV", True], "SOLVER.NESTEROV is for SGD, not for Adam"),
+        (
+            ["TEST.RERANK.ENABLED", True, "TEST.RERANK.K1", 5],
+            "TEST.RERANK.K2 (6) must be at most TEST.RERANK.K1 (5)",
+        ),
         (["MODEL.PIXEL_STD", [1, 2, 0]], "MODEL.PIXEL_STD must be three numbers above 0"),
     ],
 )
 def test_values_that_cannot_be(overrides, message):
     (problem,) = mistakes(overrides=overrides)
     assert problem.startswith(message) or problem.endswith(message)
-
-
-@pytest.mark.parametrize("key", REFUSED)
-def test_fastreids_unused_keys_are_accepted_at_their_default_alone(key):
-    default = REFUSED[key]
-    assert load(None, [key, default]) == load() == load(None, [key, repr(default)])
-    other = not default if isinstance(default, bool) else "something else"
-    (problem,) = mistakes(overrides=[key, other])
-    assert f"{key} is FastReID's and has no effect here" in problem and repr(default) in problem
 
 
 # What follows from other keys
@@ -263,55 +255,3 @@ def test_what_is_dumped_loads_to_the_same(name):
 def test_the_text_of_a_checkpoint_is_named_in_its_mistakes():
     with pytest.raises(ConfigError, match=r"old\.pth: unknown key SEEDS"):
         load_text("SEEDS: 1\n", where="old.pth")
-
-
-# FastReID's and the authors' files
-
-RECORDED = load_json("merged_configs.json")
-OURS = {"MODEL.DEVICE", "OUTPUT_DIR", "DATASETS.NAMES", "DATASETS.TESTS"}  # differ on purpose
-
-
-def recorded(name: str) -> dict:
-    """The recorded keys and values of a recipe, but for what differs on purpose."""
-    values = {**RECORDED["defaults"], **RECORDED[name]}
-    return {key: value for key, value in values.items() if key not in OURS}
-
-
-def comparable(value):
-    """Equal numbers and sequences become equal; the release computes 0.224 * 255."""
-    if isinstance(value, list | tuple):
-        return [comparable(part) for part in value]
-    return round(value, 12) if isinstance(value, float) else value
-
-
-@pytest.mark.parametrize(
-    ("name", "file"),
-    [("defaults", None), ("bot", "Base-bagtricks"), ("arbase", "ARBase/hyena")],
-)
-def test_keys_have_the_values_of_the_release(name, file):
-    cfg = load(REPOSITORY / "configs" / f"{file}.yml") if file else get_cfg()
-    values = {**REFUSED, **dict(cfg.keys_and_values())}
-    expected = recorded(name)
-    assert {key: comparable(values[key]) for key in expected} == {
-        key: comparable(value) for key, value in expected.items()
-    }
-
-
-@pytest.mark.parametrize("name", ["bot", "arbase"])
-def test_a_file_of_the_release_loads_unchanged(write, name):
-    text = json.dumps(nested(recorded(name)))  # JSON is YAML
-    values = {**REFUSED, **dict(load(write("release.yml", text)).keys_and_values())}
-    for key, value in recorded(name).items():
-        assert comparable(values[key]) == comparable(value), key
-
-
-def nested(values: dict) -> dict:
-    """Dotted keys as sections in sections."""
-    tree: dict = {}
-    for key, value in values.items():
-        *sections, last = key.split(".")
-        node = tree
-        for section in sections:
-            node = node.setdefault(section, {})
-        node[last] = value
-    return tree

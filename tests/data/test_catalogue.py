@@ -20,7 +20,7 @@ def test_columns_are_text_or_none_and_others_are_dropped():
     )
     assert tuple(table.table.columns) == COLUMNS
     assert table.identities == ["7", "8", "7"]
-    assert table.column("date") == ["2020-01-02 00:00:00", None, None]
+    assert table.column("date") == ["2020-01-02T00:00:00", None, None]
     assert table.column("camera") == [None] * 3
     assert len(table) == 3
     assert repr(table) == "Catalogue('zoo', 3 images, 2 identities)"
@@ -49,6 +49,34 @@ def test_a_box_of_nothing_but_nan_is_a_bad_box_and_not_none():
 def test_wrong_box_is_named(box):
     with pytest.raises(CatalogueError, match=r"zoo: row 1 has bbox .*expected four numbers"):
         catalogue(bbox=[None, box, None])
+
+
+@pytest.mark.parametrize(
+    ("given", "kept"),
+    [
+        ("2025-04-01", "2025-04-01"),
+        ("2025-4-1", "2025-04-01"),
+        ("2025-04-01 09:32", "2025-04-01T09:32:00"),
+        ("2025-04-01T09:32:14.700", "2025-04-01T09:32:14"),
+        ("2025-04-01T09:32:14Z", "2025-04-01T09:32:14"),
+        ("2025-04-01T09:32:14+02:00", "2025-04-01T09:32:14"),
+    ],
+)
+def test_dates_have_one_form(given, kept):
+    assert catalogue(date=[None, given, None]).column("date") == [None, kept, None]
+
+
+@pytest.mark.parametrize("date", ["1.4.2025", "2025", "2025-04", "2025-02-31", "2025-04-01 noon"])
+def test_a_date_that_names_no_day_is_an_error(date):
+    with pytest.raises(CatalogueError, match=f"zoo: row 1 has date '{date}'; expected year-month"):
+        catalogue(date=[None, date, None])
+
+
+def test_masks_are_files_or_shapes():
+    table = catalogue(mask=["m/[1].png", "[[1, 2, 3, 4, 5, 6]]", None])
+    masks = [table.mask(row) for row in range(3)]
+    assert masks == ["/data/zoo/m/[1].png", "[[1, 2, 3, 4, 5, 6]]", None]
+    assert concatenate([table, table]).column("mask") == masks * 2
 
 
 def test_missing_columns_and_values_are_named():

@@ -58,6 +58,23 @@ def test_every_fault_is_found(herd):
     assert report.parts == {}
 
 
+def test_what_evaluation_can_use_is_counted(tmp_path):
+    save_picture(tmp_path / "1.png")
+    columns = {
+        "date": ["2025-04-01", "2025-04-01 09:32", None, None],
+        "sequence": ["s1", None, None, None],
+        "orientation": ["left", "front", "Right", "backright"],
+        "mask": ["1.png", "gone.png", "[[0, 0, 4, 0, 4, 4]]", None],
+    }
+    table = pd.DataFrame({"path": "1.png", "identity": list("abcd"), **columns}, dtype=object)
+    report = check_data(Catalogue("x", tmp_path, table))
+    counts = {"date": 2, "time of day": 1, "sequence": 1, "known side": 3, "mask": 3}
+    assert report.filled == counts
+    assert report.missing == [str(tmp_path / "gone.png")]
+    lines = [" ".join(line.split()) for line in report.as_table().splitlines()]
+    assert all(f"with a {what} {count}" in lines for what, count in counts.items())
+
+
 def test_individuals_with_too_few_images_depend_on_the_sampler(herd):
     assert check_data(herd, min_images=5).few == ["a", "b", "c"]
     assert check_data(herd, min_images=2).few == []

@@ -1,5 +1,6 @@
 import logging
 import os
+from pathlib import Path
 
 import pytest
 
@@ -9,6 +10,11 @@ from tests.data.pictures import save_picture
 
 TIME = r"(T(?P<hour>\d\d)(?P<minute>\d\d))?"
 DATE = r"(?P<year>\d{4})-(?P<month>\d\d)-(?P<day>\d\d)"
+RECORDING = (
+    r"^(?P<year>\d{4})(?P<month>\d\d)(?P<day>\d\d)"
+    r"(?P<hour>\d\d)(?P<minute>\d\d)(?P<second>\d\d)_"
+)
+DOCS = Path(__file__).parents[2] / "docs"
 
 
 def herd(root, *paths):
@@ -122,6 +128,28 @@ def test_dates_are_read_from_the_file_name_alone(tmp_path, caplog):
 )
 def test_date_patterns(tmp_path, pattern, name, date):
     assert folder.read(herd(tmp_path, f"cow/{name}"), pattern).column("date") == [date]
+
+
+def test_the_pattern_of_the_docs_finds_when_holstein_recordings_began(tmp_path):
+    names = {
+        "20250414224303_20250414224820_0003_cls0.jpg": "2025-04-14T22:43:03",
+        "20250415102036_20250415102807_20250418_17474361_000067_obj1_cls0.jpg": (
+            "2025-04-15T10:20:36"
+        ),
+        "J29_2025.03.2623_12_18_manual_20250416_20271347_000001_obj0_cls0.jpg": None,
+        "417-1-6-5(5).jpg": None,
+        "004.jpg": None,
+    }
+    catalogue = folder.read(herd(tmp_path, *(f"cow/{name}" for name in names)), RECORDING)
+    found = zip(catalogue.column("path"), catalogue.column("date"), strict=True)
+    assert {path.removeprefix("cow/"): date for path, date in found} == names
+    assert RECORDING in (DOCS / "your-photos.md").read_text(encoding="utf-8")
+
+
+def test_holstein_names_that_carry_a_time(shared):
+    dates = folder.read(shared / "data" / "HolsteinFaces", RECORDING).column("date")
+    assert (len(dates), sum(date is not None for date in dates)) == (3621, 1554)
+    assert len({date[:10] for date in dates if date}) == 7
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,7 @@ from openanimals.config import load
 from openanimals.data.catalogue import Catalogue
 from openanimals.data.images import read_image
 from openanimals.data.loaders import build_test_loader, build_train_loader
-from openanimals.data.samplers import batches, identity_stream, shuffled_stream
+from openanimals.data.samplers import balanced_stream, batches, identity_stream, shuffled_stream
 from openanimals.data.sets import TrainSet
 
 INDIVIDUALS, IMAGES = 6, 5
@@ -26,8 +26,8 @@ def zoo(tmp_path):
     paths = [f"{i}_{k}.png" for i in range(INDIVIDUALS) for k in range(IMAGES)]
     for path in paths:
         Image.fromarray(rng.integers(0, 256, (12, 9, 3), np.uint8)).save(tmp_path / path)
-    identities = [path[0] for path in paths]
-    return Catalogue("zoo", tmp_path, pd.DataFrame({"path": paths, "identity": identities}))
+    labels = {"identity": [path[0] for path in paths], "camera": [path[2] for path in paths]}
+    return Catalogue("zoo", tmp_path, pd.DataFrame({"path": paths, **labels}))
 
 
 def cfg(**keys):
@@ -52,13 +52,18 @@ def rows(loader, count=3):
     return [batch.rows.tolist() for batch in first(loader, count)]
 
 
-@pytest.mark.parametrize("sampler", ["NaiveIdentitySampler", "TrainingSampler"])
+SAMPLERS = ["NaiveIdentitySampler", "BalancedIdentitySampler", "TrainingSampler"]
+
+
+@pytest.mark.parametrize("sampler", SAMPLERS)
 def test_batches_are_those_of_the_sampler(zoo, sampler):
     train = TrainSet.of(zoo)
     keys = cfg(DATALOADER__SAMPLER_TRAIN=sampler, DATALOADER__SEED=5)
     stream = shuffled_stream(30, seed=5)
     if sampler == "NaiveIdentitySampler":
         stream = identity_stream(train.labels.tolist(), 8, 2, seed=5)
+    elif sampler == "BalancedIdentitySampler":
+        stream = balanced_stream(train.labels.tolist(), train.images.column("camera"), 8, 2, seed=5)
     expected = list(islice(batches(stream, 8), 6))
     assert rows(build_train_loader(keys, train), 6) == expected
     assert rows(build_train_loader(keys, train, start=4), 2) == expected[4:]  # after a resume

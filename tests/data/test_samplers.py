@@ -10,6 +10,7 @@ import pytest
 
 from openanimals.data.samplers import (
     NAIVE_SEED,
+    balanced_stream,
     batches,
     identities_too_small,
     identity_stream,
@@ -20,10 +21,22 @@ from tests.reference import load_json
 RECORDED = load_json("samplers.json")
 NAIVE = [name for name in RECORDED if name.startswith("naive_")]
 LABELS = RECORDED["naive_int_b8_k4_seed0"]["labels"]  # 9 identities with 1 to 12 images
+BALANCED = [name for name in RECORDED if name.startswith("fastreid_balanced_")]
 
 
 def take(stream, count):
     return list(islice(stream, count))
+
+
+def naive(labels, batch_size, instances):
+    return identity_stream(labels, batch_size, instances, seed=0)
+
+
+def balanced(labels, batch_size, instances):
+    return balanced_stream(labels, [None] * len(labels), batch_size, instances, seed=0)
+
+
+P_BY_K = [naive, balanced]
 
 
 @pytest.mark.parametrize("name", NAIVE)
@@ -72,9 +85,53 @@ def test_in_a_round_no_image_comes_twice_and_none_is_wasted():
         assert sorted(drawn[start : start + 12]) == list(range(12))
 
 
+@pytest.mark.parametrize("name", BALANCED)
+def test_balanced_stream_is_the_recorded_one(name):
+    case = RECORDED[name]
+    stream = balanced_stream(case["labels"], case["cams"], case["batch"], case["k"], case["seed"])
+    assert take(stream, len(case["seq"])) == case["seq"]
+
+
+def test_a_balanced_epoch_has_each_identity_once_and_drops_what_fills_no_batch():
+    drawn = take(balanced_stream(LABELS, [None] * len(LABELS), 8, 4, seed=2), 32 * 50)
+    dropped = set()
+    for start in range(0, len(drawn), 32):  # 9 identities, 2 in a batch: 4 batches an epoch
+        owners = [LABELS[row] for row in drawn[start : start + 32]]
+        assert owners == [owner for owner in owners[::4] for _ in range(4)]
+        assert len(set(owners)) == 8
+        dropped |= {*LABELS} - {*owners}
+    assert dropped == {*LABELS}
+
+
+def test_balanced_images_are_by_other_cameras_than_the_first_where_there_are_others():
+    cameras = RECORDED[BALANCED[0]]["cams"]
+    drawn = take(balanced_stream(LABELS, cameras, 8, 4, seed=2), 32 * 50)
+    for start in range(0, len(drawn), 4):
+        first, *others = drawn[start : start + 4]
+        own = [row for row, label in enumerate(LABELS) if label == LABELS[first]]
+        if len({cameras[row] for row in own}) > 1:
+            assert cameras[first] not in {cameras[row] for row in others}
+        else:  # the identity with one image
+            assert others == [first] * 3
+
+
+def test_balanced_images_by_one_camera_are_others_than_the_first():
+    drawn = take(balanced_stream([0] * 6 + [1] * 2, [None] * 8, 8, 4, seed=2), 8 * 50)
+    for start in range(0, len(drawn), 4):
+        first, *others = drawn[start : start + 4]
+        assert first not in others
+        assert len(set(others)) == (3 if first < 6 else 1)
+
+
+def test_a_camera_for_each_row_is_needed():
+    with pytest.raises(ValueError, match="2 cameras for 3 images"):
+        balanced_stream([0, 0, 1], ["a", "b"], 4, 2, seed=0)
+
+
 def test_identity_stream_leaves_numpys_global_stream_alone():
     before = np.random.get_state()[1].tolist()
     take(identity_stream(LABELS, 8, 4, seed=0), 100)
+    take(balanced_stream(LABELS, LABELS, 8, 4, seed=0), 100)
     take(shuffled_stream(10, seed=0), 100)
     assert np.random.get_state()[1].tolist() == before
 
@@ -93,6 +150,7 @@ def test_shuffled_stream_has_every_row_once_in_an_epoch():
 
 def test_rows_are_plain_ints():
     assert {type(row) for row in take(identity_stream(LABELS, 8, 4, seed=0), 80)} == {int}
+    assert {type(row) for row in take(balanced_stream(LABELS, LABELS, 8, 4, seed=0), 80)} == {int}
     assert {type(row) for row in take(shuffled_stream(7, seed=0), 20)} == {int}
 
 
@@ -127,21 +185,24 @@ def test_identities_too_small_are_those_that_get_repeated():
 
 
 @pytest.mark.parametrize("batch_size, instances", [(10, 4), (0, 4), (8, 0), (2, 4), (-8, 4)])
-def test_a_batch_that_is_no_multiple_of_the_instances_is_an_error(batch_size, instances):
+@pytest.mark.parametrize("stream", P_BY_K)
+def test_a_batch_that_is_no_multiple_of_the_instances_is_an_error(stream, batch_size, instances):
     with pytest.raises(ValueError, match="IMS_PER_BATCH is .*multiple of DATALOADER.NUM_INSTANCE"):
-        identity_stream(LABELS, batch_size, instances, seed=0)
+        stream(LABELS, batch_size, instances)
 
 
-def test_too_few_identities_is_an_error_that_says_what_to_change():
+@pytest.mark.parametrize("stream", P_BY_K)
+def test_too_few_identities_is_an_error_that_says_what_to_change(stream):
     with pytest.raises(ValueError, match="needs 16 identities .* the training set has 9") as error:
-        identity_stream(LABELS, 64, 4, seed=0)
+        stream(LABELS, 64, 4)
     assert "lower SOLVER.IMS_PER_BATCH to at most 36" in str(error.value)
     assert "DATALOADER.NUM_INSTANCE" in str(error.value)
 
 
 def test_no_rows_is_an_error():
-    with pytest.raises(ValueError, match="no images"):
-        identity_stream([], 8, 4, seed=0)
+    for stream in P_BY_K:
+        with pytest.raises(ValueError, match="no images"):
+            stream([], 8, 4)
     with pytest.raises(ValueError, match="no images"):
         shuffled_stream(0, seed=0)
 

@@ -189,7 +189,7 @@ def test_no_split_of_its_own():
 )
 def test_a_wrong_word_in_the_split_column_is_an_error(value, message):
     with pytest.raises(ValueError, match=rf"herd: row 1 \(001.jpg\) has .*{message}"):
-        source_split(catalogue_of(["a", "b"], split=["train", value]))
+        source_split(catalogue_of(["a", "b"], split=["gallery", value]))
 
 
 def test_a_wrong_way_to_split_is_an_error():

@@ -25,9 +25,9 @@ def write(tmp_path):
 
 def test_all_columns(write, tmp_path):
     file = write(
-        "path,identity,bbox,camera,date,orientation,species,mask,split,weather",
-        "photos/1.jpg,007,1 2 3.5 4,north,2025-04-01 09:32:14,left,cow,m/1.png,train,rain",
-        "photos/2.jpg,unknown,,,,,,,,",
+        "path,identity,bbox,camera,date,sequence,orientation,species,mask,split,weather",
+        "photos/1.jpg,007,1 2 3.5 4,north,2025-04-01 09:32:14,12,left,cow,m/1.png,train,rain",
+        "photos/2.jpg,unknown,,,,,,,,,",
     )
     catalogue = table.read(file)
     assert catalogue.name == f"csv:{file}"
@@ -40,12 +40,13 @@ def test_all_columns(write, tmp_path):
             (1.0, 2.0, 3.5, 4.0),
             "north",
             "2025-04-01T09:32:14",
+            "12",
             "left",
             "cow",
             "m/1.png",
             "train",
         ],
-        ["photos/2.jpg", "unknown", None, None, None, None, None, None, None],
+        ["photos/2.jpg", "unknown", *[None] * 8],
     ]
 
 

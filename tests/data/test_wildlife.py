@@ -7,7 +7,6 @@ import sys
 from importlib.metadata import PackageNotFoundError
 from pathlib import Path
 
-import numpy as np
 import pandas as pd
 import pytest
 
@@ -79,7 +78,7 @@ def test_columns_of_the_coco_species(package, data):
     catalogue = wildlife.read("HyenaID2022", data)
     assert catalogue.identities == ["hyena-00", "hyena-00", "hyena-01", "hyena-01", "unknown"]
     assert catalogue.column("bbox") == [(12.0, 12.0, 48.0, 48.0)] * 5
-    assert catalogue.column("date") == [None, "2021-05-02 12:00:00"] * 2 + [None]
+    assert catalogue.column("date") == [None, "2021-05-02T12:00:00"] * 2 + [None]
     assert catalogue.column("species") == ["hyena"] * 5
     assert catalogue.column("path")[0] == "hyena.coco/images/train2022/000000000000.jpg"
 
@@ -92,48 +91,14 @@ def test_dates_of_turtles_and_names_of_nyala(package, data):
     nyala = wildlife.read("NyalaData", data)
     assert set(nyala.identities) == {"0", "1"}  # integers in the package
     # Its train and test folders name no queries, so they are no re-identification split.
-    assert nyala.column("split") == [None] * 4
+    assert nyala.column("split") == [path.split("/")[2] for path in nyala.column("path")]
+    assert set(nyala.column("split")) == {"train", "test"} and source_split(nyala) is None
 
 
 def test_real_nyala(package, shared):
     catalogue = wildlife.read("NyalaData", shared / "data")
     assert len(catalogue) == 1942
     assert len(set(catalogue.identities)) == 237
-
-
-def test_converts_what_the_other_classes_give():
-    frame = pd.DataFrame(
-        {
-            "image_id": [1, 2, 3, 4],
-            "path": ["./a.jpg", "b\u00e9.jpg", "c.jpg", "d.jpg"],
-            "identity": [7.0, np.nan, 8.0, 9.5],
-            "bbox": [np.array([1, 2, 3, 4]), "[5, 6, 7, 8]", np.nan, [np.nan] * 4],
-            "date": [pd.Timestamp("2020-02-03"), -1, "04/05/2021", "2019-01"],
-            "species": [["zebra", "giraffe"], "zebra", None, np.nan],
-            "segmentation": ["masks/a.png", {"counts": []}, np.zeros(6), np.nan],
-            "original_split": ["train", "query", "gallery", "gallery"],
-        }
-    )
-    table = Catalogue("x", ".", wildlife._to_table(frame, "new_whale")).table
-    assert table["path"].tolist() == ["a.jpg", "b\u00e9.jpg", "c.jpg", "d.jpg"]
-    assert table["identity"].tolist() == ["7", "unknown", "8", "9.5"]
-    assert table["bbox"].tolist() == [(1, 2, 3, 4), (5, 6, 7, 8), None, None]
-    assert table["date"].tolist() == ["2020-02-03T00:00:00", None, "2021-04-05T00:00:00", "2019-01"]
-    assert table["species"].tolist() == ["zebra, giraffe", "zebra", None, None]
-    assert table["mask"].tolist() == ["masks/a.png", None, None, None]
-    assert table["split"].tolist() == ["train", "query", "gallery", "gallery"]
-
-
-@pytest.mark.parametrize("other", ["multi_query", np.nan])
-def test_a_split_with_other_words_too_is_none(other):
-    frame = pd.DataFrame({"path": list("abcd"), "identity": list("xyyz")})
-    frame["original_split"] = ["train", "query", "gallery", other]
-    catalogue = Catalogue("x", ".", wildlife._to_table(frame, "unknown"))
-    assert source_split(catalogue) is None
-
-
-def test_another_word_for_unknown():
-    assert wildlife._identity("new_whale", "new_whale") == "unknown"
 
 
 # Names

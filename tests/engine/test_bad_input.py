@@ -197,10 +197,12 @@ def test_no_query_with_a_match(line, refused):
     )
 
 
-def test_what_is_of_little_use_is_counted_in_warnings(line, log):
+@pytest.mark.parametrize("sampler", ["NaiveIdentitySampler", "BalancedIdentitySampler"])
+def test_what_is_of_little_use_is_counted_in_warnings(line, log, sampler):
     few = [{"path": f"few{n}.png", "identity": f"few{n}", "split": "train"} for n in range(2)]
     single = [{"path": "single.png", "identity": "single", "split": "query"}]
-    assert cli.main(line(rows=herd() + few + single)) == 0
+    rows = herd() + few + single
+    assert cli.main(line(rows=rows, DATALOADER__SAMPLER_TRAIN=sampler)) == 0
     assert log("2 training identities have fewer than 3 images (DATALOADER.NUM_INSTANCE)")
     assert log("1 queries have no image of their individual in the gallery and are left out")
 

@@ -8,7 +8,10 @@ import time
 import pytest
 import torch
 
+from openanimals.data.sets import load_sets
 from openanimals.engine import checkpoint
+from openanimals.engine.trainer import Trainer
+from openanimals.utils import distributed
 from tests.engine import tiny_run
 from tests.engine.tiny_run import command
 from tests.processes import run, run_together
@@ -98,6 +101,15 @@ def test_batch_that_processes_cannot_share_is_refused(tmp_path, herd_root):
         assert "NUM_INSTANCE (3) x 2 processes" in finished.stderr
         assert "Traceback" not in finished.stderr
     assert not list(tmp_path.glob("model_*"))
+
+
+def test_norms_that_share_statistics_need_cuda(tmp_path, herd_root, monkeypatch):
+    cfg = tiny_run.tiny_cfg(tmp_path, herd_root, MODEL__HEADS__NORM="syncBN", **KEYS)
+    train = load_sets(cfg).train
+    Trainer(cfg, train, torch.device("cpu"))  # alone it is plain batch norm
+    monkeypatch.setattr(distributed, "world_size", lambda: 2)
+    with pytest.raises(ValueError, match=r"set MODEL\.BACKBONE\.NORM and MODEL\.HEADS\.NORM to BN"):
+        Trainer(cfg, train, torch.device("cpu"))
 
 
 def test_death_of_a_process_ends_the_command(tmp_path, herd_root):

@@ -10,6 +10,7 @@ import torch
 
 from openanimals.data.sets import load_sets
 from openanimals.engine import checkpoint, run, testing
+from openanimals.engine.loading import config_from_checkpoint, load_weights
 from openanimals.engine.trainer import Trainer
 from openanimals.modeling import build_model
 from tests.engine import photographs
@@ -78,7 +79,7 @@ def test_evaluating_the_checkpoint_gives_the_same_numbers(finished, tmp_path):
     folder, cfg, results = finished
     weights = str(folder / "model_final.pth")
     from_config = tiny_cfg(tmp_path, cfg.DATASETS.ROOT, MODEL__WEIGHTS=weights)
-    from_checkpoint = run.config_from_checkpoint(
+    from_checkpoint = config_from_checkpoint(
         weights, ["MODEL.WEIGHTS", weights, "OUTPUT_DIR", str(tmp_path)]
     )
     for again in (from_config, from_checkpoint):
@@ -90,7 +91,7 @@ def test_evaluating_an_early_checkpoint_leaves_the_runs_own_results(finished):
     weights = str(folder / "model_0001.pth")
     names = ("results.json", "results_before_training.json", "cmc.png")
     own = {name: (folder / name).read_bytes() for name in names}
-    results = run.evaluate_only(run.config_from_checkpoint(weights, ["MODEL.WEIGHTS", weights]))
+    results = run.evaluate_only(config_from_checkpoint(weights, ["MODEL.WEIGHTS", weights]))
     assert {name: (folder / name).read_bytes() for name in names} == own
     written = json.loads((folder / "eval_model_0001/results.json").read_text())
     assert written[HERD]["mAP"] == results[HERD].mAP
@@ -103,7 +104,7 @@ def test_classifiers_are_loaded_for_the_same_individuals_only(finished):
     for identities in (content["identities"], content["identities"][::-1]):
         model = build_model(cfg, num_classes=6)
         drawn = {key: value.clone() for key, value in model.state_dict().items()}
-        run.load_weights(model, folder / "model_final.pth", identities)
+        load_weights(cfg, model, folder / "model_final.pth", identities)
         same = identities == content["identities"]
         expected = {
             key: drawn[key] if "classifier" in key and not same else value
@@ -147,9 +148,12 @@ def test_best_checkpoint_says_what_it_was_selected_on(finished, tmp_path, herd_r
     assert len(held["identities"]) == 4  # two of the six training identities are held out
 
 
-def test_frozen_layers_do_not_move_and_then_do(tmp_path, herd_root):
+@pytest.mark.parametrize(
+    "until", [{"SOLVER__FREEZE_ITERS": 6}, {"SOLVER__FREEZE_EPOCHS": 2}], ids=["iters", "epochs"]
+)
+def test_frozen_layers_do_not_move_and_then_do(tmp_path, herd_root, until):
     keys = {"MODEL__FREEZE_LAYERS": ["b1", "b1_head"], "SOLVER__CHECKPOINT_PERIOD": 1}
-    cfg = tiny_cfg(tmp_path, herd_root, SOLVER__FREEZE_ITERS=6, **keys)
+    cfg = tiny_cfg(tmp_path, herd_root, **until, **keys)  # epochs of 3
     run.train(cfg)
     states = [
         checkpoint.read(tmp_path / name)["model"]

@@ -5,7 +5,7 @@ import pytest
 import torch
 from torch import nn
 
-from openanimals.evaluation import evaluate, evaluator, extract_features
+from openanimals.evaluation import distance, evaluate, extract_features
 
 
 class LeftHalf(nn.Module):
@@ -59,7 +59,7 @@ def test_blocks_of_queries_change_nothing(monkeypatch):
     columns = rng.standard_normal((50, 8)), rng.integers(0, 6, 50), rng.integers(0, 3, 50)
     inputs = [side for column in columns for side in np.split(column, [15])]
     whole = evaluate(*inputs)
-    monkeypatch.setattr(evaluator, "BLOCK_PAIRS", 70)
+    monkeypatch.setattr(distance, "BLOCK_PAIRS", 70)
     assert evaluate(*inputs).as_dict() == whole.as_dict()
     for one, other in zip(evaluate(*inputs).ranking, whole.ranking, strict=True):
         np.testing.assert_array_equal(one, other)

@@ -90,3 +90,38 @@ def test_bootstrap_draws_whole_groups():
     assert bootstrap_interval(values, groups, seed=1) != (low, high)
     assert (low, high) == bootstrap_interval(np.arange(20.0), np.arange(20))
     assert bootstrap_interval(np.array([1.0, 2.0]), ["one", "one"]) == (1.5, 1.5)
+
+
+def test_bootstrap_against_plain_python():
+    rng = np.random.default_rng(0)
+    values, groups = rng.random(30).tolist(), rng.choice(list("abcdefg"), 30).tolist()
+    members = {}
+    for value, group in zip(values, groups, strict=True):
+        members.setdefault(group, []).append(value)
+    individuals = list(members.values())  # in order of first appearance
+    stream, means = np.random.RandomState(3), []
+    for _ in range(200):
+        drawn = [individuals[i] for i in stream.randint(len(individuals), size=len(individuals))]
+        means.append(np.mean([value for group in drawn for value in group]))
+    means.sort()
+
+    def quantile(q):
+        below = int(q * 199)
+        return means[below] + (q * 199 - below) * (means[below + 1] - means[below])
+
+    found = bootstrap_interval(np.array(values), np.array(groups), seed=3, samples=200)
+    assert found == pytest.approx((quantile(0.025), quantile(0.975)), rel=1e-12)
+
+
+def test_a_part_counts_only_its_own():
+    """Of three queries the first; of the images those that its ranking holds: 0 and 2."""
+    distances = np.array([[0.0, 1, 2], [0, 1, 2]])
+    removed = np.array([[False, True, False], [True] * 3])
+    ranking = rank_queries(distances, np.array([[0, 0, 1], [0, 1, 0]], dtype=bool), removed)
+    names = np.array(["ada", "bo"], dtype=object), np.array(["cy", "bo", "ada"], dtype=object)
+    part = Result(ranking, *names).part(np.array([True, False]), np.array([True, False, True]))
+    assert part.top.tolist() == [[0, 1, -1]]
+    assert part.gallery_identities.tolist() == ["cy", "ada"]
+    reported = part.as_dict()
+    counts = ("queries", "queries without match", "gallery", "identities", "mAP")
+    assert [reported[name] for name in counts] == [1, 0, 2, 2, 50]

@@ -8,20 +8,48 @@ from openanimals.modeling import EmbeddingHead, ReIDModel
 from openanimals.modeling.backbones.resnet import resnet
 from tests.reference.fill_rule import fill_value
 
-BRANCHES = {
-    "bot_r50": [[1]],
-    "bot_r50_ibn": [[1]],
-    "arbase": [[1], [1, 2], [1, 3]],
+_MULTI = [[1], [1, 2], [1, 3]]
+_GEM = {"pool": "GeneralizedMeanPoolingP"}
+# By recorded model: options of the backbone, branches, options of the heads.
+MODELS: dict[str, tuple[dict, list, dict]] = {
+    "bot_r50": ({}, [[1]], {}),
+    "bot_r50_ibn": ({"ibn": True}, [[1]], {}),
+    "agw_r50": ({"non_local": True}, [[1]], {"pool": "GeneralizedMeanPooling"}),
+    "sbs_r50": ({"non_local": True}, [[1]], _GEM),
+    "mgn_r50": ({}, _MULTI, {**_GEM, "embedding_dim": 256}),
+    "mgn_r50_ibn": ({"ibn": True}, _MULTI, {**_GEM, "embedding_dim": 256}),
+    "arbase": ({"ibn": True}, _MULTI, {}),
+    "r18_se": ({"depth": "18x", "se": True}, [[1]], {}),
+    "r34_ibn": ({"depth": "34x", "ibn": True}, [[1]], {}),
+    "r101_ibn_se_nl": (
+        {"depth": "101x", "ibn": True, "se": True, "non_local": True},
+        [[1]],
+        _GEM,
+    ),
 }
+RECORDED = ["bot_r50", "bot_r50_ibn", "agw_r50", "arbase"]  # features and losses, not keys alone
+
 _STEM = {"conv1": 0, "bn1": 1, "layer1": 4, "layer2": 5, "layer3.0": 6}
 
 
-def released_key(key: str, branches: int) -> str:
-    """The release's name of one of our keys."""
-    if match := re.fullmatch(r"heads\.(\w+)\.(classifier|neck)\.(.*)", key):
-        head = "heads" if branches == 1 else f"{match[1]}_head"
-        return f"{head}.{'weight' if match[2] == 'classifier' else f'bottleneck.0.{match[3]}'}"
-    if branches == 1:
+def released_key(key: str, keys: list[str]) -> str:
+    """The release's name of one of our keys, given all of them."""
+    one_branch = not any(other.startswith("tails.b2.") for other in keys)
+    if match := re.fullmatch(r"heads\.(\w+)\.(pool|reduction|neck|classifier)\.(.*)", key):
+        name, part, rest = match.groups()
+        head = "heads" if one_branch else f"{name}_head"
+        after_reduction = int(f"heads.{name}.reduction.weight" in keys)
+        return {
+            "pool": f"{head}.pool_layer.{rest}",
+            "reduction": f"{head}.bottleneck.0.{rest}",
+            "neck": f"{head}.bottleneck.{after_reduction}.{rest}",
+            "classifier": f"{head}.{rest}",
+        }[part]
+    if one_branch:
+        if match := re.search(r"layer(\d)\.(\d+)_nl\.(.*)", key):
+            pattern = rf".*layer{match[1]}\.(\d+)_nl\..*"
+            found = {int(m[1]) for other in keys if (m := re.fullmatch(pattern, other))}
+            return f"backbone.NL_{match[1]}.{sorted(found).index(int(match[2]))}.{match[3]}"
         return re.sub(r"^(stem|tails\.b1)\.", "backbone.", key)
     if match := re.fullmatch(r"stem\.(layer3\.0|\w+)\.(.*)", key):
         return f"backbone.{_STEM[match[1]]}.{match[2]}"
@@ -33,14 +61,19 @@ def released_key(key: str, branches: int) -> str:
 
 def released_keys(model: ReIDModel) -> dict[str, str]:
     """Our keys to the release's."""
-    return {key: released_key(key, len(model.tails)) for key in model.state_dict()}
+    keys = list(model.state_dict())
+    return {key: released_key(key, keys) for key in keys}
+
+
+def empty(name: str, classes: int = 5) -> ReIDModel:
+    """One of the recorded models with weights of its own."""
+    backbone, branches, head = MODELS[name]
+    return ReIDModel(resnet(**backbone), branches, lambda c: EmbeddingHead(c, classes, **head))
 
 
 def build(name: str, rule: str) -> ReIDModel:
     """One of the recorded models with the recorded weights, 5 classes."""
-    model = ReIDModel(
-        resnet("50x", ibn=name != "bot_r50"), BRANCHES[name], lambda c: EmbeddingHead(c, 5)
-    )
+    model = empty(name)
     shapes = {key: tuple(value.shape) for key, value in model.state_dict().items()}
     model.load_state_dict(
         {

@@ -8,6 +8,8 @@ from openanimals.modeling import (
     REID_HEADS_REGISTRY,
     build_model,
 )
+from openanimals.modeling.attention import NonLocal, SqueezeExcitation
+from openanimals.modeling.norms import GhostBN
 from openanimals.modeling.weights import WeightsError
 from tests.tiny import tiny
 
@@ -95,10 +97,33 @@ def test_wrong_depth_is_told_before_any_download(cfg):
         build_model(cfg, 3)
 
 
-def test_ibn_of_a_timm_model_is_refused(cfg):
+def test_norms_and_attention_of_a_config(cfg):
+    cfg.MODEL.BACKBONE.NORM, cfg.MODEL.HEADS.NORM = "GN", "GhostBN"
+    cfg.MODEL.BACKBONE.WITH_SE = cfg.MODEL.BACKBONE.WITH_NL = True
+    with torch.device("meta"):
+        model = build_model(cfg, 3)
+    kinds = [type(module) for module in model.modules()]
+    assert kinds.count(GhostBN) == 1 and isinstance(model.heads["b1"].neck, GhostBN)
+    assert kinds.count(SqueezeExcitation) == 8 and kinds.count(NonLocal) == 2
+    assert torch.nn.BatchNorm2d not in kinds and torch.nn.GroupNorm in kinds
+
+
+def test_group_norm_is_not_published(cfg):
+    cfg.MODEL.BACKBONE.PRETRAIN, cfg.MODEL.BACKBONE.NORM = True, "GN"
+    with pytest.raises(ValueError, match=r"NORM is GN.*PRETRAIN_PATH to a file trained with GN"):
+        build_model(cfg, 3)
+
+
+@pytest.mark.parametrize(
+    ("key", "value"), [("WITH_IBN", True), ("WITH_SE", True), ("WITH_NL", True), ("NORM", "GN")]
+)
+def test_what_a_timm_model_cannot_have_is_refused(cfg, key, value):
     cfg.MODEL.BACKBONE.NAME = "timm/mobilenetv3_small_050"
-    cfg.MODEL.BACKBONE.WITH_IBN = True
-    with pytest.raises(ValueError, match="WITH_IBN.*False with timm/mobilenetv3_small_050"):
+    default = cfg.MODEL.BACKBONE[key]
+    cfg.MODEL.BACKBONE[key] = value
+    with pytest.raises(
+        ValueError, match=f"BACKBONE.{key} {value} .*to {default} with timm/mobilenetv3_small_050"
+    ):
         build_model(cfg, 3)
 
 

@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 
 from openanimals.modeling import LOSS_REGISTRY, LossTerm, ModelOutput, build_losses, losses
-from openanimals.modeling.layers import CLASSIFIERS
+from openanimals.modeling.margins import CLASSIFIERS
 from tests.reference import load_arrays
 
 RECORDED = load_arrays("losses.npz")
@@ -26,6 +26,8 @@ def loss_of(name: str, inputs: dict[str, torch.Tensor], targets: torch.Tensor) -
     if match := re.fullmatch(r"(circle|cosface)_m(.*)_g(.*)", name):
         function = getattr(losses, match[1])
         return function(inputs["emb"], targets, float(match[2]), float(match[3]))
+    if match := re.fullmatch(r"focal_a(.*)_g(.*)", name):
+        return losses.focal(inputs["logits"], targets, float(match[1]), float(match[2]))
     classifier, scale, margin = re.fullmatch(r"(\w+)_s(.*)_m(.*)", name).groups()
     features, weight = inputs["emb"], inputs["weight"]
     if classifier != "Linear":
@@ -82,6 +84,18 @@ def test_batch_hard_triplet_is_this_loop(margin):
     assert loss.item() == pytest.approx(sum(rows) / len(rows), abs=1e-6)
 
 
+def test_focal_loss_weighs_rows_by_their_doubt():
+    logits = torch.randn(6, 5, dtype=torch.float64)
+    rows = []
+    for row, target in zip(logits.softmax(1).tolist(), [0, 1, 2, 3, 4, 0], strict=True):
+        rows.append(-0.5 * (1 - row[target]) ** 3 * math.log(row[target]))
+    targets = torch.tensor([0, 1, 2, 3, 4, 0])
+    loss = losses.focal(logits, targets, alpha=0.5, gamma=3)
+    assert loss.item() == pytest.approx(sum(rows) / 6)
+    plain = losses.focal(logits, targets, alpha=1.0, gamma=0.0)
+    torch.testing.assert_close(plain, F.cross_entropy(logits, targets))
+
+
 def test_soft_margin_that_overflows_becomes_a_margin():
     features = torch.tensor(RECORDED["inf_fallback__emb"], requires_grad=True)
     loss = losses.triplet(features, torch.tensor(RECORDED["inf_fallback__labels"]), margin=0.0)
@@ -116,6 +130,7 @@ def test_no_loss_waits_for_the_device(hard, margin):
     assert losses.triplet(x, targets, margin, hard_mining=hard).shape == ()
     assert losses.cross_entropy(x, targets, -1.0).shape == ()
     assert losses.circle(x, targets).shape == losses.cosface(x, targets).shape == ()
+    assert losses.focal(x, targets).shape == ()
 
 
 def test_compute_is_a_scaled_mean_in_full_precision():
@@ -137,7 +152,9 @@ def test_compute_is_a_scaled_mean_in_full_precision():
 
 
 def test_losses_of_a_config(cfg):
-    cfg.MODEL.LOSSES.NAME = ("CrossEntropyLoss", "TripletLoss", "CircleLoss", "Cosface")
+    cfg.MODEL.LOSSES.NAME = (
+        *("CrossEntropyLoss", "TripletLoss", "CircleLoss", "Cosface", "FocalLoss"),
+    )
     cfg.MODEL.LOSSES.CE.SCALE = 0.5
     terms = build_losses(cfg)
     names = [(term.name, term.on) for term in terms]
@@ -146,8 +163,19 @@ def test_losses_of_a_config(cfg):
         ("loss_triplet", "features"),
         ("loss_circle", "features"),
         ("loss_cosface", "features"),
+        ("loss_focal", "logits"),
     ]
     assert terms[0].scale == 0.5
+
+
+def test_focal_loss_of_a_config(cfg):
+    cfg.MODEL.LOSSES.NAME = ("FocalLoss",)
+    cfg.MODEL.LOSSES.FL.ALPHA, cfg.MODEL.LOSSES.FL.GAMMA = 0.5, 1.0
+    cfg.MODEL.LOSSES.FL.SCALE = 3.0
+    (term,) = build_losses(cfg)
+    logits = torch.tensor([[0.0, 0.0]])  # p = 1/2
+    assert term.function(logits, torch.tensor([1])).item() == pytest.approx(0.25 * math.log(2))
+    assert term.scale == 3.0
 
 
 def test_unknown_loss_names_the_closest():

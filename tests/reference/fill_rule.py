@@ -22,6 +22,7 @@ def fill_value(key: str, shape: tuple[int, ...], rule: str) -> np.ndarray:
             "bias": 0.1 * normal,
             "running_mean": 0.1 * normal,
             "running_var": 1 + 0.1 * np.abs(normal),
+            "p": 3 + 0.1 * normal,
         }[kind]
     return np.asarray(value, np.float32)
 

@@ -5,7 +5,8 @@ import torch
 from torch import nn
 
 from openanimals.config import get_cfg, load
-from openanimals.modeling import build_losses, build_model, losses
+from openanimals.modeling import EmbeddingHead, build_losses, build_model, losses
+from openanimals.modeling.norms import IBN, NORMS, make_norm
 from openanimals.solver import build_optimizer, build_schedule, clip_gradients
 from tests.conftest import REPOSITORY
 from tests.modeling.parity import released_keys
@@ -64,6 +65,24 @@ def test_rates_and_decays_of_each_kind_of_parameter():
         "heads.linear.bias": (20, 0.3),
     }  # heads.neck.bias is never trained
     assert len(optimizer.param_groups) == len(set(found.values()))
+
+
+@pytest.mark.parametrize("norm", [name for name in NORMS if name != "FrozenBN"])
+def test_every_norm_decays_as_a_norm(norm):
+    cfg = solver_cfg(WEIGHT_DECAY=0.1, WEIGHT_DECAY_NORM=0.2, WEIGHT_DECAY_BIAS=0.3)
+    layers = nn.Sequential(make_norm(norm, 32), IBN(64, norm))
+    groups = build_optimizer(cfg, layers).param_groups
+    decays = {p: group["weight_decay"] for group in groups for p in group["params"]}
+    for name, parameter in layers.named_parameters():
+        assert decays.pop(parameter) == (0.3 if name.endswith("bias") else 0.2), name
+    assert not decays
+
+
+def test_the_exponent_of_a_pool_is_trained_with_the_heads():
+    heads = nn.ModuleDict({"heads": EmbeddingHead(8, 2, pool="GeneralizedMeanPoolingP")})
+    groups = build_optimizer(solver_cfg(BASE_LR=1.0, HEADS_LR_FACTOR=3.0), heads).param_groups
+    assert any(heads["heads"].pool.p is p for group in groups for p in group["params"])
+    assert {group["lr"] for group in groups} == {3.0}
 
 
 @pytest.mark.parametrize(

@@ -6,19 +6,18 @@ import logging
 import re
 from collections import Counter
 from collections.abc import Iterator
-from datetime import datetime
 from pathlib import Path
 
 import pandas as pd
 
-from openanimals.data.catalogue import COLUMNS, Catalogue, CatalogueError
+from openanimals.data.catalogue import COLUMNS, Catalogue, CatalogueError, iso_date
 from openanimals.data.sources.dates import dates_from_names
 from openanimals.utils.registry import did_you_mean
 
 logger = logging.getLogger(__name__)
 
 BBOX_COLUMNS = ("bbox_x", "bbox_y", "bbox_w", "bbox_h")
-SPLITS = ("train", "query", "gallery")
+SPLITS = ("train", "query", "gallery", "test")
 SHOWN = 5  # wrong lines that an error names; the rest are counted
 
 
@@ -35,8 +34,11 @@ def read(file: str | Path, date_pattern: str = "") -> Catalogue:
     bbox          ``x y w h`` in pixels, separated by spaces or commas, brackets
                   allowed; or four columns bbox_x, bbox_y, bbox_w, bbox_h
     date          ISO: ``2025-04-01`` or ``2025-04-01 09:32:14``
-    split         train, query or gallery
-    camera, orientation, species, mask    text (mask: a path like the image's)
+    sequence      text: the burst, video or encounter that a photograph belongs to
+    orientation   text: a side if it says left or right
+    mask          a path like the image's, or a shape (see ``data/masks.py``)
+    split         train, query or gallery; or train or test
+    camera        text; so species
     ============  ===================================================================
 
     Args:
@@ -160,8 +162,9 @@ def _row(cells: dict[str, str]) -> tuple[dict[str, object], list[str]]:
     if text and row["bbox"] is None:
         wrong.append(f"has bbox {text!r}, expected four numbers: x y w h")
     if row["date"] is not None:
-        row["date"] = cells["date"].replace(" ", "T")
-        if not _is_iso(cells["date"]):
+        try:
+            row["date"] = iso_date(cells["date"])
+        except ValueError:
             wrong.append(f"has date {cells['date']!r}, expected year-month-day like 2025-04-01")
     if row["split"] is not None and row["split"] not in SPLITS:
         wrong.append(
@@ -177,15 +180,6 @@ def _box(text: str) -> tuple[float, ...] | None:
         return tuple(map(float, numbers)) if len(numbers) == 4 else None
     except ValueError:
         return None
-
-
-def _is_iso(text: str) -> bool:
-    try:
-        datetime.strptime(text[:10], "%Y-%m-%d")
-        datetime.fromisoformat(text.removesuffix("Z"))  # Python 3.10 knows no Z
-    except ValueError:
-        return False
-    return True
 
 
 def _fill_dates(catalogue: Catalogue, date_pattern: str) -> None:

@@ -9,26 +9,23 @@ import contextlib
 import hashlib
 import importlib.util
 import io
-import json
 import logging
 import os
-import re
 import shlex
 from importlib.metadata import PackageNotFoundError, version
-from pathlib import Path, PurePath
+from pathlib import Path
 from typing import Any, NamedTuple
 
-import numpy as np
-import pandas as pd
-
 from openanimals.data.catalogue import UNKNOWN, Catalogue, CatalogueError
+from openanimals.data.masks import is_shape
 from openanimals.data.sources import catalogue_cache
+from openanimals.data.sources.wildlife_frame import to_table
 from openanimals.utils.registry import did_you_mean
 
 logger = logging.getLogger(__name__)
 
 _REQUIREMENT = "wildlife-datasets>=1.0.7,<1.0.9"
-_FORMAT = 2  # of our conversion; a change makes cached catalogues void
+_FORMAT = 3  # of our conversion; a change makes cached catalogues void
 
 
 class MissingDataError(CatalogueError):
@@ -125,12 +122,17 @@ def scan(class_name: str, folder: Path) -> Catalogue:
         # Its own check refuses names outside Latin-1 and prints every missing file.
         with contextlib.redirect_stdout(io.StringIO()):
             frame = cls(str(folder), check_files=False).df
-        catalogue = Catalogue(name, folder, _to_table(frame, cls.unknown_name))
+        catalogue = Catalogue(name, folder, to_table(frame, cls.unknown_name))
     except Exception as cause:  # its parsers raise whatever a missing file or column leads to
         raise MissingDataError(
             f"{name}: wildlife-datasets cannot read {folder} ({type(cause).__name__}: {cause})"
         ) from cause
-    files = [p for kind in ("path", "mask") for p in catalogue.column(kind) if p is not None]
+    files = [
+        file
+        for kind in ("path", "mask")
+        for file in catalogue.column(kind)
+        if file is not None and not is_shape(file)
+    ]
     missing = [file for file in files if not (folder / file).is_file()]
     if missing:
         raise MissingDataError(
@@ -189,58 +191,6 @@ def _check_name(class_name: str) -> None:
         raise CatalogueError(
             f"Animals-{class_name}: wildlife-datasets has no class {class_name!r}{hint}"
         )
-
-
-def _to_table(frame: pd.DataFrame, unknown_name: str) -> pd.DataFrame:
-    """Turn a data frame of wildlife-datasets into the columns of a Catalogue."""
-    # Lists of Python objects, since pandas 3's string arrays and numpy's scalars differ in detail.
-    columns = {name: frame[name].tolist() for name in frame.columns}
-    empty = [None] * len(frame)
-    table: dict[str, list] = {
-        "path": [_posix(value) for value in columns["path"]],
-        "identity": [_identity(value, unknown_name) for value in columns["identity"]],
-        "bbox": [_bbox(value) for value in columns.get("bbox", empty)],
-        "date": [_iso_date(value) for value in columns.get("date", empty)],
-        "orientation": columns.get("orientation", empty),
-        "species": [_species(value) for value in columns.get("species", empty)],
-        # Only text is a file; the other segmentations are polygons and run lengths.
-        "mask": [_posix(value) for value in columns.get("segmentation", empty)],
-    }
-    split = columns.get("original_split", empty)
-    # A division into train and test leaves open which test images are the queries, and one with
-    # other words beside these three leaves rows without a part; neither is a split of ours.
-    if set(split) == {"train", "query", "gallery"}:
-        table["split"] = split
-    return pd.DataFrame(table, dtype=object)
-
-
-def _posix(value: object) -> str | None:
-    return PurePath(value).as_posix() if isinstance(value, str) else None
-
-
-def _identity(value: Any, unknown_name: str) -> str:
-    """Return an identity as text; 7 and 7.0 (integers in a column with gaps) are both "7"."""
-    if pd.isna(value) or value == unknown_name:
-        return UNKNOWN
-    return str(int(value)) if isinstance(value, float) and value.is_integer() else str(value)
-
-
-def _bbox(value: Any) -> object:
-    box = json.loads(value) if isinstance(value, str) else value
-    # Classes that put four columns together give [NaN] * 4 where the table has empty cells: no box.
-    return None if np.all(pd.isna(box)) else box
-
-
-def _iso_date(value: Any) -> str | None:
-    """Return a date as ISO text; a number is no date (-1: the image's header is unreadable)."""
-    if isinstance(value, str) and re.match(r"\d{4}(-|$)", value):
-        return value
-    date = pd.NaT if isinstance(value, int | float) else pd.to_datetime(value, errors="coerce")
-    return None if pd.isna(date) else date.isoformat()
-
-
-def _species(value: object) -> object:
-    return ", ".join(map(str, value)) if isinstance(value, list) else value
 
 
 def _warn_if_not_published(class_name: str, catalogue: Catalogue) -> None:

@@ -24,4 +24,7 @@ class Backbone(NamedTuple):
 
 
 BACKBONE_REGISTRY: Registry[Callable[[Any], Backbone]] = Registry("backbone")
-"""Functions ``f(cfg) -> Backbone`` by the name ``MODEL.BACKBONE.NAME``."""
+"""Functions ``f(cfg) -> Backbone`` by the name ``MODEL.BACKBONE.NAME``.
+
+Each reads the keys of ``MODEL.BACKBONE`` that it can honour, and refuses what it cannot.
+"""

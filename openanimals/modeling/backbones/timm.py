@@ -8,9 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from openanimals.modeling.backbones import timm_weights
 from openanimals.modeling.backbones.backbone import Backbone
-from openanimals.modeling.weights import WeightsError, load_pretrained
-from openanimals.utils.registry import did_you_mean
 
 _CUT_STRIDE = 16  # where ResNet-50 is cut as well: after the first block of its third stage
 _PROBE = 128  # pixels; a map at stride 32 still has a few
@@ -21,8 +20,9 @@ def timm_backbone(
     *,
     last_stride: int = 1,
     image_size: tuple[int, int] = (224, 224),
+    pooled: bool = False,
     pretrained: bool = False,
-    weights: Path | None = None,
+    weights: str | Path | None = None,
 ) -> Backbone:
     """Build a timm model and cut it in two if it can be cut.
 
@@ -34,12 +34,16 @@ def timm_backbone(
     ``[B, C, 1, 1]``.
 
     Args:
-        name: as in ``timm.list_models()``.
+        name: as in ``timm.list_models()``, or ``hf-hub:<owner>/<model>``, or
+            ``local-dir:<folder>`` with a copy of such a model.
         last_stride: 1 takes the stride out of the block that goes from 1/16 to 1/32 of the image;
             2 leaves the network as it is.
         image_size: (height, width), for the networks that must know it.
+        pooled: do not cut; give timm's pooled feature (its class token or mean, and what norms
+            follow) as ``[B, C, 1, 1]``, as frozen descriptors are meant to be used.
         pretrained: start from trained weights: ``weights`` if given, else timm's own.
-        weights: a ``.pth`` or ``.safetensors`` file with timm's keys.
+        weights: a ``.pth``, ``.bin`` or ``.safetensors`` file with the names that timm knows, or
+            ``hf-hub:<owner>/<model>`` for the file of that model.
 
     Raises:
         ValueError: timm is not installed or has no such model, or the last stride cannot be 1.
@@ -49,13 +53,13 @@ def timm_backbone(
         raise ValueError(f"MODEL.BACKBONE.LAST_STRIDE is {last_stride!r}; it can be 1 or 2")
     # Built on the CPU even under torch's meta device, where there is nothing to try it on.
     device = torch.get_default_device()
-    with torch.device("cpu"):
-        network = _create(name, pretrained, weights)
+    with torch.device(device if pooled else "cpu"):
+        network = timm_weights.create(name, pretrained, weights)
         if hasattr(network, "set_input_size"):  # its position embedding has a size
             network.set_input_size(img_size=image_size)
         network.eval()
         with torch.no_grad():
-            backbone = _cut(network) or _whole(network, image_size)
+            backbone = (None if pooled else _cut(network)) or _whole(network, image_size, pooled)
             if last_stride == 1:
                 _keep_stride_16(name, backbone, image_size)
     for part in (backbone.stem, backbone.tail):
@@ -63,51 +67,10 @@ def timm_backbone(
     return backbone
 
 
-def _create(name: str, pretrained: bool, weights: Path | None) -> Any:
-    try:
-        import timm
-    except ModuleNotFoundError as error:
-        raise ValueError(
-            f"MODEL.BACKBONE.NAME 'timm/{name}' needs timm: pip install 'openanimals[timm]'"
-        ) from error
-    if not timm.is_model(name):
-        hint = did_you_mean(name, timm.list_models())
-        raise ValueError(f"timm {timm.__version__} has no model {name!r}{hint}")
-    download = pretrained and weights is None
-    try:
-        network: Any = timm.create_model(name, pretrained=download, num_classes=0)
-    except Exception as error:
-        if not download:
-            raise
-        # What a failed download raises depends on where timm keeps this model's weights.
-        raise WeightsError(
-            f"cannot download timm's pre-trained weights of {name} from {_address(name)} "
-            f"({error}). Set MODEL.BACKBONE.PRETRAIN_PATH to a copy of that file, or "
-            "MODEL.BACKBONE.PRETRAIN False to start from random weights"
-        ) from error
-    if pretrained and weights is not None:
-        classifiers = network.pretrained_cfg.get("classifier") or ()
-        if isinstance(classifiers, str):
-            classifiers = (classifiers,)
-        load_pretrained(network, weights, classifiers=classifiers)
-    return network
-
-
-def _address(name: str) -> str:
-    """Where timm downloads the weights of a model from, for a person to do it by hand."""
-    import timm
-
-    settings = timm.get_pretrained_cfg(name)
-    if settings is None:
-        return "nowhere: it has none"
-    if settings.hf_hub_id:
-        return f"https://huggingface.co/{settings.hf_hub_id} (the file model.safetensors)"
-    return str(settings.url or "nowhere: it has none")
-
-
 def _random_images(size: tuple[int, int] = (_PROBE, _PROBE)) -> Tensor:
     """One image of normal noise that leaves torch's global generator alone."""
-    return torch.randn(1, 3, *size, generator=torch.Generator().manual_seed(0))
+    noise = torch.randn(1, 3, *size, device="cpu", generator=torch.Generator().manual_seed(0))
+    return noise.to(torch.get_default_device())
 
 
 def _cut(network: Any) -> Backbone | None:
@@ -188,19 +151,21 @@ def _stride(pixels: int, x: Tensor) -> int:
 class _Whole(nn.Module):
     """A network that is not cut, with a feature map whatever its features look like."""
 
-    def __init__(self, network: Any) -> None:
+    def __init__(self, network: Any, pooled: bool) -> None:
         super().__init__()
         self.network = network
+        self.pooled = pooled
 
     def forward(self, images: Tensor) -> Tensor:
         features = self.network.forward_features(images)
-        if features.ndim == 4 and features.shape[1] == self.network.num_features:
+        is_map = features.ndim == 4 and features.shape[1] == self.network.num_features
+        if is_map and not self.pooled:
             return features
         return self.network.forward_head(features, pre_logits=True)[:, :, None, None]
 
 
-def _whole(network: nn.Module, image_size: tuple[int, int]) -> Backbone:
-    tail = _Whole(network)
+def _whole(network: nn.Module, image_size: tuple[int, int], pooled: bool) -> Backbone:
+    tail = _Whole(network, pooled)
     return Backbone(nn.Identity(), tail, tail(_random_images(image_size)).shape[1])
 
 
@@ -219,10 +184,13 @@ def _keep_stride_16(name: str, backbone: Backbone, image_size: tuple[int, int]) 
                 if module.kernel_size in (2, (2, 2)):
                     module.kernel_size = 1
                 module.stride = 1
-    images = _random_images(image_size)
+    forward: Any = nn.Sequential(backbone.stem, backbone.tail)
+    if isinstance(backbone.tail, _Whole):
+        forward = backbone.tail.network.forward_features
     try:
-        feature_map = backbone.tail(backbone.stem(images))
-        reached = feature_map.shape[-1] == 1 or _stride(image_size[1], feature_map) <= 16
+        feature_map = forward(_random_images(image_size))
+        none = feature_map.ndim != 4 or feature_map.shape[-1] == 1  # tokens, or already pooled
+        reached = none or _stride(image_size[1], feature_map) <= 16
         cause = f"its map is {feature_map.shape[-2]}x{feature_map.shape[-1]}"
     except RuntimeError as error:
         reached, cause = False, str(error)

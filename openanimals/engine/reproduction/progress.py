@@ -1,0 +1,97 @@
+"""How far a grid is, and how long it will take."""
+
+import sys
+from collections import defaultdict
+from collections.abc import Iterable
+from datetime import timedelta
+from logging import getLogger
+from pathlib import Path
+from statistics import mean
+
+from openanimals.engine.reproduction.grid import Cell
+
+logger = getLogger(__name__)
+
+
+class Progress:
+    """A bar on a terminal, and a line for each cell that ends.
+
+    Args:
+        left: cells to run.
+        done: row and seconds of each cell that had finished before.
+        places: how many run at once.
+    """
+
+    def __init__(
+        self, left: Iterable[Cell], done: Iterable[tuple[str, float]], places: int
+    ) -> None:
+        from tqdm import tqdm
+
+        self.places = places
+        self.left = {cell.folder: cell for cell in left}
+        self.running: set[Path] = set()
+        self.failed = 0
+        self.seconds: dict[str, list[float]] = defaultdict(list)
+        for row, seconds in done:
+            self.seconds[row].append(seconds)
+        finished = sum(map(len, self.seconds.values()))
+        self.bar = tqdm(
+            total=finished + len(self.left),
+            initial=finished,
+            disable=not sys.stdout.isatty(),
+            unit="cell",
+            leave=False,
+        )
+        logger.info("%s", self.state())
+
+    def begin(self, cell: Cell) -> None:
+        """Say that a cell starts."""
+        self.running.add(cell.folder)
+        self._say(f"{cell}: starts, in {cell.folder}")
+
+    def end(self, cell: Cell, seconds: float, error: str) -> None:
+        """Say how a cell ended (``error`` is "" if well), and how far the grid is."""
+        self.running.discard(cell.folder)
+        del self.left[cell.folder]
+        if error:
+            self.failed += 1
+        else:
+            self.seconds[cell.row].append(seconds)
+        self.bar.update()
+        outcome = f"failed: {' '.join(error.split())}" if error else "finished"
+        self._say(f"{cell}: {outcome}, {timedelta(seconds=round(seconds))}")
+        self._say(self.state())
+
+    def state(self) -> str:
+        """Return in words how many cells have finished, failed, run and are left."""
+        finished = sum(map(len, self.seconds.values()))
+        parts = [f"{finished} cells finished"]
+        if self.failed:
+            parts.append(f"{self.failed} failed")
+        parts += [
+            f"{len(self.running)} running",
+            f"{len(self.left) - len(self.running)} to come",
+        ]
+        left = self.time_left()
+        return ", ".join(parts) + (f", about {left} left" if left is not None else "")
+
+    def time_left(self) -> timedelta | None:
+        """Return an estimate from the cells that have finished, those of the same row first.
+
+        A running cell counts in full. None before the first has finished, and after the last.
+        """
+        if not (self.seconds and self.left):
+            return None
+        by_row = {row: mean(seconds) for row, seconds in self.seconds.items()}
+        usual = mean(second for seconds in self.seconds.values() for second in seconds)
+        total = sum(by_row.get(cell.row, usual) for cell in self.left.values())
+        return timedelta(seconds=round(total / self.places))
+
+    def close(self) -> None:
+        """Take the bar away."""
+        self.bar.close()
+
+    def _say(self, line: str) -> None:
+        self.bar.clear()
+        logger.info("%s", line)
+        self.bar.refresh()

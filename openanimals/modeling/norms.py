@@ -1,0 +1,161 @@
+"""Norms by the names of ``MODEL.BACKBONE.NORM`` and ``MODEL.HEADS.NORM``, IBN, and the BNNeck.
+
+Names, numerics and state keys are FastReID's, so that its configs and checkpoints keep their
+meaning.
+"""
+
+from collections.abc import Callable
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from openanimals.utils.registry import did_you_mean
+
+
+class GhostBN(nn.BatchNorm2d):
+    """Batch norm on parts of the batch, as if it were smaller: image i is in part i % splits.
+
+    The running statistics follow the means over the parts. FastReID's class has one part unless
+    told otherwise, which no key of it does: plain batch norm. Here there are two.
+
+    Source: Hoffer et al., Train longer, generalize better.
+
+    Args:
+        channels: of the map.
+        splits: number of parts.
+    """
+
+    running_mean: Tensor
+    running_var: Tensor
+    num_batches_tracked: Tensor
+    momentum: float
+
+    def __init__(self, channels: int, splits: int = 2) -> None:
+        super().__init__(channels)
+        self.splits = splits
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return the normalised map, ``[B, C, H, W]``.
+
+        Raises:
+            ValueError: in training, the batch cannot be cut into equal parts.
+        """
+        if not self.training:
+            return super().forward(x)
+        batch, channels, height, width = x.shape
+        if batch % self.splits:
+            raise ValueError(
+                f"NORM GhostBN cuts a batch into {self.splits} parts, which {batch} images do not "
+                "make: change SOLVER.IMS_PER_BATCH (of each process), or take BN"
+            )
+        mean, var, weight, bias = (
+            values.repeat(self.splits)
+            for values in (self.running_mean, self.running_var, self.weight, self.bias)
+        )
+        # One row of this view holds an image of each part, so a channel of it is a part's channel.
+        parts = x.reshape(-1, self.splits * channels, height, width)
+        y = F.batch_norm(parts, mean, var, weight, bias, True, self.momentum, self.eps)
+        self.running_mean.copy_(mean.view(self.splits, channels).mean(0))
+        self.running_var.copy_(var.view(self.splits, channels).mean(0))
+        self.num_batches_tracked += 1
+        return y.reshape(x.shape)
+
+
+class FrozenBN(nn.Module):
+    """Batch norm whose statistics, scale and shift are constants, loaded with the weights.
+
+    Args:
+        channels: of the map.
+    """
+
+    weight: Tensor
+    bias: Tensor
+    running_mean: Tensor
+    running_var: Tensor
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.register_buffer("weight", torch.ones(channels))
+        self.register_buffer("bias", torch.zeros(channels))
+        self.register_buffer("running_mean", torch.zeros(channels))
+        self.register_buffer("running_var", torch.ones(channels))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return the normalised map, ``[B, C, H, W]``."""
+        return F.batch_norm(x, self.running_mean, self.running_var, self.weight, self.bias)
+
+
+_GROUPS = 32
+
+
+def _group_norm(channels: int) -> nn.GroupNorm:
+    if channels % _GROUPS:
+        raise ValueError(
+            f"NORM GN has {_GROUPS} groups, and {channels} channels are no multiple of that: take "
+            "another norm, or (in the heads) a MODEL.HEADS.EMBEDDING_DIM that is"
+        )
+    return nn.GroupNorm(_GROUPS, channels)
+
+
+NORMS: dict[str, Callable[[int], nn.Module]] = {
+    "BN": nn.BatchNorm2d,
+    "syncBN": nn.SyncBatchNorm,  # plain batch norm in a process that is alone
+    "GhostBN": GhostBN,
+    "FrozenBN": FrozenBN,
+    "GN": _group_norm,
+}
+
+
+def make_norm(name: str, channels: int) -> nn.Module:
+    """Return a norm for maps ``[B, channels, H, W]``.
+
+    Args:
+        name: one of :data:`NORMS`.
+        channels: of the map; for GN a multiple of 32.
+
+    Raises:
+        ValueError: an unknown name, or channels that it cannot have.
+    """
+    if name not in NORMS:
+        raise ValueError(
+            f"NORM is {name!r}{did_you_mean(name, NORMS)}; it can be {', '.join(NORMS)}"
+        )
+    return NORMS[name](channels)
+
+
+class IBN(nn.Module):
+    """Instance norm on the first half of the channels, batch norm on the rest (IBN-a).
+
+    Source: Pan et al., Two at once: enhancing learning and generalization capacities via IBN-Net.
+    The submodules are called IN and BN as in the published checkpoints.
+
+    Args:
+        channels: of the map; the instance norm takes ``channels // 2``.
+        norm: of the rest, one of :data:`NORMS`.
+    """
+
+    def __init__(self, channels: int, norm: str = "BN") -> None:
+        super().__init__()
+        self.split = channels // 2
+        self.IN = nn.InstanceNorm2d(self.split, affine=True)
+        self.BN = make_norm(norm, channels - self.split)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return the normalised map, ``[B, C, H, W]``."""
+        return torch.cat([self.IN(x[:, : self.split]), self.BN(x[:, self.split :])], dim=1)
+
+
+def make_neck(norm: str, channels: int) -> nn.Module:
+    """Return a BNNeck: a norm whose bias stays 0. Metric losses act before it, classifiers after.
+
+    Source: Luo et al., Bag of tricks and a strong baseline for deep person re-identification.
+
+    Args:
+        norm: one of :data:`NORMS`.
+        channels: of the feature.
+    """
+    neck = make_norm(norm, channels)
+    for name, parameter in neck.named_parameters():
+        parameter.requires_grad_(name != "bias")
+    return neck

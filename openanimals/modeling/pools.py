@@ -1,0 +1,102 @@
+"""What makes one vector of a feature map, by the names of ``MODEL.HEADS.POOL_LAYER``.
+
+Names and numerics are FastReID's, so that its configs and checkpoints keep their meaning.
+"""
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor, nn
+
+from openanimals.modeling.precision import full_precision
+
+
+class Flatten(nn.Module):
+    """All positions of the map as one long vector: ``[B, C, H, W]`` to ``[B, C*H*W, 1, 1]``."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Pool ``[B, C, H, W]``."""
+        return x.flatten(1)[:, :, None, None]
+
+
+class GlobalAvgPool(nn.AdaptiveAvgPool2d):
+    """Mean over positions: ``[B, C, H, W]`` to ``[B, C, 1, 1]``."""
+
+    def __init__(self) -> None:
+        super().__init__(1)
+
+
+class GlobalMaxPool(nn.AdaptiveMaxPool2d):
+    """Maximum over positions: ``[B, C, H, W]`` to ``[B, C, 1, 1]``."""
+
+    def __init__(self) -> None:
+        super().__init__(1)
+
+
+class GeneralizedMeanPooling(nn.Module):
+    """GeM, ``mean(x**p)**(1/p)``: ``[B, C, H, W]`` to ``[B, C, 1, 1]``.
+
+    Source: Radenovic et al., Fine-tuning CNN image retrieval with no human annotation.
+
+    Args:
+        p: the exponent; 1 is the mean, infinity the maximum.
+        eps: activations are clamped at this from below, which keeps the power real.
+    """
+
+    p: float | Tensor
+
+    def __init__(self, p: float = 3.0, eps: float = 1e-6) -> None:
+        super().__init__()
+        self.p = p
+        self.eps = eps
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Pool ``[B, C, H, W]``; float32 if that is half precision, in which eps**p is 0."""
+        x = full_precision(x)
+        return x.clamp(min=self.eps).pow(self.p).mean((2, 3), keepdim=True).pow(1.0 / self.p)
+
+
+class GeneralizedMeanPoolingP(GeneralizedMeanPooling):
+    """GeM whose exponent is learnt, starting from ``p``."""
+
+    def __init__(self, p: float = 3.0, eps: float = 1e-6) -> None:
+        super().__init__(p, eps)
+        del self.p
+        self.p = nn.Parameter(torch.full((1,), p))
+
+
+class FastGlobalAvgPool(nn.Module):
+    """The same as :class:`GlobalAvgPool`; a name that FastReID's configs use."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Pool ``[B, C, H, W]``."""
+        return x.mean((2, 3), keepdim=True)
+
+
+class AdaptiveAvgMaxPool(nn.Module):
+    """Average plus maximum over positions: ``[B, C, H, W]`` to ``[B, C, 1, 1]``."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Pool ``[B, C, H, W]``."""
+        return x.mean((2, 3), keepdim=True) + x.amax((2, 3), keepdim=True)
+
+
+class ClipGlobalAvgPool(nn.Module):
+    """Mean over positions, clamped to 0..1: ``[B, C, H, W]`` to ``[B, C, 1, 1]``."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Pool ``[B, C, H, W]``."""
+        return x.mean((2, 3), keepdim=True).clamp(0.0, 1.0)
+
+
+POOLS: dict[str, Callable[[], nn.Module]] = {
+    "Identity": nn.Identity,
+    "Flatten": Flatten,
+    "GlobalAvgPool": GlobalAvgPool,
+    "GlobalMaxPool": GlobalMaxPool,
+    "GeneralizedMeanPooling": GeneralizedMeanPooling,
+    "GeneralizedMeanPoolingP": GeneralizedMeanPoolingP,
+    "FastGlobalAvgPool": FastGlobalAvgPool,
+    "AdaptiveAvgMaxPool": AdaptiveAvgMaxPool,
+    "ClipGlobalAvgPool": ClipGlobalAvgPool,
+}

@@ -1,0 +1,197 @@
+"""Which protocols a test set is judged by, and what their results say."""
+
+import logging
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+
+from openanimals.config import load
+from openanimals.engine import run
+from openanimals.engine.scoring import ProtocolError, evaluation_options, protocols, score
+from openanimals.evaluation import Expansion, Rerank, evaluate
+from openanimals.evaluation.rows import TestRows
+from openanimals.evaluation.store import TestFeatures
+from tests.engine import photographs
+from tests.engine.tiny_run import tiny_cfg
+
+CPU = torch.device("cpu")
+COLUMNS = ["path", "identity", "bbox", "camera", "date", "sequence", "orientation"]
+MAY, JUNE = "2025-05-01", "2025-06-01"
+QUERY = [
+    ["q0", "ada", None, "1", MAY, "s1", "left"],
+    ["q1", "bo", None, "1", MAY, None, "right"],
+    ["q2", "cy", None, "1", None, "s2", "front"],
+]
+GALLERY = [
+    ["g0", "ada", None, "1", MAY, "s1", "left"],  # of the same day and sequence as q0
+    ["g1", "ada", None, "2", JUNE, "s3", "right"],
+    ["g2", "bo", None, "2", MAY, "s1", "right"],
+    ["g3", "bo", None, "2", JUNE, None, "backleft"],
+    ["g4", "cy", None, "2", MAY, "s2", "left"],
+    ["g5", "cy", None, "2", None, None, None],
+]
+
+
+def herd(query=QUERY, gallery=GALLERY, source="csv:photos.csv"):
+    """A test set whose gallery, in every ranking, is in its own order: distances are 0, 1, 2 ..."""
+    tables = [pd.DataFrame(rows, columns=COLUMNS, dtype=object) for rows in (query, gallery)]
+    angles = np.linspace(0, 1, len(gallery))
+    features = np.stack([np.cos(angles), np.sin(angles)], axis=1).astype(np.float32)
+    nearest_first = np.tile(features[:1], (len(query), 1))
+    return TestFeatures(TestRows("herd", source, *tables), nearest_first, features)
+
+
+def cfg(**keys):
+    pairs = [(f"TEST.{key.replace('__', '.')}", value) for key, value in keys.items()]
+    return load(None, [part for pair in pairs for part in pair])
+
+
+def first_hits(result):
+    return result.ranking.first_hit.tolist()
+
+
+def test_beside_the_papers_protocol_stands_the_encounters(caplog):
+    caplog.set_level(logging.INFO, "openanimals")
+    results = score(cfg(), herd(), CPU)
+    assert list(results) == ["herd", "herd (encounter)"]
+    assert [result.as_dict()["protocol"] for result in results.values()] == [
+        *("paper", "encounter by date")
+    ]
+    assert first_hits(results["herd"]) == [1, 3, 5]
+    # q0 loses g0, q1 loses g2; q2 has no date and loses nothing.
+    assert first_hits(results["herd (encounter)"]) == [1, 3, 5]
+    assert results["herd (encounter)"].top[0].tolist()[:5] == [1, 2, 3, 4, 5]
+    assert results["herd (encounter)"].top[1].tolist()[:5] == [0, 1, 3, 4, 5]
+    assert "2 of 9 images have no date, each is an encounter of its own" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("keys", "rule", "removed"),
+    [
+        ({"ENCOUNTER__BY": "sequence"}, "encounter by sequence", [{0}, set(), {4}]),
+        ({"ENCOUNTER__BY": "date"}, "encounter by date", [{0}, {2}, set()]),
+    ],
+)
+def test_encounters_by_date_and_sequence(keys, rule, removed):
+    results = score(cfg(PROTOCOL="encounter", **keys), herd(), CPU)
+    assert list(results) == ["herd", "herd (paper)"]
+    assert (results["herd"].protocol, results["herd (paper)"].protocol) == (rule, "paper")
+    left = [set(range(6)) - set(row.tolist()) for row in results["herd"].top]
+    assert left == removed
+
+
+def test_encounters_by_gaps_chain_over_query_and_gallery():
+    times = [f"{MAY}T09:{minute:02}:00" for minute in (0, 50, 25)]
+    query = [["q", "ada", None, None, times[0], None, None]]
+    gallery = [
+        ["g0", "ada", None, None, times[1], None, None],  # 50 minutes later, by way of g1
+        ["g1", "ada", None, None, times[2], None, None],
+        ["g2", "ada", None, None, MAY, None, None],  # no time of day
+    ]
+    options = {"PROTOCOL": "encounter", "ENCOUNTER__BY": "gap"}
+    results = score(cfg(**options, ENCOUNTER__GAP=30.0), herd(query, gallery), CPU)
+    assert results["herd"].protocol == "encounter by gap of 30 minutes"
+    assert results["herd"].top.tolist() == [[2, -1, -1]]
+    apart = score(cfg(**options, ENCOUNTER__GAP=24.0), herd(query, gallery), CPU)
+    assert apart["herd"].top.tolist() == [[0, 1, 2]]
+
+
+def test_flanks_are_reported_by_side():
+    results = score(cfg(PROTOCOL="flank"), herd(), CPU)
+    assert set(results) == {"herd", "herd (flank left)", "herd (flank right)", "herd (paper)"}
+    assert list(results)[0] == "herd"
+    whole = results["herd"]
+    assert whole.top.tolist()[0][:4] == [0, 3, 4, -1] and whole.top.tolist()[1][:3] == [1, 2, -1]
+    reported = {name: result.as_dict() for name, result in results.items()}
+    counts = ("queries", "queries without match", "gallery")
+    assert [reported["herd"][key] for key in counts] == [2, 1, 6]  # q2 shows no side
+    assert [reported["herd (flank left)"][key] for key in counts] == [1, 0, 3]
+    assert [reported["herd (flank right)"][key] for key in counts] == [1, 0, 2]
+    sides = [reported[f"herd (flank {side})"]["mAP"] for side in ("left", "right")]
+    assert reported["herd"]["mAP"] == pytest.approx(np.mean(sides))
+    assert results["herd (flank right)"].top.tolist() == [[0, 1, -1, -1, -1, -1]]
+
+
+def test_a_side_without_a_match_is_skipped(caplog):
+    caplog.set_level(logging.INFO, "openanimals")
+    results = score(cfg(PROTOCOL="flank"), herd(QUERY[:1], GALLERY), CPU)
+    assert "herd (flank left)" in results and "herd (flank right)" not in results
+    assert "without the side right" in caplog.text
+
+
+def test_curves_get_the_first_protocol_only(caplog):
+    caplog.set_level(logging.INFO, "openanimals")
+    assert list(score(cfg(PROTOCOL="flank"), herd(), CPU, extras=False)) == ["herd"]
+    assert not caplog.text
+
+
+DATELESS = [[row[:4] + [None] + row[5:] for row in part] for part in (QUERY, GALLERY)]
+
+
+@pytest.mark.parametrize(
+    ("images", "by", "message"),
+    [
+        (DATELESS, "date", "none of the 9 images has a date"),
+        ((QUERY, GALLERY), "gap", "none of the 9 images has a time of day"),
+        ((QUERY[:1], GALLERY[:1]), "date", "none of the 1 queries has .* of their own encounters"),
+    ],
+)
+def test_encounters_that_cannot_be_applied(images, by, message, caplog):
+    caplog.set_level(logging.INFO, "openanimals")
+    with pytest.raises(ProtocolError, match=message):
+        protocols(cfg(PROTOCOL="encounter", ENCOUNTER__BY=by), herd(*images).rows)
+    assert list(score(cfg(ENCOUNTER__BY=by), herd(*images), CPU)) == ["herd"]
+    assert "without the protocol encounter: herd: " in caplog.text
+
+
+def test_a_protocol_that_cannot_be_applied_ends_a_run_before_it_begins(tmp_path):
+    name = photographs.source(tmp_path / "data", photographs.herd())
+    keys = {"DATASETS__NAMES": (name,), "TEST__PROTOCOL": "encounter"}
+    with pytest.raises(ProtocolError, match="none of the 8 images has a date"):
+        run.train(tiny_cfg(tmp_path / "run", tmp_path, **keys))
+    assert not (tmp_path / "run").exists()
+
+
+def test_flanks_that_nobody_knows():
+    rows = herd([[*QUERY[2][:-1], "up"]], GALLERY).rows
+    with pytest.raises(ProtocolError, match="1 queries and 1 gallery images have no side"):
+        protocols(cfg(PROTOCOL="flank"), rows)
+
+
+def test_cameras_count_under_every_protocol_of_a_person_set():
+    person = herd(source="Market1501")
+    results = score(cfg(), person, CPU)
+    identities, cameras = person.rows.labels("identity"), person.rows.labels("camera")
+    alone = evaluate(person.query, person.gallery, *identities, *cameras)
+    assert results["herd"].as_dict() == alone.as_dict()
+    assert 0 not in results["herd (encounter)"].top[0]
+
+
+def test_the_caveat_is_part_of_every_result():
+    marked = load(None, ["MODEL.CAVEAT", "has seen these animals"])
+    results = score(marked, herd(), CPU)
+    assert [r.as_dict()["caveat"] for r in results.values()] == ["has seen these animals"] * 2
+    assert "caveat" not in score(cfg(), herd(), CPU)["herd"].as_dict()
+
+
+def test_keys_become_arguments_of_the_evaluation():
+    plain = {"metric": "cosine", "expansion": None, "rerank": None, "roc": False, "device": "cpu"}
+    assert evaluation_options(load(None), CPU) == plain
+    keys = {
+        **{"TEST.METRIC": "euclidean", "TEST.ROC.ENABLED": True, "TEST.AQE.ENABLED": True},
+        **{"TEST.AQE.ALPHA": 2, "TEST.AQE.QE_TIME": 3, "TEST.AQE.QE_K": 7},
+        **{"TEST.RERANK.ENABLED": True, "TEST.RERANK.K1": 9, "TEST.RERANK.K2": 4},
+        **{"TEST.RERANK.LAMBDA": 0.5},
+    }
+    cfg = load(None, [part for pair in keys.items() for part in pair])
+    cuda = torch.device("cuda", 0)
+    assert evaluation_options(cfg, cuda) == {
+        "metric": "euclidean",
+        "expansion": Expansion(k=7, alpha=2.0, rounds=3),
+        "rerank": Rerank(k1=9, k2=4, weight=0.5),
+        "roc": True,
+        "device": cuda,
+    }
+    assert evaluation_options(cfg, torch.device("mps"))["device"] == "cpu"
