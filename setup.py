@@ -30,6 +30,7 @@ setup(
     license="Apache-2.0",
     python_requires=">=3.10",
     packages=find_packages(include=["openanimals", "openanimals.*"]),
+    package_data={"openanimals": ["py.typed"]},
     install_requires=[
         "torch>=2.6",
         "torchvision",

@@ -157,8 +157,8 @@ def test_every_key_is_read(tmp_path, herd_root, monkeypatch):
     base = REPOSITORY / "configs" / "Base-ARBase.yml"
     tiny = overrides(tmp_path, herd_root, SOLVER__MAX_EPOCH=1, SOLVER__FREEZE_ITERS=1)
     tiny += ["SOLVER.CLIP_GRADIENTS.ENABLED", True]
-    cfg = recorder.watch(load(base, tiny))
-    run.train(cfg)
+    precise = ["TEST.PRECISE_BN.ENABLED", True, "TEST.PRECISE_BN.NUM_ITER", 1]
+    run.train(recorder.watch(load(base, [*tiny, *precise])))
     again = load(base, [*tiny, "MODEL.WEIGHTS", str(tmp_path / "model_final.pth")])
     run.evaluate_only(recorder.watch(again))
 

@@ -35,7 +35,7 @@ _C.MODEL.BACKBONE.WITH_IBN = False  # IBN-a: first norm of each block of layer1.
 _C.MODEL.BACKBONE.WITH_SE = False  # squeeze-and-excitation in every block
 _C.MODEL.BACKBONE.WITH_NL = False  # non-local blocks after the last blocks of layer2 and layer3
 _C.MODEL.BACKBONE.PRETRAIN = False  # start from ImageNet weights
-_C.MODEL.BACKBONE.PRETRAIN_PATH = ""  # their file (.pth, .safetensors); empty: download
+_C.MODEL.BACKBONE.PRETRAIN_PATH = ""  # their file, or hf-hub:<owner>/<model>; empty: download
 
 _C.MODEL.HEADS = CN()
 _C.MODEL.HEADS.NAME = "EmbeddingHead"  # a registered head
@@ -46,7 +46,7 @@ _C.MODEL.HEADS.NUM_CLASSES = 0  # training identities; 0: counted from the data
 _C.MODEL.HEADS.EMBEDDING_DIM = 0  # width of the 1x1 reduction of each head; 0: none
 _C.MODEL.HEADS.WITH_BNNECK = False  # batch norm, bias frozen at 0, between embedding and classifier
 _C.MODEL.HEADS.NECK_FEAT = "before"  # side of the neck that the metric losses see: before, after
-_C.MODEL.HEADS.POOL_LAYER = "GlobalAvgPool"  # see openanimals/modeling/pools.py
+_C.MODEL.HEADS.POOL_LAYER = "GlobalAvgPool"  # see modeling/pools.py; Identity: timm's own
 _C.MODEL.HEADS.CLS_LAYER = "Linear"  # Linear, CosSoftmax, ArcSoftmax or CircleSoftmax
 _C.MODEL.HEADS.MARGIN = 0.0  # margin of CLS_LAYER
 _C.MODEL.HEADS.SCALE = 1.0  # factor on its logits

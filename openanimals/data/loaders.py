@@ -250,6 +250,10 @@ def _pinned(cfg: CfgNode) -> bool:
 
 
 def _workers(cfg: CfgNode) -> int:
-    """NUM_WORKERS, but no more than this process's share of its machine's cores."""
+    """NUM_WORKERS, but no more than this process's share of the cores."""
     processes = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))  # torchrun says so
-    return min(cfg.DATALOADER.NUM_WORKERS, max(1, (os.cpu_count() or 1) // processes))
+    try:
+        cores = len(os.sched_getaffinity(0))  # those that this process may use
+    except AttributeError:  # macOS and Windows
+        cores = os.cpu_count() or 1
+    return min(cfg.DATALOADER.NUM_WORKERS, max(1, cores // processes))

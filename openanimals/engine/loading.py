@@ -11,7 +11,7 @@ from torch import Tensor
 from openanimals.config import CfgNode, load, load_text
 from openanimals.engine import checkpoint
 from openanimals.engine.checkpoint import CheckpointError
-from openanimals.modeling import ReIDModel, build_model, foreign, miewid
+from openanimals.modeling import ReIDModel, foreign, miewid
 from openanimals.modeling.architecture import NOT_TOLD, count_classes, fitting_values
 from openanimals.modeling.weights import (
     HEAD_CLASSIFIERS,
@@ -110,7 +110,7 @@ def load_weights(
         "%d of the model's %d weights loaded%s",
         len(state),
         len(model.state_dict()),
-        f"; {skipped} classifiers left out, which are of other identities" if skipped else "",
+        f"; {skipped} classifiers left out (not needed, or of others)" if skipped else "",
     )
 
 
