@@ -140,7 +140,7 @@ def _add_convert(verbs: argparse._SubParsersAction) -> None:
         default=[],
         help="what the model was trained with; several are merged in order",
     )
-    parser.add_argument("opts", nargs=argparse.REMAINDER, metavar="KEY VALUE", help="overrides")
+    parser.add_argument("opts", nargs="*", metavar="KEY VALUE", help="overrides")
     parser.set_defaults(run=_convert)
 
 

@@ -219,6 +219,11 @@ def _relations(cfg: CfgNode) -> list[str]:
         )
     if cfg.DATASETS.SPLIT == "file" and not cfg.DATASETS.SPLIT_FILE:
         problems.append("DATASETS.SPLIT is 'file', so DATASETS.SPLIT_FILE must name it")
+    if cfg.DATASETS.SPLIT_FILE and cfg.DATASETS.SPLIT != "file":
+        problems.append(
+            f"DATASETS.SPLIT_FILE is {cfg.DATASETS.SPLIT_FILE!r}, but DATASETS.SPLIT is "
+            f"{cfg.DATASETS.SPLIT!r}, which reads no file; set DATASETS.SPLIT to file"
+        )
     sources = {*cfg.DATASETS.NAMES, *cfg.DATASETS.TESTS}
     if cfg.DATASETS.SPLIT == "file" and len(sources) > 1:
         problems.append(

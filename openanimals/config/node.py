@@ -142,15 +142,9 @@ class CfgNode(YacsNode):
 
     def _closest(self, key: str) -> str:
         known = [name for name, _ in self.keys_and_values()]
-        by_last = {name.rsplit(".", 1)[-1]: name for name in known}
-        return did_you_mean(key, known) or next(
-            (
-                f" (did you mean {by_last[last]!r}?)"
-                for last in [key.rsplit(".", 1)[-1]]
-                if last in by_last
-            ),
-            "",
-        )
+        same_end = [name for name in known if name.split(".")[-1] == key.split(".")[-1]]
+        hint = f" (did you mean {same_end[-1]!r}?)" if same_end else ""
+        return did_you_mean(key, known) or hint
 
 
 def _leaves(tree: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:

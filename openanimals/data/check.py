@@ -21,6 +21,8 @@ from openanimals.data.splits import PARTS, Split
 NEAR_EMPTY = 10  # a part of a split with fewer images than this says little
 SHOWN = 3  # examples that a line of the table names; the rest are counted
 
+Photo = tuple[Path, str | None]  # a file, and its mask
+
 
 class Spread(NamedTuple):
     """Smallest, middle and largest of some numbers."""
@@ -46,10 +48,11 @@ class DataReport:
         images_each: images of an individual; None if there are no individuals.
         filled: number of rows that have a date, a time of day with it, a sequence, a known side of
             the animal, a mask.
-        widths, heights: pixels of the readable files, upright; None if there are none.
+        widths, heights: pixels of the readable photographs, upright; None if there are none.
         box_widths, box_heights: pixels of the boxes; None if there are none.
         missing: files of images and masks that are not there.
-        broken: files that cannot be decoded to their end, each with the cause.
+        broken: photographs that cannot be decoded to their end, or not with their mask, each with
+            the cause.
         bad_boxes: paths and boxes that are empty, not a number or wholly outside of the image.
         cut_boxes: number of boxes that are partly outside (the rest is black).
         contradictions: paths that have, for the same box, more than one identity.
@@ -143,9 +146,11 @@ def check_data(catalogue: Catalogue, split: Split | None = None, min_images: int
         min_images: images of an individual in a batch (``DATALOADER.NUM_INSTANCE``).
     """
     paths = [catalogue.path(row) for row in range(len(catalogue))]
-    found = _decode_all(dict.fromkeys(paths), catalogue.name)
-    masks = dict.fromkeys(filter(None, map(catalogue.mask, range(len(catalogue)))))
-    sizes = {path: size for path, size in found.items() if isinstance(size, tuple)}
+    masks = [catalogue.mask(row) for row in range(len(catalogue))]
+    drawn = [Path(mask) for mask in masks if mask is not None and not is_shape(mask)]
+    missing = [str(file) for file in dict.fromkeys([*paths, *drawn]) if not file.is_file()]
+    found = _decode_all(zip(paths, masks, strict=True), set(missing), catalogue.name)
+    sizes = {path: size for (path, _), size in found.items() if isinstance(size, tuple)}
     known = [identity for identity in catalogue.identities if identity != UNKNOWN]
     counts = Counter(known)
     boxes = catalogue.column("bbox")
@@ -167,11 +172,8 @@ def check_data(catalogue: Catalogue, split: Split | None = None, min_images: int
         heights=_spread([height for _, height in sizes.values()]),
         box_widths=_spread([box[2] for _, box in good_boxes]),
         box_heights=_spread([box[3] for _, box in good_boxes]),
-        missing=[
-            *(str(path) for path, size in found.items() if size is None),
-            *(mask for mask in masks if not is_shape(mask) and not Path(mask).is_file()),
-        ],
-        broken=[cause for cause in found.values() if isinstance(cause, str)],
+        missing=missing,
+        broken=list(dict.fromkeys(cause for cause in found.values() if isinstance(cause, str))),
         bad_boxes=[f"{paths[row]} {boxes[row]}" for row in sorted(bad_rows)],
         cut_boxes=sum(_leaves(box, size) for size, box in good_boxes if size is not None),
         contradictions=contradictions,
@@ -196,22 +198,27 @@ def _filled(catalogue: Catalogue) -> dict[str, int]:
     return {what: sum(map(bool, values)) for what, values in columns.items()}
 
 
-def _decode_all(paths: Collection[Path], name: str) -> dict[Path, tuple[int, int] | str | None]:
-    """Return for each file its (width, height), the cause if it is broken, None if missing."""
+def _decode_all(
+    photos: Iterable[Photo], missing: Collection[str], name: str
+) -> dict[Photo, tuple[int, int] | str]:
+    """Return for each photograph its (width, height), or why it or its mask cannot be read.
 
-    def decode(path: Path) -> tuple[int, int] | str | None:
-        if not path.is_file():
-            return None
+    Those that are missing are left out, and a missing mask counts as none.
+    """
+
+    def decode(photo: Photo) -> tuple[int, int] | str:
+        path, mask = photo
         try:
-            return open_image(path).size
+            return open_image(path, mask=None if mask in missing else mask).size
         except ImageError as error:
             return str(error)
 
+    there = list(dict.fromkeys(photo for photo in photos if str(photo[0]) not in missing))
     with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
-        results = tqdm(
-            pool.map(decode, paths), f"checking {name}", len(paths), unit="file", disable=None
+        sizes = tqdm(
+            pool.map(decode, there), f"checking {name}", len(there), unit="file", disable=None
         )
-        return dict(zip(paths, results, strict=True))
+        return dict(zip(there, sizes, strict=True))
 
 
 def _repeated(catalogue: Catalogue) -> tuple[list[str], int]:

@@ -27,7 +27,6 @@ UPRIGHT = {
     8: Image.Transpose.ROTATE_90,
 }
 LYING = (5, 6, 7, 8)  # orientations whose upright image has width and height exchanged
-UNEVEN = 0.02  # a mask may be scaled; its width to height may differ by this share of the image's
 
 
 class ImageError(ValueError):
@@ -74,7 +73,7 @@ def open_image(
             pixels, as wildlife-datasets does; what lies outside of the image is black.
         mask: where the animal is, in the upright image: the path of an image that is not zero
             there (its alpha does not count), or a shape (see ``masks.py``). A mask of another size
-            is scaled (nearest pixel). None keeps the background.
+            and the same ratio of sides is scaled (nearest pixel). None keeps the background.
 
     Raises:
         ImageError: the file is missing, truncated, no image, or has pixels without a defined
@@ -209,7 +208,8 @@ def _animal(mask: str, size: tuple[int, int]) -> Image.Image:
         if orientation in UPRIGHT:
             animal = np.array(Image.fromarray(animal).transpose(UPRIGHT[orientation]))
     height, width = animal.shape
-    if abs(width * size[1] / (height * size[0]) - 1) > UNEVEN:
+    # Scaled as a whole, but for what rounding to whole pixels takes or adds.
+    if not animal.size or abs(width * size[1] - height * size[0]) > max(size):
         raise ValueError(
             f"its mask of {width} x {height} pixels does not fit the image of {size[0]} x {size[1]}"
         )

@@ -84,6 +84,8 @@ def _drawn(polygons: list[list[float]], size: tuple[int, int]) -> np.ndarray:
     inside = np.zeros((height, width), dtype=bool)
     for polygon in polygons:
         corners = np.array(polygon, dtype=float).reshape(-1, 2)
+        if not np.isfinite(corners).all():
+            raise ValueError("a corner is no number")
         # Every edge that passes a row of middles turns outside into inside, or back, from there on.
         turns = np.zeros((height, width + 1), dtype=bool)
         for (x, y), (next_x, next_y) in zip(corners, np.roll(corners, -1, axis=0), strict=True):

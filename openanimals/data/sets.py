@@ -14,8 +14,7 @@ from openanimals.data.catalogue import Catalogue, CatalogueError, concatenate
 from openanimals.data.flanks import separate_flanks
 from openanimals.data.images import rows_with_bad_boxes
 from openanimals.data.sources import load_catalogue
-from openanimals.data.split_files import Split
-from openanimals.data.splits import hold_out, make_split
+from openanimals.data.splits import Split, hold_out, make_split
 from openanimals.utils.reproducibility import derive_seed
 
 logger = logging.getLogger(__name__)

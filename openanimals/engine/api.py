@@ -49,10 +49,10 @@ def load_model(
         >>> model = openanimals.load_model("logs/demo")
         >>> features = model(images)
     """
-    cfg, path = _find(source)
+    cfg, path = _find(source, ["MODEL.DEVICE", str(device)])
     path = weights or path or cfg.MODEL.WEIGHTS
     ConfigError.raise_for(import_modules(cfg.IMPORTS))
-    place_on = pick_device(str(device))
+    place_on = pick_device(cfg.MODEL.DEVICE)
     if path:
         cfg = without_pretraining(cfg)
     elif not cfg.MODEL.BACKBONE.PRETRAIN:
@@ -64,10 +64,12 @@ def load_model(
     return model.eval()
 
 
-def _find(source: str | Path | Sequence[str | Path]) -> tuple[CfgNode, Path | None]:
+def _find(
+    source: str | Path | Sequence[str | Path], overrides: Sequence[str]
+) -> tuple[CfgNode, Path | None]:
     """Return the configuration of a source, and its checkpoint if it is one."""
     if not isinstance(source, str | Path):
-        return load(source), None
+        return load(source, overrides), None
     path = Path(source).expanduser()
     if path.is_dir():
         found = RunFolder(path).finished()
@@ -75,5 +77,5 @@ def _find(source: str | Path | Sequence[str | Path]) -> tuple[CfgNode, Path | No
             raise CheckpointError(f"{path} is not the folder of a run: it has no model_*.pth")
         path = found
     elif path.suffix in (".yml", ".yaml"):
-        return load(path), None
-    return config_from_checkpoint(path), path
+        return load(path, overrides), None
+    return config_from_checkpoint(path, overrides), path

@@ -44,10 +44,11 @@ def read(path: str | Path) -> dict[str, Any]:
     Raises:
         CheckpointError: the file is missing, truncated, no checkpoint, or of a later format.
     """
-    if not Path(path).is_file():
-        raise CheckpointError(f"no checkpoint at {Path(path).absolute()}")
+    path = Path(path).expanduser()
+    if not path.is_file():
+        raise CheckpointError(f"no checkpoint at {path.absolute()}")
     try:
-        content = load_file(Path(path))
+        content = load_file(path)
     except WeightsError as error:
         raise CheckpointError(f"{path} is not a checkpoint, or is damaged: {error}") from error
     state = find_state_dict(content)
@@ -69,11 +70,11 @@ class RunFolder:
     """The output folder of a run: where its checkpoints are, and which is the latest.
 
     Args:
-        path: created when something is written.
+        path: created when something is written; ``~`` is the home.
     """
 
     def __init__(self, path: str | Path) -> None:
-        self.path = Path(path)
+        self.path = Path(path).expanduser()
 
     def latest(self) -> Path | None:
         """Return the checkpoint that was written last, None if the run has none."""

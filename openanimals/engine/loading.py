@@ -70,7 +70,9 @@ def read_weights(path: str | Path) -> Weights:
     if miewid.is_miewid(state):
         return Weights(miewid.renamed(state))
     if not foreign.is_foreign(state):
-        return Weights(state, content.get("config"), content.get("identities"))
+        config, identities = content.get("config"), content.get("identities")
+        # Other packages keep other things under this name.
+        return Weights(state, config if isinstance(config, str) else None, identities)
     try:
         names = foreign.our_names(state)
     except WeightsError as error:

@@ -94,7 +94,8 @@ def evaluate_only(cfg: CfgNode) -> dict[str, Result]:
         )
     device, sets = _prepare(cfg, training=False, problems=problems)
     with distributed.process_group(device):
-        _start_log(Path(cfg.OUTPUT_DIR))
+        folder = RunFolder(cfg.OUTPUT_DIR)
+        _start_log(folder.path)
         if cfg.MODEL.WEIGHTS:
             cfg = without_pretraining(cfg)
         model = build_model(cfg, num_classes=0)
@@ -103,7 +104,6 @@ def evaluate_only(cfg: CfgNode) -> dict[str, Result]:
         if distributed.is_main():
             logger.info(describe_environment(cfg, device))
             _introduce_data(sets)
-        folder = RunFolder(cfg.OUTPUT_DIR)
         if folder.latest():  # what the run itself reported stays
             folder = RunFolder(folder.path / f"eval_{Path(cfg.MODEL.WEIGHTS).stem or 'pretrained'}")
         results = test(cfg, place(model, device), sets.tests, device, folder=folder.path)
@@ -148,7 +148,7 @@ def _introduce(cfg: CfgNode, trainer: Trainer, sets: Sets) -> None:
     logger.info("model: %.2f M parameters, output in %s", parameters / 1e6, cfg.OUTPUT_DIR)
     for line in trainer.schedule.describe(cfg.SOLVER.BASE_LR):
         logger.info("schedule: %s", line)
-    folder = Path(cfg.OUTPUT_DIR)
+    folder = RunFolder(cfg.OUTPUT_DIR).path
     _write_config(cfg, folder)
     for number, (catalogue, split) in enumerate(sets.splits.values()):
         suffix = f"_{number}" if number else ""

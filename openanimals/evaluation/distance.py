@@ -91,13 +91,14 @@ def nearest(
     Returns:
         Their rows `[N, k]`, nearest first and equally near ones by row, and distances `[N, k]`.
     """
-    keys = []
-    for _, block in _blocks(features, features, metric, rows, device):
+    k = min(k, len(features))
+    # Small tensors kept from block to block would keep the blocks' memory from being used again.
+    both = torch.empty((len(features), k), dtype=torch.int64)
+    for where, block in _blocks(features, features, metric, rows, device):
         # A distance's bits above the row's: one integer, no two alike, so that `topk` cannot choose
         # among ties. The bits of floats that are not negative are ordered like the floats.
         own = block.view(torch.int32).long() << 32 | torch.arange(len(features), device=device)
-        keys.append(own.topk(min(k, len(features)), largest=False).values.cpu())
-    both = torch.cat(keys)
+        both[where] = own.topk(k, largest=False).values.cpu()
     return (both & 0xFFFFFFFF).numpy(), (both >> 32).int().view(torch.float32).numpy()
 
 

@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pandas as pd
 
+from openanimals.evaluation.encounters import days
+
 TIED = ("path", "identity", "bbox")  # what features depend on; the digest covers these columns
 
 
@@ -83,23 +85,22 @@ class TestRows:
         """Read the tables again.
 
         Raises:
-            SavedResultError: the file is missing or damaged.
+            SavedResultError: the file is missing or damaged, or a date that was filled in is none.
         """
         if not path.is_file():
             raise SavedResultError(f"no {path.absolute()}; it belongs to the features beside it")
-        with open(path, newline="", encoding="utf-8", errors="surrogateescape") as file:
+        # Spreadsheets begin a file with a mark that it is UTF-8; "utf-8-sig" skips it.
+        with open(path, newline="", encoding="utf-8-sig", errors="surrogateescape") as file:
+            lines = csv.reader(file, strict=True)
             try:
-                columns, *lines = csv.reader(file, strict=True)
-                missing = [column for column in ("part", *TIED) if column not in columns]
-                if missing:
-                    raise ValueError(f"it has no column {missing[0]}")
-                rows = [_from_texts(columns, line) for line in lines]
+                columns = _checked(next(lines, []))
+                rows = [_from_texts(columns, line) for line in lines if line]
+                table = pd.DataFrame(rows, columns=columns, dtype=object)
             except (ValueError, TypeError, csv.Error) as error:
                 raise SavedResultError(
-                    f"{path} is not a table of images, or is damaged ({error}); expected the "
+                    f"{path}, line {lines.line_num}: {error}; expected a table of images with the "
                     f"columns part, {', '.join(TIED)} and what else is known"
                 ) from error
-        table = pd.DataFrame(rows, columns=columns, dtype=object)
         query, gallery = (
             table[table["part"] == part].drop(columns="part").reset_index(drop=True)
             for part in ("query", "gallery")
@@ -113,6 +114,16 @@ def _as_text(value: object) -> str:
     return json.dumps(value) if isinstance(value, tuple) else str(value)
 
 
+def _checked(columns: Sequence[str]) -> Sequence[str]:
+    for column in ("part", *TIED):
+        if column not in columns:
+            raise ValueError(f"no column {column}")
+    twice = [column for column in columns if columns.count(column) > 1]
+    if twice:
+        raise ValueError(f"two columns {twice[0]}")
+    return columns
+
+
 def _from_texts(columns: Sequence[str], line: Sequence[str]) -> list:
     if len(line) != len(columns):
         raise ValueError(f"a line has {len(line)} cells, not {len(columns)}: {', '.join(line[:3])}")
@@ -122,6 +133,7 @@ def _from_texts(columns: Sequence[str], line: Sequence[str]) -> list:
     }
     if row["bbox"] is not None:
         row["bbox"] = tuple(map(float, json.loads(str(row["bbox"]))))
+    days([row.get("date")])  # raises
     return list(row.values())
 
 

@@ -1,5 +1,6 @@
 """What the weights of a ReIDModel tell about the keys of the configuration that they fit."""
 
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -73,7 +74,7 @@ def _norms(state: Mapping[str, Tensor], name: str) -> tuple[str, ...]:
 
 
 def _heads(state: Mapping[str, Tensor]) -> dict[str, tuple[Any, ...]]:
-    heads = {key.split(".")[1] for key in state if key.startswith("heads.")}
+    heads = {found[1] for key in state if (found := re.match(r"heads\.(b\d\d?)\.", key))}
     if not heads:
         return {}
     first = f"heads.{min(heads)}"

@@ -100,17 +100,19 @@ def load_pretrained(
         network: filled in place; half-precision tensors are cast to its dtype.
         path: ``.pth`` or ``.safetensors``.
         classifiers: modules that the file has and the network lacks, for instance ``("fc",)``.
-        new: modules (``*`` is any text) that the file may lack; they stay as they are then.
+        new: modules (``*`` is any text) that the file may lack, all of a kind or none; they stay
+            as they are then.
         rename: turns what the file holds into weights of the network.
 
     Raises:
         WeightsError: the file is missing or cannot be read.
         ArchitectureError: it belongs to another network.
     """
-    # Files from before batch norm counted its batches lack a counter that nothing reads.
-    ignore = [*(f"{name}.*" for name in (*classifiers, *new)), "*num_batches_tracked"]
     given = read_state_dict(path)
     given = rename(given) if rename else given
+    lacking = [name for name in new if not any(fits_any(key, [f"{name}.*"]) for key in given)]
+    # Files from before batch norm counted its batches lack a counter that nothing reads.
+    ignore = [*(f"{name}.*" for name in (*classifiers, *lacking)), "*num_batches_tracked"]
     state = match_state_dict(network, given, ignore=ignore, source=str(path))
     network.load_state_dict(state, strict=False)
 
@@ -121,7 +123,7 @@ def read_state_dict(path: str | Path) -> dict[str, Tensor]:
     Raises:
         WeightsError: no such file, or no weights in it.
     """
-    path = Path(path)
+    path = Path(path).expanduser()
     if not path.is_file():
         raise WeightsError(f"there is no file of weights {path}")
     try:
@@ -185,7 +187,7 @@ def find_state_dict(content: Any) -> dict[str, Tensor] | None:
             content = content[key]
     if not isinstance(content, Mapping):
         return None
-    tensors = {key: value for key, value in content.items() if isinstance(value, Tensor)}
+    tensors = {k: v for k, v in content.items() if isinstance(k, str) and isinstance(v, Tensor)}
     if all(key.startswith("module.") for key in tensors):
         tensors = {key.removeprefix("module."): value for key, value in tensors.items()}
     return tensors or None

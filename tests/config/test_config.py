@@ -180,6 +180,7 @@ def test_every_mistake_of_files_overrides_and_values_is_listed(write):
         (["MODEL.DEVICE", "cuda:x"], "MODEL.DEVICE is 'cuda:x'"),
         (["MODEL.HEADS.BRANCHES", [1, 2]], "MODEL.HEADS.BRANCHES must list, branch by branch"),
         (["DATASETS.SPLIT", "file"], "so DATASETS.SPLIT_FILE must name it"),
+        (["DATASETS.SPLIT_FILE", "s.json"], "DATASETS.SPLIT_FILE is 's.json', but DATASETS.SPLIT"),
         (
             [
                 "DATASETS.SPLIT",

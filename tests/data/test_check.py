@@ -75,6 +75,19 @@ def test_what_evaluation_can_use_is_counted(tmp_path):
     assert all(f"with a {what} {count}" in lines for what, count in counts.items())
 
 
+def test_masks_that_cannot_be_used_are_found(tmp_path):
+    save_picture(tmp_path / "1.png")  # 8 x 6
+    save_picture(tmp_path / "tall.png", (6, 8))
+    (tmp_path / "broken.png").write_text("no picture")
+    masks = ["broken.png", "tall.png", "[[0, 0, 1]]", "[[0, 0, 4, 0, 4, 4]]", "gone.png", None]
+    table = pd.DataFrame({"path": "1.png", "identity": "a", "mask": masks}, dtype=object)
+    report = check_data(Catalogue("x", tmp_path, table))
+    assert report.missing == [str(tmp_path / "gone.png")]
+    for cause, word in zip(report.broken, ["broken.png", "6 x 8", "not a shape"], strict=True):
+        assert word in cause
+    assert (report.faults, report.widths) == (4, (8, 8, 8))
+
+
 def test_individuals_with_too_few_images_depend_on_the_sampler(herd):
     assert check_data(herd, min_images=5).few == ["a", "b", "c"]
     assert check_data(herd, min_images=2).few == []

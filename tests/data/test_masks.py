@@ -160,11 +160,32 @@ def test_a_mask_of_another_size_is_scaled_to_the_nearest_pixel(photo, tmp_path):
 
 
 @pytest.mark.parametrize(
+    ("size", "fits"),
+    [
+        *(((15, 10), True), ((14, 10), True), ((10, 7), True), ((9, 6), True), ((58, 40), True)),
+        *(((20, 29), False), ((27, 20), False), ((29, 18), False), ((15, 9), False)),
+    ],
+)
+def test_a_scaled_mask_may_be_rounded_to_whole_pixels(tmp_path, size, fits):
+    Image.new("RGB", (29, 20), (9, 9, 9)).save(tmp_path / "odd.png")
+    Image.new("L", size, 1).save(tmp_path / "mask.png")
+    if fits:
+        whole = open_image(tmp_path / "odd.png", mask=str(tmp_path / "mask.png"))
+        assert whole.getcolors() == [(29 * 20, (9, 9, 9))]
+    else:
+        with pytest.raises(ImageError, match="does not fit the image of 29 x 20"):
+            open_image(tmp_path / "odd.png", mask=str(tmp_path / "mask.png"))
+
+
+@pytest.mark.parametrize(
     ("mask", "message"),
     [
         ("gone.png", "cannot read image gone.png: no such file"),
         ("[1, 2, 3]", "photo.png: its mask .1, 2, 3. is not a shape"),
         ("{not json}", "is not a shape"),
+        ("[1, 2, NaN, 2, 3, 4]", "is not a shape .a corner is no number."),
+        ("[1, 2, null, 2, 3, 4]", "is not a shape .a corner is no number."),
+        ('{"size": [0, 0], "counts": [0]}', "0 x 0 pixels does not fit the image of 30 x 20"),
         ('{"size": [20, 30], "counts": [5, 3]}', "its runs cover 8 of 20 x 30 pixels"),
         ('{"size": [20, 30]}', "is not a shape .'counts'."),
         ('{"size": [30, 20], "counts": [0, 600]}', "20 x 30 pixels does not fit the image of 30 x"),

@@ -83,6 +83,14 @@ def test_header_in_any_case_and_paths_from_windows(write):
     assert catalogue.column("path") == ["photos/1.jpg"]
 
 
+def test_paths_of_masks_are_like_those_of_images_and_shapes_stay_as_they_are(write):
+    packed = r'{"size": [120, 90], "counts": "\\?1Vh00oL0R^O0^]20dkN0ejN0k`00l\\O0]e00m50YM0[L"}'
+    quoted = '"' + packed.replace('"', '""') + '"'  # a cell, as spreadsheets write it
+    masks = [r"masks\1.png", quoted, '"[1, 2, 3, 4, 5, 6]"', ""]
+    catalogue = table.read(write("path,identity,mask", *(f"photos/1.jpg,a,{m}" for m in masks)))
+    assert catalogue.column("mask") == ["masks/1.png", packed, "[1, 2, 3, 4, 5, 6]", None]
+
+
 def test_dates_of_file_names_fill_only_the_gaps(write, tmp_path):
     save_picture(tmp_path / "2020-05-06.jpg")
     file = write("path,identity,date", "2020-05-06.jpg,a,2025-04-01", "2020-05-06.jpg,b,")

@@ -306,10 +306,14 @@ def test_changed_data_is_parsed_again(package, data, parsed, change):
     assert len(parsed) == 2
 
 
-def test_another_version_parses_again(package, data, parsed, monkeypatch):
+@pytest.mark.parametrize(("name", "older"), [("version", lambda _: "1.0.7"), ("_FORMAT", 2)])
+def test_a_cache_of_another_version_or_format_is_not_used(
+    package, data, parsed, monkeypatch, name, older
+):
     fixtures.make_hyena(data, identities=1, images=2)
-    wildlife.read("HyenaID2022", data)
-    monkeypatch.setattr(wildlife, "version", lambda _: "1.0.7")
+    with monkeypatch.context() as before:
+        before.setattr(wildlife, name, older)
+        wildlife.read("HyenaID2022", data)
     wildlife.read("HyenaID2022", data)
     assert len(parsed) == 2
 

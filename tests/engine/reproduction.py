@@ -1,5 +1,6 @@
-"""What the tests of tools/reproduce.py share: its options, and cells that were never trained."""
+"""What the tests of tools/reproduce.py share: options, cells never trained, reading tables."""
 
+import csv
 import json
 from pathlib import Path
 
@@ -42,3 +43,18 @@ def finish(grid: Grid, row: str, species: str, seed: int, *numbers: float, **oth
     )
     records.end(cell.folder, record)
     return cell.folder
+
+
+def rows_of(path, heading):
+    """The Markdown table under a heading, as lists of cells without its rule."""
+    part = path.read_text().split(f"## {heading}")[1].split("\n## ")[0]
+    lines = [line for line in part.splitlines() if line.startswith("|")]
+    return [
+        [cell.strip() for cell in line.strip("|").split("|")] for line in lines if "--" not in line
+    ]
+
+
+def read_csv(path):
+    """The lines of a CSV file."""
+    with open(path, newline="") as file:
+        return list(csv.DictReader(file))

@@ -203,6 +203,31 @@ def test_yaml_files(tmp_path, herd_root, caplog):
     assert torch.equal(model.stem.conv1.weight, source.stem.conv1.weight)
 
 
+def test_the_home_may_be_written_short(tmp_path, herd_root, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    cfg = tiny_cfg("~/run", herd_root, SOLVER__MAX_EPOCH=1, IMPORTS=["tests.tiny"])
+    run.train(cfg)
+    folder, final = tmp_path / "home" / "run", "~/run/model_final.pth"
+    run.evaluate_only(load_text(cfg.dump(), ["MODEL.WEIGHTS", final]))
+    written = {path.name for path in folder.iterdir()}
+    assert written >= {"model_final.pth", "config.yaml", "log.txt", "results.json", "split.json"}
+    assert (folder / "eval_model_final" / "results.json").is_file()
+    assert not list((tmp_path / "elsewhere").iterdir())
+    assert same(openanimals.load_model("~/run/config.yaml", final), final)
+    pretrained = ["MODEL.BACKBONE.PRETRAIN", True, "MODEL.BACKBONE.PRETRAIN_PATH", "~/r18.pth"]
+    with pytest.raises(ValueError, match=f"no file of weights {tmp_path}/home/r18.pth"):
+        build_model(load(None, [*pretrained, "MODEL.BACKBONE.DEPTH", "18x"]), 0)
+
+
+@pytest.mark.parametrize("device", ["gpu", "cuda:x"])
+def test_a_device_that_is_none(tmp_path, device):
+    yaml = write_yaml(tmp_path / "m.yml", "r18_se")
+    with pytest.raises(ValueError, match=f"DEVICE is '{device}'.*allowed: auto, cpu, cuda, cuda:<"):
+        openanimals.load_model(yaml, device=device)
+
+
 def test_weights_that_a_yaml_file_names(files, tmp_path):
     _, weights = files("r18_se")
     yaml = write_yaml(tmp_path / "named.yml", "r18_se", MODEL__WEIGHTS=weights)
@@ -281,6 +306,17 @@ def test_another_network_of_fastreid(tmp_path):
     torch.save({"model": state}, tmp_path / "vit.pth")
     with pytest.raises(ValueError, match=r"vit\.pth: 1 of 2 keys not understood: backbone\.cls_t"):
         openanimals.load_model(tmp_path / "vit.pth")
+
+
+@pytest.mark.parametrize("head", ["heads.0.weight", "heads.head.weight", "heads.weight"])
+def test_heads_of_another_package_tell_nothing(tmp_path, head):
+    content = {"model": {head: torch.zeros(2)}, "config": {"depth": 3}}
+    torch.save(content, tmp_path / "other.pth")
+    yaml = write_yaml(tmp_path / "m.yml", "r18_se")
+    with pytest.raises(ValueError, match=rf"1 not expected: {head}. Which configuration they fit"):
+        openanimals.load_model(yaml, tmp_path / "other.pth")
+    with pytest.raises(ValueError, match=r"carries no configuration, and its weights do not tell"):
+        openanimals.load_model(tmp_path / "other.pth")
 
 
 # Bad files

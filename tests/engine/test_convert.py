@@ -92,6 +92,20 @@ def test_ours_to_theirs_to_ours_is_the_identity(tmp_path, changes):
     assert same(checkpoint.read(tmp_path / "again.pth")["model"], ours)
 
 
+def test_the_commands_of_the_page_run(theirs, tmp_path, monkeypatch):
+    page = (REPOSITORY / "docs" / "migration.md").read_text(encoding="utf-8")
+    lines = [line for line in page.splitlines() if "tools/convert_checkpoint.py " in line]
+    assert len(lines) == 2
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "your.yml").write_text(released.yaml(released.CONFIGS["r18_se"]))
+    first, back = (line.split("convert_checkpoint.py ")[1].split() for line in lines)
+    assert cli.main(["convert", *first]) == 0
+    before = checkpoint.read(theirs)["model"]
+    theirs.unlink()
+    assert cli.main(["convert", *back]) == 0
+    assert same(checkpoint.read(theirs)["model"], before)
+
+
 def test_nothing_is_overwritten(theirs, tmp_path, capsys):
     before = theirs.read_bytes()
     (tmp_path / "other.pth").write_text("precious")

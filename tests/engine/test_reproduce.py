@@ -1,107 +1,25 @@
-"""The tool on cells whose training is a stand-in: what runs, what is refused, what is shown."""
+"""The tool on cells whose training is a stand-in: what runs, and what is refused."""
 
-import csv
 import json
 import os
 import re
-import statistics
 import sys
+from dataclasses import replace
+from types import SimpleNamespace
 
 import pytest
 
 from openanimals.cli import main
+from openanimals.config import load
 from openanimals.engine import run as engine_run
 from openanimals.engine.reproduction import records, runner
 from openanimals.engine.reproduction import reproduce as tool
 from openanimals.engine.reproduction.grid import Grid
 from openanimals.engine.reproduction.records import GridError
-from openanimals.engine.reproduction.reproduce import CellsFailedError, collect, reproduce
+from openanimals.engine.reproduction.reproduce import CellsFailedError, reproduce
 from openanimals.engine.reproduction.request import Request
 from openanimals.engine.reproduction.runner import locked
-from openanimals.engine.reproduction.tables import write_tables
-from tests.engine.reproduction import finish, write_results
-
-
-def rows_of(path, heading):
-    """The Markdown table under a heading, as lists of cells without its rule."""
-    part = path.read_text().split(f"## {heading}")[1].split("\n## ")[0]
-    lines = [line for line in part.splitlines() if line.startswith("|")]
-    return [
-        [cell.strip() for cell in line.strip("|").split("|")] for line in lines if "--" not in line
-    ]
-
-
-def read_csv(path):
-    with open(path, newline="") as file:
-        return list(csv.DictReader(file))
-
-
-# Tables
-
-
-def test_mean_and_deviation_beside_the_published(tmp_path):
-    grid = Grid("main", tmp_path)
-    for seed, pair in enumerate([(70.0, 40.0), (73.0, 44.0), (79.0, 45.0)]):
-        finish(grid, "ARBase", "hyena", seed, *pair)
-    finish(grid, "SBS-fair", "hyena", 0, 50.0, 30.0)
-    write_tables(grid, ["BoT"])
-    head, bot, fair, arbase = rows_of(tmp_path / "main.md", "hyena")
-    assert head == ["method", "seeds", "Rank-1", "mAP", "Rank-1 published", "mAP published"]
-    assert arbase == ["ARBase", "3", "74.00 ± 4.58", "43.00 ± 2.65", "73.18", "44.87"]
-    assert fair == ["SBS-fair", "1", "50.00 [40.0, 60.0]", "30.00 [25.0, 35.0]", "–", "–"]
-    assert bot == ["BoT", "0", "–", "–", "58.64", "34.96"]
-    line = next(line for line in read_csv(tmp_path / "main.csv") if line["row"] == "ARBase")
-    assert float(line["Rank-1"]) == 74 and float(line["Rank-1 published"]) == 73.18
-    assert float(line["Rank-1 deviation"]) == pytest.approx(21**0.5)  # (16 + 1 + 25) / 2
-    assert float(line["mAP deviation"]) == pytest.approx(statistics.stdev([40, 44, 45]))
-    assert line["seeds"] == "3" and line["Rank-1 low"] == ""
-
-
-def test_cells_as_csv_and_how_they_were_made(tmp_path):
-    grid = Grid("main", tmp_path)
-    finish(grid, "BoT", "hyena", 0, 58.0, 34.0, encounter=(41.0, 21.0))
-    write_tables(grid)
-    first, second = read_csv(tmp_path / "main-cells.csv")
-    assert (first["results on"], first["Rank-1"]) == ("Animals-HyenaID2022", "58.0")
-    assert (second["results on"], second["mAP"]) == ("Animals-HyenaID2022 (encounter)", "21.0")
-    assert first["command"].startswith("python -m openanimals.cli train --resume --config-file")
-    assert first["schedule"] == "120 epochs of 23 iterations"
-    assert first["environment"] == "Python 3.12, torch 2, cpu"
-    assert "torch=" in first["versions"] and first["commit"] and float(first["seconds"]) >= 0
-    head, row = rows_of(tmp_path / "main.md", "hyena")
-    assert head[4:6] == ["Rank-1 (encounter)", "mAP (encounter)"]
-    assert row[4:6] == ["41.00 [31.0, 51.0]", "21.00 [16.0, 26.0]"]
-    text = (tmp_path / "main.md").read_text()
-    assert "- BoT on hyena: 120 epochs of 23 iterations" in text
-    assert "`python tools/reproduce.py`" in text and "torch" in text
-
-
-def test_rows_that_are_the_same_show_the_same_cells(tmp_path):
-    finish(Grid("techniques", tmp_path), "bnneck-on", "demo", 0, 60.0, 30.0)
-    write_tables(Grid("techniques", tmp_path), ["bnneck-on", "bnneck-off"])
-    rows = {row[0]: row[1:] for row in rows_of(tmp_path / "techniques.md", "demo")}
-    shown = ["1", "60.00 [50.0, 70.0]", "30.00 [25.0, 35.0]"]
-    assert rows["bnneck-on (= random-erasing-on)"] == [*shown, "yes"]
-    assert rows["random-erasing-on"] == [*shown, "no"]
-    assert rows["bnneck-off"] == ["0", "–", "–", "yes"]
-
-
-def test_nothing_published_is_no_column(tmp_path):
-    finish(Grid("main", tmp_path), "BoT", "demo", 0, 60.0, 30.0)
-    write_tables(Grid("main", tmp_path))
-    assert rows_of(tmp_path / "main.md", "demo")[0] == ["method", "seeds", "Rank-1", "mAP"]
-
-
-def test_collect_needs_no_settings_and_refuses_a_mixture(tmp_path, caplog):
-    with pytest.raises(GridError, match="no cells in"):
-        collect(Request(("main",), tmp_path))
-    finish(Grid("main", tmp_path, "cpu", 5), "BoT", "demo", 0, 60.0, 30.0)
-    collect(Request(("main",), tmp_path))
-    assert "size cpu for 5 epochs" in (tmp_path / "main.md").read_text()
-    finish(Grid("main", tmp_path, "cpu", 6), "SBS", "demo", 0, 60.0, 30.0)
-    with pytest.raises(GridError, match="for 6 epochs.*another --output"):
-        collect(Request(("main",), tmp_path))
-
+from tests.engine.reproduction import read_csv, rows_of, write_results
 
 # Runs
 
@@ -200,16 +118,42 @@ def test_a_folder_of_anything_else_is_refused(tmp_path, trained):
 def test_cells_of_other_settings_or_files_are_refused(tmp_path, trained):
     seen, _ = trained
     reproduce(toy(tmp_path, "BoT"))
-    with pytest.raises(GridError, match="trained at size smoke for 2 epochs, and now .*BASE_LR 1"):
+    with pytest.raises(GridError, match=r"other settings: SOLVER.BASE_LR \(unset -> 1\)\. "):
         reproduce(toy(tmp_path, "AGW", overrides=("SOLVER.BASE_LR", "1")))
     record = records.read(tmp_path / "main/BoT/demo/seed0")
     record.config["SOLVER.BASE_LR"] = 0.5  # as if a file in configs/ had been changed since
     records.write(tmp_path / "main/BoT/demo/seed0", record)
-    with pytest.raises(GridError, match=r"another configuration: SOLVER.BASE_LR \(0.5 -> 0.00035"):
+    with pytest.raises(
+        GridError, match=r"another configuration: SOLVER.BASE_LR \(0.5 -> 0.00035\)\. "
+    ):
         reproduce(toy(tmp_path, "BoT"))
     assert len(seen) == 1
     reproduce(toy(tmp_path, "AGW", overrides=("DATALOADER.NUM_WORKERS", "1")))
     assert len(seen) == 2, "where a cell runs does not matter"
+
+
+def test_a_species_has_the_same_data_in_all_rows(tmp_path, trained):
+    seen, _ = trained
+    herds = [f"Animals-SyntheticHerd:identities={n}" for n in (16, 17)]
+    reproduce(toy(tmp_path, "BoT", overrides=("DATASETS.NAMES", herds[0])))
+    with pytest.raises(GridError, match="on other data: .*identities=16.*-> .*identities=17"):
+        reproduce(toy(tmp_path, "AGW", overrides=("DATASETS.NAMES", herds[1])))
+    assert len(seen) == 1
+
+
+def test_damaged_results_are_named(tmp_path, trained):
+    reproduce(toy(tmp_path, "BoT"))
+    file = tmp_path / "main/BoT/demo/seed0/results.json"
+    file.write_text("{")
+    with pytest.raises(GridError, match="BoT/demo/seed0/results.json is damaged.*delete it"):
+        reproduce(toy(tmp_path, "BoT"))
+
+
+def test_what_a_killed_tool_was_writing_is_removed(tmp_path, trained):
+    for name in (".main.md.x1.tmp", ".main-cells.csv.x2.tmp", ".ablation.md.x3.tmp"):
+        (tmp_path / name).touch()
+    reproduce(toy(tmp_path, "BoT"))
+    assert [file.name for file in tmp_path.glob(".*.tmp")] == [".ablation.md.x3.tmp"]
 
 
 def test_two_tools_do_not_share_a_folder(tmp_path, trained, monkeypatch):
@@ -228,6 +172,7 @@ def test_missing_data_fail_all_cells_of_a_species_at_once(tmp_path, capsys):
     assert told.out.count("cells failed before they started") == 1
     rows = rows_of(tmp_path / "ablation.md", "demo")
     assert len(rows) == 10
+    assert "``" not in (tmp_path / "ablation.md").read_text(), "no command has run"
     assert all(row[1:] == ["0, 2 failed", "failed", "failed"] for row in rows[1:])
     assert "nowhere/at/all" in (tmp_path / "ablation.md").read_text()
 
@@ -240,6 +185,9 @@ def test_missing_data_fail_all_cells_of_a_species_at_once(tmp_path, capsys):
         (["--table", "main", "--seeds", "0"], "--seeds is 0"),
         (["--table", "main", "--size", "cpu"], "--epochs"),
         (["--table", "main", "--gpus", "99"], "--gpus is 99, but PyTorch sees"),
+        (["--table", "main", "--gpus", "-1"], "--gpus is -1; expected 0 or more"),
+        (["--table", "main", "--epochs", "-1"], "--epochs is -1; expected 0 or more"),
+        (["--smoke", "--gpus", "2"], "--smoke is one process"),
         (["--table", "main", "DATASETS.NAMES", "folder:x"], "name it by --species"),
         (["--table", "main", "SEED", "3"], "use --seeds"),
         (["--table", "main", "SOLVER.BASE_LRR", "3"], "unknown key SOLVER.BASE_LRR"),
@@ -248,7 +196,7 @@ def test_missing_data_fail_all_cells_of_a_species_at_once(tmp_path, capsys):
 )
 def test_mistakes_end_in_a_message(arguments, message, tmp_path, capsys):
     assert main(["reproduce", "--output", str(tmp_path), *arguments]) == 2
-    assert not list(tmp_path.rglob("*.json"))
+    assert not list(tmp_path.iterdir())
     assert re.search(message, capsys.readouterr().err)
 
 
@@ -256,13 +204,15 @@ def test_mistakes_end_in_a_message(arguments, message, tmp_path, capsys):
 
 
 STAND_IN = """#!/bin/sh
-for folder; do :; done  # the last argument is OUTPUT_DIR
+for config; do :; done  # the last argument
+folder=$(dirname "$config")
 case $folder in
   *SBS*) echo "noise"; echo "error: 2 mistakes:"; echo "  - one"; exit 2;;
   *AGW*) kill -9 $$;;
   *MGN*) exit 0;;
 esac
 echo "$CUDA_VISIBLE_DEVICES" > "$folder/gpu"
+echo "$config" > "$folder/trained as"
 sleep 0.3
 echo '{"Animals-SyntheticHerd": {}}' > "$folder/results.json"
 """
@@ -295,3 +245,34 @@ def test_processes_fail_one_by_one_and_each_has_its_gpu(tmp_path, monkeypatch):
     gpus = {(tmp_path / f"main/{row}/demo/seed0/gpu").read_text().strip() for row in rows[::4]}
     assert gpus <= {"4", "7"}
     assert json.loads((cells[0].folder / "results.json").read_text())
+
+
+def test_a_cell_runs_the_package_of_the_tool(tmp_path, monkeypatch):
+    """And not another checkout that happens to be the working directory."""
+    (tmp_path / "openanimals").mkdir()
+    (tmp_path / "openanimals/__init__.py").write_text("raise SystemExit('the wrong package')")
+    monkeypatch.chdir(tmp_path)
+    cell = SimpleNamespace(folder=tmp_path, config=SimpleNamespace(dump=lambda: "SEEED: 1"))
+    with locked(tmp_path / "main") as lock:
+        job = runner._Job(cell, {}, lock)
+        job.process.wait(60)
+        assert "unknown key SEEED" in job.error()
+
+
+def test_a_cell_is_trained_as_it_was_planned(tmp_path, monkeypatch):
+    """Although a file in configs/ may be changed while cells wait."""
+    script = tmp_path / "stand_in.sh"
+    script.write_text(STAND_IN)
+    script.chmod(0o755)
+    monkeypatch.setattr(sys, "executable", str(script))
+    (cell,) = Grid("main", tmp_path).cells(["BoT"], "demo", 1, 800)
+    file = tmp_path / "row.yml"
+    file.write_text(f"_BASE_: {cell.files[0].resolve()}\nSOLVER:\n  BASE_LR: 0.1\n")
+    cell = replace(cell, files=(file, *cell.files[1:]))
+    planned = records.flat(cell.config)
+    file.write_text(file.read_text().replace("0.1", "0.2"))
+    cell.folder.mkdir(parents=True)
+    with locked(tmp_path / "main") as lock:
+        runner.run_in_processes([cell], [{}], lock, lambda cell: None, lambda cell, error: None)
+    trained = load((cell.folder / "trained as").read_text().strip())
+    assert records.flat(trained) == planned and trained.SOLVER.BASE_LR == 0.1

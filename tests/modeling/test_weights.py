@@ -112,6 +112,24 @@ def test_pretrained_resnet_ibn(tmp_path):
         resnet("18x", weights=tmp_path / "weights.pth")
 
 
+def test_what_a_network_lacks_of_a_file_is_not_dropped_in_silence(tmp_path):
+    path = tmp_path / "weights.pth"
+    plain, rich = resnet("18x"), resnet("18x", se=True, non_local=True)
+    torch.save({**plain.stem.state_dict(), **plain.tail.state_dict()}, path)
+    resnet("18x", se=True, non_local=True, weights=path)  # what it adds starts from random
+    state = {**rich.stem.state_dict(), **rich.tail.state_dict()}
+    torch.save(state, path)
+    with pytest.raises(ArchitectureError, match=r"not expected: .*se\.fc\.0\.weight"):
+        resnet("18x", weights=path)
+    loaded = resnet("18x", se=True, non_local=True, weights=path)
+    key = "layer1.1.se.fc.2.weight"
+    assert torch.equal(loaded.stem.state_dict()[key], state[key])
+    state.pop(key)
+    torch.save(state, path)
+    with pytest.raises(ArchitectureError, match=rf"1 missing: {key}"):
+        resnet("18x", se=True, non_local=True, weights=path)
+
+
 def test_what_differs_is_listed():
     network = nn.Sequential(nn.Linear(2, 3), nn.Linear(3, 1))
     state = network.state_dict()
@@ -150,9 +168,10 @@ def test_files_that_are_no_weights(tmp_path, suffix):
 
 
 def test_a_pickle_of_something_else_is_refused(tmp_path):
-    torch.save({"epoch": 3}, tmp_path / "a.pth")
-    with pytest.raises(WeightsError, match="holds no weights"):
-        read_state_dict(tmp_path / "a.pth")
+    for content in ({"epoch": 3}, {0: torch.zeros(1)}):
+        torch.save(content, tmp_path / "a.pth")
+        with pytest.raises(WeightsError, match="holds no weights"):
+            read_state_dict(tmp_path / "a.pth")
     torch.save(nn.Linear(1, 1), tmp_path / "b.pth")  # would run code on loading
     with pytest.raises(WeightsError, match="cannot be read"):
         read_state_dict(tmp_path / "b.pth")

@@ -11,6 +11,7 @@ from pathlib import Path
 import pandas as pd
 
 from openanimals.data.catalogue import COLUMNS, Catalogue, CatalogueError, iso_date
+from openanimals.data.masks import is_shape
 from openanimals.data.sources.dates import dates_from_names
 from openanimals.utils.registry import did_you_mean
 
@@ -156,7 +157,9 @@ def _row(cells: dict[str, str]) -> tuple[dict[str, object], list[str]]:
     row: dict[str, object] = {column: cells.get(column) or None for column in COLUMNS}
     wrong = [f"has no {column}" for column in ("path", "identity") if row[column] is None]
     for column in ("path", "mask"):
-        row[column] = (cells.get(column) or "").replace("\\", "/") or None
+        file = cells.get(column) or None
+        # Run lengths have backslashes of their own.
+        row[column] = file if file is None or is_shape(file) else file.replace("\\", "/")
     text = cells.get("bbox", " ".join(cells.get(column, "") for column in BBOX_COLUMNS)).strip()
     row["bbox"] = _box(text) if text else None
     if text and row["bbox"] is None:

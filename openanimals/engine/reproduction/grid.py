@@ -108,15 +108,11 @@ class Cell:
         return load(self.files, self.overrides)
 
     @property
-    def arguments(self) -> list[str]:
-        """What follows ``openanimals`` on the command line that trains the cell."""
-        named = [part for file in self.files for part in ("--config-file", str(file))]
-        return ["train", "--resume", *named, *map(str, self.overrides)]
-
-    @property
     def command(self) -> str:
-        """The command line, ready for a shell."""
-        return shlex.join(["python", "-m", "openanimals.cli", *self.arguments])
+        """The command line that trains the cell, ready for a shell."""
+        named = [part for file in self.files for part in ("--config-file", str(file))]
+        train = ["python", "-m", "openanimals.cli", "train", "--resume"]
+        return shlex.join([*train, *named, *map(str, self.overrides)])
 
 
 @dataclass(frozen=True)

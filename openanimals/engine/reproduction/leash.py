@@ -2,6 +2,9 @@
 
 Standard input is the leash: a pipe whose other end only the starting process holds. When that is
 killed the system closes the pipe, and this process ends itself and its workers.
+
+Started as a file and not by ``python -m``, which would take the package from the working directory
+where one lies there: another checkout than the one that starts the cells and signs for them.
 """
 
 import os
@@ -9,6 +12,7 @@ import runpy
 import signal
 import sys
 import threading
+from pathlib import Path
 
 
 def _end_with_the_starter() -> None:
@@ -17,5 +21,6 @@ def _end_with_the_starter() -> None:
 
 
 if __name__ == "__main__":
+    sys.path[0] = str(Path(__file__).parents[3])  # it was the folder of this file
     threading.Thread(target=_end_with_the_starter, daemon=True).start()
     runpy.run_module("openanimals.cli", run_name="__main__", alter_sys=True)

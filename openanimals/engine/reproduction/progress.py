@@ -1,6 +1,5 @@
 """How far a grid is, and how long it will take."""
 
-import sys
 from collections import defaultdict
 from collections.abc import Iterable
 from datetime import timedelta
@@ -14,7 +13,7 @@ logger = getLogger(__name__)
 
 
 class Progress:
-    """A bar on a terminal, and a line for each cell that ends.
+    """Says whenever a cell starts or ends how far the grid is.
 
     Args:
         left: cells to run.
@@ -25,8 +24,6 @@ class Progress:
     def __init__(
         self, left: Iterable[Cell], done: Iterable[tuple[str, float]], places: int
     ) -> None:
-        from tqdm import tqdm
-
         self.places = places
         self.left = {cell.folder: cell for cell in left}
         self.running: set[Path] = set()
@@ -34,20 +31,12 @@ class Progress:
         self.seconds: dict[str, list[float]] = defaultdict(list)
         for row, seconds in done:
             self.seconds[row].append(seconds)
-        finished = sum(map(len, self.seconds.values()))
-        self.bar = tqdm(
-            total=finished + len(self.left),
-            initial=finished,
-            disable=not sys.stdout.isatty(),
-            unit="cell",
-            leave=False,
-        )
         logger.info("%s", self.state())
 
     def begin(self, cell: Cell) -> None:
         """Say that a cell starts."""
         self.running.add(cell.folder)
-        self._say(f"{cell}: starts, in {cell.folder}")
+        logger.info("%s: starts, in %s", cell, cell.folder)
 
     def end(self, cell: Cell, seconds: float, error: str) -> None:
         """Say how a cell ended (``error`` is "" if well), and how far the grid is."""
@@ -57,10 +46,9 @@ class Progress:
             self.failed += 1
         else:
             self.seconds[cell.row].append(seconds)
-        self.bar.update()
         outcome = f"failed: {' '.join(error.split())}" if error else "finished"
-        self._say(f"{cell}: {outcome}, {timedelta(seconds=round(seconds))}")
-        self._say(self.state())
+        logger.info("%s: %s, %s", cell, outcome, timedelta(seconds=round(seconds)))
+        logger.info("%s", self.state())
 
     def state(self) -> str:
         """Return in words how many cells have finished, failed, run and are left."""
@@ -86,12 +74,3 @@ class Progress:
         usual = mean(second for seconds in self.seconds.values() for second in seconds)
         total = sum(by_row.get(cell.row, usual) for cell in self.left.values())
         return timedelta(seconds=round(total / self.places))
-
-    def close(self) -> None:
-        """Take the bar away."""
-        self.bar.close()
-
-    def _say(self, line: str) -> None:
-        self.bar.clear()
-        logger.info("%s", line)
-        self.bar.refresh()

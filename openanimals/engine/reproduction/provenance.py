@@ -3,7 +3,6 @@
 import os
 import platform
 import subprocess
-from functools import cache
 from importlib import metadata
 from pathlib import Path
 
@@ -12,7 +11,6 @@ from openanimals.engine.reproduction.grid import CONFIGS
 PACKAGES = ("openanimals", "torch", "torchvision", "numpy", "pandas", "pillow", "timm")
 
 
-@cache
 def commit() -> str:
     """Return the commit of this code, with "+" if it was changed since, or "unknown"."""
     repository = CONFIGS.parent
@@ -30,7 +28,6 @@ def commit() -> str:
         return "unknown"
 
 
-@cache
 def versions() -> dict[str, str]:
     """Return the versions of Python and of the packages that numbers depend on."""
     found = {"python": platform.python_version()}

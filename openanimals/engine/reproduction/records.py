@@ -20,7 +20,7 @@ ELSEWHERE = ("OUTPUT_DIR", "DATASETS.ROOT", "DATALOADER.NUM_WORKERS")
 """Keys that say where a run is and not what it is: a grid may move to another machine."""
 
 DATA = ("DATASETS.NAMES", "DATASETS.TESTS")
-"""Keys that species may differ in."""
+"""Keys that species may differ in, but not the cells of one."""
 
 
 class GridError(ValueError):
@@ -108,41 +108,66 @@ def check_folder(grid: Grid) -> None:
     """Refuse a folder whose cells were made with other settings.
 
     Raises:
-        GridError: names a cell, its settings and ours.
+        GridError: names a cell, and the options and keys that differ.
     """
+    now = _by_option(settings_of(grid))
     for folder, record in read_all(grid.folder):
-        if _has_trained(folder, record) and record.settings != settings_of(grid):
+        changes = _changes(_by_option(record.settings), now)
+        if changes and _has_trained(folder, record):
             raise GridError(
-                f"{folder} was trained at {_in_words(record.settings)}, and now "
-                f"{_in_words(settings_of(grid))} is asked for: they do not belong into one table. "
-                "Choose another --output"
+                f"{folder} was trained with other settings: {changes}. The cells of a table share "
+                "theirs: choose another --output"
             )
 
 
-def check_cell(cell: Cell, record: Record) -> None:
-    """Refuse to go on with a cell that was begun as another one.
+def check_data(grid: Grid, species: str, cfg: CfgNode) -> None:
+    """Refuse data of a species that other cells of it were not trained on.
 
     Raises:
+        GridError: names a cell, its data and ours.
+    """
+    now = {key: value for key, value in flat(cfg).items() if key in DATA}
+    for folder, record in read_all(grid.folder):
+        if record.species == species and _has_trained(folder, record):
+            changes = _changes({key: record.config[key] for key in DATA}, now)
+            if changes:
+                raise GridError(
+                    f"{folder} was trained on other data: {changes}. The cells of a species share "
+                    "theirs: choose another --output"
+                )
+
+
+def check_cell(cell: Cell, record: Record | None) -> None:
+    """Refuse a cell whose configuration is wrong, or that was begun as another one.
+
+    Raises:
+        ValueError: the configuration is wrong.
         GridError: names the keys that differ.
     """
-    if not _has_trained(cell.folder, record):
-        return
     now = flat(cell.config)
-    changed = [
-        f"{key} ({record.config[key]!r} -> {now[key]!r})"
-        for key in now
-        if key in record.config and record.config[key] != now[key]
-    ]
-    if changed:
+    if not record or not _has_trained(cell.folder, record):
+        return
+    known = [key for key in now if key in record.config]  # others are new since
+    changes = _changes({k: record.config[k] for k in known}, {k: now[k] for k in known})
+    if changes:
         raise GridError(
-            f"{cell.folder} was begun with another configuration: {', '.join(changed)}. Choose "
-            f"another --output, or give what it was begun with: {record.command}"
+            f"{cell.folder} was begun with another configuration: {changes}. Choose another "
+            f"--output, or give what it was begun with: {record.command}"
         )
 
 
 def _has_trained(folder: Path, record: Record) -> bool:
     """Tell whether there is anything that could be mixed: not if it failed at once."""
     return record.status == "finished" or any(folder.glob("model_*.pth"))
+
+
+def settings_in(folder: Path) -> dict[str, Any] | None:
+    """Return the settings of the cells of a table's folder, None if there are no cells.
+
+    Those that have trained share theirs; one that failed at once may have had others.
+    """
+    cells = sorted(read_all(folder), key=lambda cell: not _has_trained(*cell))
+    return cells[0][1].settings if cells else None
 
 
 def settings_of(grid: Grid) -> dict[str, Any]:
@@ -209,7 +234,19 @@ def _now() -> str:
     return datetime.now(timezone.utc).isoformat(timespec="milliseconds")
 
 
-def _in_words(settings: dict[str, Any]) -> str:
-    length = f"for {settings['epochs']} epochs" if settings["epochs"] else "for the published time"
-    overrides = " ".join(f"{key} {value}" for key, value in settings["overrides"].items())
-    return f"size {settings['size']} {length} {overrides}".rstrip()
+def _by_option(settings: dict[str, Any]) -> dict[str, Any]:
+    """Return settings by what sets them on the command line."""
+    return {
+        "--size": settings["size"],
+        "--epochs": settings["epochs"],
+        **settings["overrides"],
+    }
+
+
+def _changes(before: dict[str, Any], now: dict[str, Any]) -> str:
+    """Return in words which values differ, "" if none."""
+    return ", ".join(
+        f"{key} ({before.get(key, 'unset')} -> {now.get(key, 'unset')})"
+        for key in {**before, **now}
+        if before.get(key, "unset") != now.get(key, "unset")
+    )

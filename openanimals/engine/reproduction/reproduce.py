@@ -7,7 +7,6 @@ from pathlib import Path
 
 from openanimals.config import CfgNode, ConfigError
 from openanimals.engine.plugins import import_modules
-from openanimals.engine.reproduction import grid as grids
 from openanimals.engine.reproduction import records
 from openanimals.engine.reproduction.grid import Cell, Grid
 from openanimals.engine.reproduction.progress import Progress
@@ -48,25 +47,24 @@ def reproduce(request: Request) -> None:
 def collect(request: Request) -> None:
     """Only write the tables, from the cells that there are; a run may go on meanwhile.
 
-    Size, epochs and overrides are those that the cells were made with.
+    Size, epochs and overrides are, unless asked for, those that the cells were made with.
 
     Raises:
+        ValueError: a mistake in the request.
         GridError: there are no cells of a table, or they were made with different settings.
     """
+    check_request(request)
     for table in request.tables:
         grid = _grid(request, table)
-        found = next((record for _, record in records.read_all(grid.folder)), None)
-        if found is None:
+        settings = records.settings_in(grid.folder)
+        if settings is None:
             raise GridError(f"no cells in {grid.folder}; run them first, or name their --output")
-        pairs = found.settings["overrides"].items()
-        grid = replace(
-            grid,
-            size=found.settings["size"],
-            epochs=found.settings["epochs"],
-            overrides=tuple(part for pair in pairs for part in pair),
-        )
+        if grid == Grid(table, request.output):
+            pairs = settings["overrides"].items()
+            overrides = tuple(part for pair in pairs for part in pair)
+            grid = replace(grid, **{**settings, "overrides": overrides})
         records.check_folder(grid)
-        write_tables(grid)
+        write_tables(grid, request.rows, request.species)
         logger.info("written: %s.md", grid.folder)
 
 
@@ -86,12 +84,10 @@ class _Work:
 
     def __init__(self, request: Request, grid: Grid) -> None:
         self.request, self.grid = request, grid
-        known = list(grids.TABLES[grid.table])
-        self.rows = grids.choose("row", request.rows, known) or known
-        asked = request.species or grids.SPECIES[grid.table]
-        self.species = grids.choose("species", asked, grids.known_species())
+        self.rows, self.species = request.rows_of(grid.table), request.species_of(grid.table)
         self.settings = records.settings_of(grid)
         self.records: dict[Path, Record] = {}
+        self.done: list[Record] = []
         self.left: list[Cell] = []
         self.blocked: list[tuple[Cell, str]] = []
         self.total = self.failed = 0
@@ -100,17 +96,19 @@ class _Work:
             self._add(name)
 
     def _add(self, species: str) -> None:
-        images, problem = _training_images(self.grid.unseeded(self.rows[0], species))
+        cfg = self.grid.unseeded(self.rows[0], species)
+        records.check_data(self.grid, species, cfg)
+        images, problem = _training_images(cfg)
         for cell in self.grid.cells(self.rows, species, self.request.seeds, images):
             self.total += 1
             record = records.read(cell.folder)
+            if not problem:
+                records.check_cell(cell, record)
             if record:
                 self.records[cell.folder] = record
-            if record and not problem:
-                records.check_cell(cell, record)
             if record and record.status == "finished" and not missing(cell):
-                continue
-            if problem:
+                self.done.append(record)
+            elif problem:
                 self.blocked.append((cell, problem))
             else:
                 self.left.append(cell)
@@ -121,18 +119,16 @@ class _Work:
         Args:
             lock: file descriptor of the lock on the folder.
         """
-        done = [r for r in self.records.values() if r.status == "finished"]
         gpus = _gpus(self.request.gpus)
-        self.progress = Progress(self.left, [(r.row, r.seconds) for r in done], len(gpus))
-        try:
-            self._fail_blocked()
-            self._write()
-            if self.request.size == "smoke":
-                run_here(self.left, self._begin, self._end)
-            else:
-                run_in_processes(self.left, gpus, lock, self._begin, self._end)
-        finally:
-            self.progress.close()
+        self.progress = Progress(self.left, [(r.row, r.seconds) for r in self.done], len(gpus))
+        for leftover in self.grid.output.glob(f".{self.grid.table}*.tmp"):  # of a killed tool
+            leftover.unlink(missing_ok=True)
+        self._fail_blocked()
+        self._write()
+        if self.request.size == "smoke":
+            run_here(self.left, self._begin, self._end)
+        else:
+            run_in_processes(self.left, gpus, lock, self._begin, self._end)
         logger.info("written: %s.md", self.grid.folder)
 
     def _fail_blocked(self) -> None:

@@ -7,7 +7,13 @@ from pathlib import Path
 from typing import Any
 
 from openanimals.config import get_cfg
-from openanimals.engine.reproduction.grid import TABLES, TOY_EPOCHS
+from openanimals.engine.reproduction.grid import (
+    SPECIES,
+    TABLES,
+    TOY_EPOCHS,
+    choose,
+    known_species,
+)
 
 
 @dataclass(frozen=True)
@@ -38,6 +44,14 @@ class Request:
     overrides: Sequence[Any] = ()
     command: str = ""
 
+    def rows_of(self, table: str) -> list[str]:
+        """Return the rows of a table that are asked for."""
+        return choose("row", self.rows or list(TABLES[table]), list(TABLES[table]))
+
+    def species_of(self, table: str) -> list[str]:
+        """Return the species of a table that are asked for."""
+        return choose("species", self.species or SPECIES[table], known_species())
+
 
 def request_of(options: Mapping[str, Any], arguments: Sequence[str]) -> Request:
     """Return what a command line asks for.
@@ -52,8 +66,8 @@ def request_of(options: Mapping[str, Any], arguments: Sequence[str]) -> Request:
     smoke, table = options["smoke"], options["table"]
     if not (smoke or table):
         raise ValueError(f"which --table? One of {', '.join(TABLES)}")
-    if smoke and (options["size"] != "published" or options["epochs"]):
-        raise ValueError("--smoke has a size of its own: leave out --size and --epochs")
+    if smoke and (options["size"] != "published" or options["epochs"] or options["gpus"]):
+        raise ValueError("--smoke is one process of toy size: leave out --size, --epochs, --gpus")
     lists = {name: list(options[name]) for name in ("species", "methods")}
     overrides = list(options["opts"])
     for names in lists.values():  # which have taken the KEY VALUE pairs that follow them
@@ -82,10 +96,14 @@ def check_request(request: Request) -> None:
         ValueError: names the option.
     """
     names = [str(key) for key in request.overrides[::2]]
-    if request.seeds < 1:
-        raise ValueError(f"--seeds is {request.seeds}; expected 1 or more")
+    for option, least in (("seeds", 1), ("epochs", 0), ("gpus", 0)):
+        given = getattr(request, option)
+        if given < least:
+            raise ValueError(f"--{option} is {given}; expected {least} or more")
     if request.rows and len(request.tables) > 1:
         raise ValueError("--methods are rows of one table: name it by --table")
+    for table in request.tables:
+        request.rows_of(table), request.species_of(table)
     if request.size == "cpu" and request.epochs < 1:
         raise ValueError("--size cpu compares at equal budget: say for how many --epochs")
     if "DATASETS.NAMES" in names and len(request.species) != 1:

@@ -12,10 +12,13 @@ from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from pathlib import Path
 from typing import Any
 
+from openanimals.engine.reproduction import leash
 from openanimals.engine.reproduction.grid import Cell
 from openanimals.engine.reproduction.records import GridError
+from openanimals.utils.files import atomic_path
 from openanimals.utils.logging import set_up_logging
 
+CONFIG = "config.yaml"  # which the run writes again, the same
 CONSOLE = "console.txt"
 RESULTS = "results.json"
 POLL = 0.1  # seconds between looks at the processes
@@ -92,9 +95,14 @@ class _Job:
 
     def __init__(self, cell: Cell, environment: dict[str, str], lock: int) -> None:
         self.cell = cell
+        # Not the files it was made of: one may have been changed since the grid was planned.
+        config = cell.folder / CONFIG
+        with atomic_path(config) as temporary:
+            temporary.write_text(cell.config.dump(), encoding="utf-8")
+        arguments = ["train", "--resume", "--config-file", str(config)]
         with open(cell.folder / CONSOLE, "wb") as console:
             self.process = subprocess.Popen(
-                [sys.executable, "-m", "openanimals.engine.reproduction.leash", *cell.arguments],
+                [sys.executable, leash.__file__, *arguments],
                 stdin=subprocess.PIPE,
                 stdout=console,
                 stderr=subprocess.STDOUT,
@@ -145,9 +153,20 @@ def missing(cell: Cell) -> str:
 
 
 def results(folder: Path) -> dict[str, dict[str, Any]]:
-    """Return the results of a run by test set and protocol; none before it has ended."""
+    """Return the results of a run by test set and protocol; none before it has ended.
+
+    Raises:
+        GridError: the file is damaged.
+    """
     file = folder / RESULTS
-    return json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
+    try:
+        return json.loads(file.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return {}
+    except ValueError as error:
+        raise GridError(
+            f"{file} is damaged ({error}); delete it, and the cell is evaluated again"
+        ) from error
 
 
 def _last_error(console: Path, code: int) -> str:

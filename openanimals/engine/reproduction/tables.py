@@ -50,14 +50,15 @@ def _markdown(grid: Grid, groups: Groups, cells: Sequence[Record]) -> str:
         names = dict.fromkeys(group.test_set for group in of_rows.values() if group.runs)
         lines += [f"## {species}" + (f" ({', '.join(names)})" if names else ""), ""]
         lines += [*_species_table(grid, list(of_rows.values())), ""]
-    lines += ["## Schedules", ""]
     scheduled: dict[str, list[str]] = defaultdict(list)
     for of_rows in groups.values():
         for group in of_rows.values():
             if group.schedule():
                 scheduled[group.schedule()].append(f"{group.row} on {group.species}")
-    lines += [f"- {', '.join(who)}: {schedule}" for schedule, who in scheduled.items()]
-    lines += ["", "## How it was made", "", *_provenance(cells), ""]
+    if scheduled:
+        lines += ["## Schedules", ""]
+        lines += [f"- {', '.join(who)}: {schedule}" for schedule, who in scheduled.items()] + [""]
+    lines += ["## How it was made", "", *_provenance(cells), ""]
     failed = [record for record in cells if record.status == "failed"]
     if failed:
         lines += ["## Failed", ""]
@@ -128,7 +129,7 @@ def _number(group: Group, protocol: str, metric: str) -> str:
 def _provenance(cells: Sequence[Record]) -> list[str]:
     """Return what made the cells, each fact once."""
     facts = {
-        "command": [f"`{record.tool}`" for record in cells],
+        "command": [f"`{record.tool}`" for record in cells if record.tool],
         "commit": [commit for record in cells for commit in record.commits],
         "versions": [", ".join(f"{k} {v}" for k, v in r.versions.items()) for r in cells],
         "device": [record.environment for record in cells],
