@@ -26,7 +26,7 @@ def compare(first: str | Path, second: str | Path) -> dict[str, Difference]:
     if ours.keys() != theirs.keys():
         raise SavedResultError(
             f"{first} has results on {', '.join(ours)}, {second} on {', '.join(theirs)}; "
-            "expected the same test sets"
+            "expected the same test sets, or a features file of each to compare one"
         )
     differences = {}
     for name, (rows, rankings) in ours.items():

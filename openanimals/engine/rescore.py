@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 
-from openanimals.config import CfgNode, ConfigError, load_text
+from openanimals.config import CfgNode, ConfigError, load
 from openanimals.engine.scoring import score
 from openanimals.engine.testing import show_results, write_results
 from openanimals.evaluation import Result
@@ -57,6 +57,7 @@ def _config(folder: Path, overrides: Sequence[Any]) -> CfgNode:
     if not path.is_file():
         raise ConfigError([f"no {path.absolute()}; expected the output folder of a run"])
     allowed = ", ".join(f"{key}*" if key.endswith(".") else key for key in CHANGEABLE)
+    cfg = load(path, overrides)
     ConfigError.raise_for(
         [
             f"{key} cannot be changed any more: the features are what they are; only {allowed} can"
@@ -64,4 +65,4 @@ def _config(folder: Path, overrides: Sequence[Any]) -> CfgNode:
             if not key.startswith(CHANGEABLE)
         ]
     )
-    return load_text(path.read_text(encoding="utf-8"), overrides, where=str(path))
+    return cfg

@@ -63,7 +63,7 @@ def score(
         if extras and protocol.note:
             logger.info("%s: %s", title, protocol.note)
         if extras and "sides" in protocol.labels:
-            results |= _by_side(cfg, tested, protocol, device)
+            results |= _by_side(tested.rows.name, results[title], protocol.labels["sides"])
     return results
 
 
@@ -167,10 +167,7 @@ def _encounters(rows: TestRows, by: str, gap: float) -> tuple[Labels, Labels]:
         return rows.labels("sequence")
     dates = [date for part in rows.labels("date") for date in part]
     identities = [name for part in rows.labels("identity") for name in part]
-    try:
-        labels: list = days(dates) if by == "date" else bursts(identities, dates, gap)
-    except ValueError as error:
-        raise ProtocolError(f"{rows.name}: {error}") from error
+    labels: list = days(dates) if by == "date" else bursts(identities, dates, gap)
     return labels[: len(rows.query)], labels[len(rows.query) :]
 
 
@@ -185,23 +182,14 @@ def _judge(cfg: CfgNode, tested: TestFeatures, protocol: Protocol, device: torch
     return replace(result, protocol=protocol.rule, caveat=cfg.MODEL.CAVEAT)
 
 
-def _by_side(
-    cfg: CfgNode, tested: TestFeatures, protocol: Protocol, device: torch.device
-) -> dict[str, Result]:
+def _by_side(test_set: str, whole: Result, sides: tuple[Labels, Labels]) -> dict[str, Result]:
     """Return the results of the queries of each side, for the sides that have any with a match."""
     results = {}
     for name in SIDES:
-        query, gallery = (
-            np.array([side if side == name else None for side in part], dtype=object)
-            for part in protocol.labels["sides"]
-        )
-        labels = {**protocol.labels, "sides": (query, gallery)}
-        own = Protocol(f"{protocol.rule} {name}", labels)
-        try:
-            _checked(tested.rows, own, f"{np.sum(query == name)} of them show the {name} side")
-        except ProtocolError as error:
-            logger.info("without the side %s: %s", name, error)
-            continue
-        title = f"{tested.rows.name} ({own.rule})"
-        results[title] = _judge(cfg, tested, own, device).part(query == name, gallery == name)
+        query, gallery = (np.array(part, dtype=object) == name for part in sides)
+        if whole.matched[query].any():
+            part = replace(whole.part(query, gallery), protocol=f"{whole.protocol} {name}")
+            results[f"{test_set} ({part.protocol})"] = part
+        else:
+            logger.info("without the side %s: no match for its %d queries", name, query.sum())
     return results

@@ -51,7 +51,7 @@ def distance_blocks(
     """Yield the distances of consecutive blocks of queries to the whole gallery.
 
     Args:
-        query: features `[Q, D]`, of any float type.
+        query: features `[Q, D]`, of any type of number.
         gallery: features `[G, D]`.
         metric: ``"cosine"`` (1 - cosine of the whole vectors, 0 to 2) or ``"euclidean"`` (the
             squared Euclidean distance, as FastReID has it; it ranks like the plain one).
@@ -134,7 +134,7 @@ def pair_distances(
 
 
 def checked(query: np.ndarray, gallery: np.ndarray) -> tuple[Tensor, Tensor]:
-    """Return features as tensors on the CPU.
+    """Return features as tensors on the CPU: in float64 if they are, else in float32.
 
     Raises:
         ValueError: they have no rows or different lengths, or one of them is not finite.
@@ -149,7 +149,8 @@ def checked(query: np.ndarray, gallery: np.ndarray) -> tuple[Tensor, Tensor]:
 
 
 def _checked(what: str, features: np.ndarray) -> Tensor:
-    tensor = torch.as_tensor(np.asarray(features))
+    tensor = torch.as_tensor(np.require(features, requirements=["C", "W"]))
+    tensor = tensor if tensor.dtype == torch.float64 else tensor.float()
     if tensor.ndim != 2 or not tensor.numel():
         raise ValueError(
             f"{what} features have the shape {list(tensor.shape)}; "

@@ -54,7 +54,8 @@ def expand(
         device: where to find the neighbours, ``"cpu"`` or a CUDA device.
 
     Returns:
-        New features of the queries and of the gallery, of the same shapes and type.
+        New features of the queries and of the gallery, of the same shapes; in float64 if they are,
+        else in float32.
 
     Raises:
         ValueError: the features have no rows or different lengths, or one of them is not finite.

@@ -138,6 +138,8 @@ class Result:
     def part(self, queries: np.ndarray, gallery: np.ndarray) -> "Result":
         """Return the result without images that take no part in it, so that they are not counted.
 
+        It has no ROC curve, which is not a mean over queries.
+
         Args:
             queries: `[Q]`, False for queries whose rankings are empty.
             gallery: `[G]`, False for images that are in no ranking.
@@ -150,6 +152,7 @@ class Result:
             ranking=Ranking(*(values[queries] for values in kept)),
             query_identities=self.query_identities[queries],
             gallery_identities=self.gallery_identities[gallery],
+            roc={},
         )
 
     def as_dict(self) -> dict[str, Any]:

@@ -43,7 +43,8 @@ def results_table(results: Mapping[str, Mapping[str, Any]]) -> str:
                 f"{result['identities']}",
             ]
         )
-    legend = "Percentages; [95 % interval, bootstrap over identities]"
+    metrics = ", or ".join(dict.fromkeys(result["metric"] for result in results.values()))
+    legend = f"Percentages, ranked by {metrics}; [95 % interval, bootstrap over identities]"
     if any(result["queries without match"] for result in results.values()):
         legend += "; (+queries left out, having no match in the gallery)"
     caveats = dict.fromkeys(result["caveat"] for result in results.values() if "caveat" in result)

@@ -89,6 +89,7 @@ class TestRows:
         """
         if not path.is_file():
             raise SavedResultError(f"no {path.absolute()}; it belongs to the features beside it")
+        csv.field_size_limit(2**31 - 1)  # a mask may lie in the table, with all of its outline
         # Spreadsheets begin a file with a mark that it is UTF-8; "utf-8-sig" skips it.
         with open(path, newline="", encoding="utf-8-sig", errors="surrogateescape") as file:
             lines = csv.reader(file, strict=True)
@@ -114,7 +115,7 @@ def _as_text(value: object) -> str:
     return json.dumps(value) if isinstance(value, tuple) else str(value)
 
 
-def _checked(columns: Sequence[str]) -> Sequence[str]:
+def _checked(columns: list[str]) -> list[str]:
     for column in ("part", *TIED):
         if column not in columns:
             raise ValueError(f"no column {column}")
@@ -126,14 +127,15 @@ def _checked(columns: Sequence[str]) -> Sequence[str]:
 
 def _from_texts(columns: Sequence[str], line: Sequence[str]) -> list:
     if len(line) != len(columns):
-        raise ValueError(f"a line has {len(line)} cells, not {len(columns)}: {', '.join(line[:3])}")
+        raise ValueError(f"{len(line)} cells, not {len(columns)} ({', '.join(line[:3])} ...)")
+    cells = dict(zip(columns, line, strict=True))
+    days([cells.get("date") or None])  # raises
     row: dict[str, object] = {
         column: text if text or column in ("path", "identity") else None
-        for column, text in zip(columns, line, strict=True)
+        for column, text in cells.items()
     }
     if row["bbox"] is not None:
         row["bbox"] = tuple(map(float, json.loads(str(row["bbox"]))))
-    days([row.get("date")])  # raises
     return list(row.values())
 
 

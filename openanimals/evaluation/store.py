@@ -6,6 +6,7 @@ the rows ties the two together. It covers what the features depend on (path, ide
 that a date, a sequence or an orientation may be filled in later.
 """
 
+import hashlib
 import json
 import zipfile
 from collections.abc import Iterable, Iterator, Mapping
@@ -21,9 +22,10 @@ from openanimals.evaluation.rows import SavedResultError, TestRows
 from openanimals.utils.files import atomic_path
 
 FORMAT = 1
-DAMAGED = (  # all that numpy raises of a file that is cut short, changed, or something else
+LONGEST = 200  # bytes; a file's name may have 255, with what stands before and after a test set's
+DAMAGED = (  # all that numpy raises of an archive that was changed
     *(OSError, EOFError, ValueError, LookupError, TypeError, AttributeError, MemoryError),
-    zipfile.BadZipFile,
+    *(RuntimeError, zipfile.BadZipFile),
 )
 
 
@@ -140,8 +142,11 @@ def features_file(folder: Path, name: str) -> Path:
 
 
 def file_name(name: str) -> str:
-    """Return a test set's name with what a file name cannot hold replaced."""
-    return "".join(c if c.isalnum() or c in "-_." else "_" for c in name).strip("_")
+    """Return a test set's name as a file's: what that cannot hold is replaced, or cut off."""
+    text = "".join(c if c.isalnum() or c in "-_." else "_" for c in name).strip("_")
+    if len(text.encode()) > LONGEST:
+        text = f"{hashlib.sha256(text.encode()).hexdigest()[:8]}{text[-LONGEST // 5 :]}"
+    return text
 
 
 def _rows_file(path: Path) -> Path:
@@ -154,6 +159,8 @@ def _opened(path: Path) -> Iterator[Mapping[str, np.ndarray]]:
     if not path.is_file():
         raise SavedResultError(f"no saved features at {path.absolute()}")
     try:
+        if not zipfile.is_zipfile(path):  # of a pickle, numpy's message is how to execute it
+            raise ValueError("it is no archive of arrays, or was cut short")
         with np.load(path, allow_pickle=False) as archive:
             yield archive
     except DAMAGED as error:

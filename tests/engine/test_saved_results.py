@@ -101,8 +101,11 @@ def test_what_cannot_be_rescored(runs, capsys, tmp_path):
     error = refused(capsys, "rescore", folder, *keys)
     assert "TEST.FLIP.ENABLED cannot" in error and "INPUT.SIZE_TEST cannot" in error
     assert "TEST.METRIC cannot" not in error and "TEST.ENCOUNTER.*" in error
+    assert "did you mean 'TEST.METRIC'" in refused(capsys, "rescore", folder, "TEST.METRC", "x")
     assert "did you mean 'TEST.AQE.ALPHA'" in refused(capsys, "rescore", folder, "TEST.AQE.ALPA", 1)
     assert "config.yaml; expected the output folder" in refused(capsys, "rescore", tmp_path)
+    (tmp_path / "config.yaml").write_bytes(b"\xff")
+    assert "config.yaml: cannot be read" in refused(capsys, "rescore", tmp_path)
     shutil.copy(folder / "config.yaml", tmp_path)
     assert "no saved features at" in refused(capsys, "rescore", tmp_path)
 

@@ -114,6 +114,13 @@ def test_flanks_are_reported_by_side():
     assert results["herd (flank right)"].top.tolist() == [[0, 1, -1, -1, -1, -1]]
 
 
+def test_a_roc_curve_is_of_the_whole_not_of_a_side():
+    gallery = [row for row in GALLERY if row[0] != "g1"]  # the right sides are all of one animal
+    results = score(cfg(PROTOCOL="flank", ROC__ENABLED=True), herd(QUERY, gallery), CPU)
+    assert [name for name, result in results.items() if result.roc] == ["herd", "herd (paper)"]
+    assert "herd (flank right)" in results
+
+
 def test_a_side_without_a_match_is_skipped(caplog):
     caplog.set_level(logging.INFO, "openanimals")
     results = score(cfg(PROTOCOL="flank"), herd(QUERY[:1], GALLERY), CPU)
@@ -152,6 +159,12 @@ def test_a_protocol_that_cannot_be_applied_ends_a_run_before_it_begins(tmp_path)
     with pytest.raises(ProtocolError, match="none of the 8 images has a date"):
         run.train(tiny_cfg(tmp_path / "run", tmp_path, **keys))
     assert not (tmp_path / "run").exists()
+
+
+def test_a_wrong_date_is_no_reason_to_leave_a_protocol_out():
+    images = herd([[*QUERY[0][:4], "1/5/2025", None, None]])
+    with pytest.raises(ValueError, match="'1/5/2025' is no date"):
+        score(cfg(), images, CPU)
 
 
 def test_flanks_that_nobody_knows():

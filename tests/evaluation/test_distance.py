@@ -48,6 +48,14 @@ def test_an_image_is_at_no_distance_from_itself(features):
     assert abs(distances(shifted, shifted).diagonal()).max() < 1e-6
 
 
+@pytest.mark.filterwarnings("error")
+def test_arrays_may_be_views_and_read_only(features):
+    query, gallery = features
+    gallery.flags.writeable = False
+    mirrored = distances(query[:, ::-1], gallery[:, ::-1])
+    np.testing.assert_allclose(mirrored, distances(*features), atol=1e-6)
+
+
 def test_a_feature_of_zeros_is_orthogonal_to_all():
     assert distances(np.zeros((1, 3)), np.eye(3)).tolist() == [[1, 1, 1]]
 

@@ -70,6 +70,15 @@ def test_a_feature_of_zeros_stays_finite(herd):
     assert all(np.isfinite(side).all() for side in expand(query, gallery, Expansion(alpha=0.5)))
 
 
+@pytest.mark.parametrize("kind", [np.float16, np.int64])
+def test_numbers_of_other_types_are_taken_as_float32(herd, kind):
+    sides = [(9 * side).astype(kind) for side in herd]
+    expected = expand(*(side.astype(np.float32) for side in sides), Expansion())
+    for found, one in zip(expand(*sides, Expansion()), expected, strict=True):
+        np.testing.assert_array_equal(found, one)
+        assert found.dtype == np.float32
+
+
 def test_evaluate_expands_first(herd):
     names = [[f"{i % 3}" for i in range(len(side))] for side in herd]
     how = Expansion(4, 2.0, 2)

@@ -119,9 +119,11 @@ def test_a_part_counts_only_its_own():
     removed = np.array([[False, True, False], [True] * 3])
     ranking = rank_queries(distances, np.array([[0, 0, 1], [0, 1, 0]], dtype=bool), removed)
     names = np.array(["ada", "bo"], dtype=object), np.array(["cy", "bo", "ada"], dtype=object)
-    part = Result(ranking, *names).part(np.array([True, False]), np.array([True, False, True]))
+    whole = Result(ranking, *names, roc={"AUC": 75.0})
+    part = whole.part(np.array([True, False]), np.array([True, False, True]))
     assert part.top.tolist() == [[0, 1, -1]]
     assert part.gallery_identities.tolist() == ["cy", "ada"]
     reported = part.as_dict()
+    assert "AUC" not in reported  # its pairs are not those of the whole
     counts = ("queries", "queries without match", "gallery", "identities", "mAP")
     assert [reported[name] for name in counts] == [1, 0, 2, 2, 50]

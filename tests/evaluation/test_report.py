@@ -22,7 +22,10 @@ def test_results_table(result):
     assert hyena.split()[:4] == ["Animals-HyenaID2022", "50.00", "[0.0,", "100.0]"]
     assert hyena.split()[-4:] == ["2", "(+1)", "4", "4"] and other.split()[-3:] == ["2", "4", "4"]
     assert len(header) == len(rule) == len(hyena) == len(other)
-    assert "left out" in note
+    assert "left out" in note and "ranked by cosine;" in note
+    expanded = {**whole, "metric": "cosine, expanded"}
+    both = report.results_table({"a": whole, "b": expanded})
+    assert "ranked by cosine, or cosine, expanded;" in both
     assert "left out" not in report.results_table({"b": whole})
 
 
