@@ -68,6 +68,11 @@ def _find(
     source: str | Path | Sequence[str | Path], overrides: Sequence[str]
 ) -> tuple[CfgNode, Path | None]:
     """Return the configuration of a source, and its checkpoint if it is one."""
+    if not source:
+        raise ValueError(
+            f"nothing to load: the source is {source!r}; name a YAML file, a "
+            "checkpoint or the folder of a run"
+        )
     if not isinstance(source, str | Path):
         return load(source, overrides), None
     path = Path(source).expanduser()

@@ -91,6 +91,13 @@ def test_paths_of_masks_are_like_those_of_images_and_shapes_stay_as_they_are(wri
     assert catalogue.column("mask") == ["masks/1.png", packed, "[1, 2, 3, 4, 5, 6]", None]
 
 
+def test_the_outline_of_a_mask_may_be_long(write):
+    outline = str([[0, 0, *range(40_000), 0, 9]])
+    catalogue = table.read(write("path,identity,mask", f'photos/1.jpg,Ada,"{outline}"'))
+    assert catalogue.column("mask") == [outline]
+    assert len(outline) > 131072  # the limit of a cell, unless it is raised
+
+
 def test_dates_of_file_names_fill_only_the_gaps(write, tmp_path):
     save_picture(tmp_path / "2020-05-06.jpg")
     file = write("path,identity,date", "2020-05-06.jpg,a,2025-04-01", "2020-05-06.jpg,b,")

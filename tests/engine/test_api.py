@@ -228,6 +228,12 @@ def test_a_device_that_is_none(tmp_path, device):
         openanimals.load_model(yaml, device=device)
 
 
+@pytest.mark.parametrize("source", [None, "", []])
+def test_a_source_that_is_none(source):
+    with pytest.raises(ValueError, match="name a YAML file, a checkpoint or the folder of a run"):
+        openanimals.load_model(source)
+
+
 def test_weights_that_a_yaml_file_names(files, tmp_path):
     _, weights = files("r18_se")
     yaml = write_yaml(tmp_path / "named.yml", "r18_se", MODEL__WEIGHTS=weights)

@@ -93,6 +93,7 @@ def _cells(name: str, location: Path) -> tuple[list[str], list[tuple[int, list[s
             first = handle.readline()
             separator = max(",;\t", key=first.count)
             handle.seek(0)
+            csv.field_size_limit(2**31 - 1)  # the outline of a mask may be a long text
             lines = list(_numbered(csv.reader(handle, delimiter=separator, strict=True)))
     except FileNotFoundError:
         raise CatalogueError(
