@@ -54,12 +54,12 @@ class Handler(http.server.BaseHTTPRequestHandler):
             self.send_header("Content-Length", "0")
             return self.end_headers()
         rest = body[start:]
+        sent = rest[: server.cuts.pop(0)] if server.cuts else rest
+        server.log.append((self.path[1:], wanted, len(sent)))  # before the client can go on
         self.send_response(206 if start else 200)
         if server.lengths:
             self.send_header("Content-Length", str(len(rest)))
         self.end_headers()
-        sent = rest[: server.cuts.pop(0)] if server.cuts else rest
-        server.log.append((self.path[1:], wanted, len(sent)))
         self.wfile.write(sent)
 
     def log_message(self, *_):
