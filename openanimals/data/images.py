@@ -39,7 +39,7 @@ def read_image(
     bbox: Sequence[float] | None = None,
     mask: str | None = None,
 ) -> np.ndarray:
-    """Read an image as the model gets to see it.
+    """Read an image as the model gets to see it, all by Pillow (see ``decode.py`` for less of it).
 
     Args:
         path: the file.
@@ -80,9 +80,9 @@ def open_image(
             range (float); the box is empty, not a number or wholly outside; or the mask cannot be
             read, is of another shape than the image or leaves nothing of it.
     """
-    with _opened(path) as image:
+    with opened(path) as image:
         image.load()
-        orientation = _orientation(image)
+        orientation = exif_orientation(image)
         upright = _rgb(image)
         if orientation in UPRIGHT:
             upright = upright.transpose(UPRIGHT[orientation])
@@ -90,7 +90,7 @@ def open_image(
             black = Image.new("RGB", upright.size)
             upright = Image.composite(upright, black, _animal(mask, upright.size))
         if bbox is not None:
-            edges = _edges(bbox)
+            edges = box_edges(bbox)
             if edges is None or not _overlaps(edges, upright.size):
                 width, height = upright.size
                 raise ImageError(
@@ -120,13 +120,13 @@ def image_size(path: str | os.PathLike[str]) -> tuple[int, int]:
     Raises:
         ImageError: the file is missing or its header cannot be read.
     """
-    with _opened(path) as image:
+    with opened(path) as image:
         width, height = image.size
         if image.format == "TIFF":  # Pillow gives the size of a TIFF upright
             return width, height
         if image.format == "PNG" and "exif" not in image.info:
             image.load()
-        return (height, width) if _orientation(image) in LYING else (width, height)
+        return (height, width) if exif_orientation(image) in LYING else (width, height)
 
 
 def rows_with_bad_boxes(catalogue: Catalogue) -> list[int]:
@@ -144,7 +144,7 @@ def rows_with_bad_boxes(catalogue: Catalogue) -> list[int]:
     boxes = catalogue.column("bbox")
 
     def is_bad(row: int) -> bool:
-        edges = _edges(boxes[row])
+        edges = box_edges(boxes[row])
         if edges is None:
             return True
         try:
@@ -158,7 +158,7 @@ def rows_with_bad_boxes(catalogue: Catalogue) -> list[int]:
 
 
 @contextmanager
-def _opened(path: str | os.PathLike[str]) -> Iterator[Image.Image]:
+def opened(path: str | os.PathLike[str]) -> Iterator[Image.Image]:
     """Open a file with Pillow; whatever goes wrong within the block becomes an ImageError."""
     try:
         with Image.open(path) as image:
@@ -176,7 +176,7 @@ def _opened(path: str | os.PathLike[str]) -> Iterator[Image.Image]:
         raise ImageError(f"cannot read image {path}: {cause}") from error
 
 
-def _orientation(image: Image.Image) -> int:
+def exif_orientation(image: Image.Image) -> int:
     """Return the EXIF orientation, 1 to 8; 1 if there is none or it cannot be read."""
     try:
         return image.getexif().get(ExifTags.Base.Orientation, 1)
@@ -201,9 +201,9 @@ def _animal(mask: str, size: tuple[int, int]) -> Image.Image:
     if is_shape(mask):
         animal = shape_mask(mask, size)
     else:
-        with _opened(mask) as image:
+        with opened(mask) as image:
             image.load()
-            orientation = _orientation(image)
+            orientation = exif_orientation(image)
             animal = _nonzero(image)
         if orientation in UPRIGHT:
             animal = np.array(Image.fromarray(animal).transpose(UPRIGHT[orientation]))
@@ -225,7 +225,7 @@ def _nonzero(image: Image.Image) -> np.ndarray:
     return np.any(pixels[..., :-1] if image.mode in ("LA", "RGBA") else pixels, axis=2)
 
 
-def _edges(bbox: Sequence[float]) -> tuple[int, int, int, int] | None:
+def box_edges(bbox: Sequence[float]) -> tuple[int, int, int, int] | None:
     """Return a box's left, top, right and bottom edge; None if it is empty or not a number."""
     if not all(map(math.isfinite, bbox)):
         return None

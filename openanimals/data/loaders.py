@@ -1,114 +1,42 @@
-"""Batches of uint8 images, read in worker processes, in an order that no worker can change."""
+"""Loaders of training and test batches, in an order that no worker can change."""
 
 import os
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Iterator
+from logging import getLogger
+from pathlib import Path
 
-import numpy as np
 import torch
-from torch import Tensor
-from torch.utils.data import DataLoader, Dataset
 
 from openanimals.config import CfgNode
 from openanimals.data import augment
+from openanimals.data.batches import Batches, Draw, Draws
 from openanimals.data.catalogue import Catalogue
-from openanimals.data.images import ImageError, open_image, resize
+from openanimals.data.image_cache import GIB, ImageCache
+from openanimals.data.photographs import Photographs
 from openanimals.data.samplers import balanced_stream, batches, identity_stream, shuffled_stream
 from openanimals.data.sets import TrainSet
-from openanimals.utils.reproducibility import derive_seed
+from openanimals.utils.machine import cores, user_cache
+
+logger = getLogger(__name__)
 
 
-@dataclass
-class Batch:
-    """Images on their way to the model.
-
-    Attributes:
-        images: uint8 ``[B, 3, H, W]``, RGB.
-        rows: ``[B]``, their rows in the catalogue.
-        unreadable: messages on images that could not be read; others stand in for them.
-        lost: messages on images that could not be read and that nothing stands in for: black.
-    """
-
-    images: Tensor
-    rows: Tensor
-    unreadable: list[str]
-    lost: list[str]
-
-    def pin_memory(self) -> "Batch":
-        """Move the images to page-locked memory, from where CUDA copies without waiting."""
-        return replace(self, images=self.images.pin_memory())
-
-
-Sample = tuple[Tensor, int, list[str], list[str]]  # of a Batch, one image's share
-
-
-class Photographs(Dataset):
-    """The images of a catalogue by row: read, rotated, cropped and resized.
+def build_cache(cfg: CfgNode, device: torch.device, *, build: bool = True) -> ImageCache:
+    """Return where the ready images of a run are kept, as the INPUT keys say.
 
     Args:
-        catalogue: the images.
-        size: height and width in pixels.
-        auto_augment_prob: share of the images that AutoAugment changes before the resize.
-        seed: of AutoAugment.
-        substitute: let another image of the same identity stand in for one that cannot be read.
-        masked: make the background black in images that have a mask.
+        cfg: the configuration.
+        device: the model's.
+        build: whether it is worth making images ready that are not: if they are seen repeatedly.
     """
-
-    def __init__(
-        self,
-        catalogue: Catalogue,
-        size: Sequence[int],
-        *,
-        auto_augment_prob: float = 0.0,
-        seed: int = 0,
-        substitute: bool = False,
-        masked: bool = False,
-    ) -> None:
-        # Plain lists: worker processes share their memory, and reading them is quick.
-        self.paths = [str(catalogue.path(row)) for row in range(len(catalogue))]
-        self.boxes = catalogue.column("bbox")
-        self.masks = [catalogue.mask(row) if masked else None for row in range(len(catalogue))]
-        self.identities = catalogue.identities
-        self.size = (size[0], size[1])
-        self.auto_augment_prob = auto_augment_prob
-        self.seed = seed
-        self.substitute = substitute
-
-    def __len__(self) -> int:
-        return len(self.paths)
-
-    def __getitem__(self, item: tuple[int, int]) -> Sample:
-        """Return an image and what :class:`Batch` tells of it.
-
-        It does not raise: out of a worker process an error comes with that process's traceback.
-
-        Args:
-            item: the row, and the number of this draw in the whole training (seeds AutoAugment).
-        """
-        first, draw = item
-        messages: list[str] = []
-        for row in self._candidates(first):
-            try:
-                return self._read(row, draw), row, messages, []
-            except ImageError as error:
-                messages.append(str(error))
-        return torch.zeros(3, *self.size, dtype=torch.uint8), first, [], messages
-
-    def _candidates(self, row: int) -> Iterator[int]:
-        """Yield the row, then (to substitute) the identity's other rows, cyclically."""
-        yield row
-        if self.substitute:
-            own = np.flatnonzero(np.array(self.identities, dtype=object) == self.identities[row])
-            yield from (int(other) for other in (*own[own > row], *own[own < row]))
-
-    def _read(self, row: int, draw: int) -> Tensor:
-        image = open_image(self.paths[row], self.boxes[row], self.masks[row])
-        if self.auto_augment_prob:
-            seed = derive_seed(self.seed, "autoaugment", draw)
-            if seed % 10**9 < self.auto_augment_prob * 10**9:
-                image = augment.auto_augment(image, seed)
-        pixels = np.array(resize(image, self.size))
-        return torch.from_numpy(pixels).permute(2, 0, 1).contiguous()
+    keys = cfg.INPUT
+    folder = Path(keys.CACHE_DIR).expanduser() if keys.CACHE_DIR else user_cache() / "images"
+    if build and keys.CACHE != "off" and _auto_augment_prob(cfg):
+        logger.info(
+            "cache: AutoAugment works on whole photographs, so the draws that it changes (%g %%) "
+            "are read from their files; the others come from the cache",
+            100 * _auto_augment_prob(cfg),
+        )
+    return ImageCache(keys.CACHE, keys.CACHE_LIMIT * GIB, folder, device, build=build)
 
 
 class TrainBatches:
@@ -128,7 +56,7 @@ class TrainBatches:
             stream, self.batch_size, skip=start, rank=rank, world_size=world_size
         )
 
-    def __iter__(self) -> Iterator[list[tuple[int, int]]]:
+    def __iter__(self) -> Iterator[list[Draw]]:
         share = self.batch_size // self.world_size
         for iteration, rows in enumerate(self.batches, self.start):
             first = iteration * self.batch_size + self.rank * share
@@ -154,71 +82,56 @@ def _stream(cfg: CfgNode, train: TrainSet, world_size: int) -> Iterator[int]:
 
 
 def build_train_loader(
-    cfg: CfgNode, train: TrainSet, *, start: int = 0, rank: int = 0, world_size: int = 1
-) -> DataLoader:
+    cfg: CfgNode,
+    train: TrainSet,
+    *,
+    start: int = 0,
+    rank: int = 0,
+    world_size: int = 1,
+    cache: ImageCache | None = None,
+) -> Batches:
     """Return the endless training batches of one process, from iteration ``start`` on.
 
     Raises:
         ValueError: the batch cannot be made of P identities with K images, or not be shared
             among the processes.
     """
-    augmented = cfg.INPUT.AUTOAUG.PROB if cfg.INPUT.AUTOAUG.ENABLED else 0.0
-    photographs = Photographs(
+    photographs = Photographs.of(
         train.images,
         cfg.INPUT.SIZE_TRAIN,
-        auto_augment_prob=augmented,
-        seed=cfg.SEED,
-        substitute=True,
+        exact=cfg.INPUT.EXACT_TRAIN,
         masked=cfg.INPUT.BACKGROUND == "mask",
     )
-    workers = _workers(cfg)
-    return DataLoader(
+    draws = Draws(
         photographs,
-        batch_sampler=TrainBatches(cfg, train, start, rank, world_size),  # type: ignore[arg-type]
-        num_workers=workers,
-        collate_fn=_collate,
-        pin_memory=_pinned(cfg),
-        prefetch_factor=4 if workers else None,
+        train.images.identities,
+        auto_augment_prob=_auto_augment_prob(cfg),
+        seed=cfg.SEED,
+        substitute=True,
     )
+    sampler = TrainBatches(cfg, train, start, rank, world_size)
+    return Batches(draws, sampler, workers=_workers(cfg), pinned=_pinned(cfg), cache=cache)
 
 
 def build_test_loader(
-    cfg: CfgNode, images: Catalogue, *, rank: int = 0, world_size: int = 1
-) -> "TestBatches":
-    """Return one process's share of the images of a catalogue, in row order."""
-    bounds = [len(images) * part // world_size for part in (rank, rank + 1)]
-    workers = _workers(cfg)
-    loader = DataLoader(
-        Photographs(images, cfg.INPUT.SIZE_TEST, masked=cfg.INPUT.BACKGROUND == "mask"),
-        sampler=[(row, 0) for row in range(*bounds)],  # type: ignore[arg-type]
-        batch_size=cfg.TEST.IMS_PER_BATCH,
-        num_workers=workers,
-        collate_fn=_collate,
-        pin_memory=_pinned(cfg),
+    cfg: CfgNode,
+    images: Catalogue,
+    rows: Iterable[int] | None = None,
+    *,
+    cache: ImageCache | None = None,
+) -> Batches:
+    """Return the images of a catalogue, or of some of its rows, in this order."""
+    photographs = Photographs.of(
+        images,
+        cfg.INPUT.SIZE_TEST,
+        exact=cfg.INPUT.EXACT_TEST,
+        masked=cfg.INPUT.BACKGROUND == "mask",
     )
-    return TestBatches(loader)
-
-
-class TestBatches:
-    """Reads on past unreadable images, so that all of them can be told at once.
-
-    Attributes:
-        unreadable: messages on the images that were black so far because they cannot be read.
-    """
-
-    __test__ = False  # not a pytest class
-
-    def __init__(self, loader: DataLoader) -> None:
-        self.loader = loader
-        self.unreadable: list[str] = []
-
-    def __len__(self) -> int:
-        return len(self.loader)
-
-    def __iter__(self) -> Iterator[Batch]:
-        for batch in self.loader:
-            self.unreadable += batch.lost
-            yield batch
+    draws = [(row, 0) for row in (range(len(images)) if rows is None else rows)]
+    size = cfg.TEST.IMS_PER_BATCH
+    sampler = [draws[start : start + size] for start in range(0, len(draws), size)]
+    reader = Draws(photographs, images.identities)
+    return Batches(reader, sampler, workers=_workers(cfg), pinned=_pinned(cfg), cache=cache)
 
 
 def build_augment(cfg: CfgNode) -> augment.BatchAugment:
@@ -239,9 +152,8 @@ def build_augment(cfg: CfgNode) -> augment.BatchAugment:
     )
 
 
-def _collate(samples: list[Sample]) -> Batch:
-    images, rows, unreadable, lost = zip(*samples, strict=True)
-    return Batch(torch.stack(images), torch.tensor(rows), sum(unreadable, []), sum(lost, []))
+def _auto_augment_prob(cfg: CfgNode) -> float:
+    return cfg.INPUT.AUTOAUG.PROB if cfg.INPUT.AUTOAUG.ENABLED else 0.0
 
 
 def _pinned(cfg: CfgNode) -> bool:
@@ -252,8 +164,4 @@ def _pinned(cfg: CfgNode) -> bool:
 def _workers(cfg: CfgNode) -> int:
     """NUM_WORKERS, but no more than this process's share of the cores."""
     processes = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))  # torchrun says so
-    try:
-        cores = len(os.sched_getaffinity(0))  # those that this process may use
-    except AttributeError:  # macOS and Windows
-        cores = os.cpu_count() or 1
-    return min(cfg.DATALOADER.NUM_WORKERS, max(1, cores // processes))
+    return min(cfg.DATALOADER.NUM_WORKERS, max(1, cores() // processes))

@@ -33,6 +33,11 @@ class Paste(NamedTuple):
     target: Rectangle
 
 
+def stack(images: Sequence[Tensor]) -> Tensor:
+    """Stack ``[C, H, W]`` to ``[B, C, H, W]`` in channels-last memory, as convolutions want it."""
+    return torch.stack([image.permute(1, 2, 0) for image in images]).permute(0, 3, 1, 2)
+
+
 def draw_rectangles(
     count: int,
     size: Sequence[int],
@@ -92,7 +97,7 @@ def pad_and_crop(
     """
     height, width = images.shape[-2:]
     padded = functional.pad(images, [padding], padding_mode=mode)
-    return torch.stack(
+    return stack(
         [
             Rectangle(top, left, height, width).of(image)
             for image, (top, left) in zip(padded, corners, strict=True)

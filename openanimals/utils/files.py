@@ -1,10 +1,18 @@
-"""Files that are either whole or not there."""
+"""Files that are either whole or not there, and folders that one process at a time writes to."""
 
+import logging
 import os
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+
+try:
+    import fcntl
+except ImportError:  # Windows
+    fcntl = None  # type: ignore[assignment]
+
+logger = logging.getLogger(__name__)
 
 
 @contextmanager
@@ -33,13 +41,40 @@ def atomic_path(target: str | os.PathLike[str]) -> Iterator[Path]:
         temporary.unlink(missing_ok=True)
 
 
-def remove_leftovers(folder: str | os.PathLike[str]) -> None:
+def remove_leftovers(folder: str | os.PathLike[str], names: str = "*") -> None:
     """Remove the temporary files that killed processes have left in a folder.
 
-    Only for a folder that no other process writes to.
+    Only for files that no other process writes.
+
+    Args:
+        folder: where they are.
+        names: a pattern of how the names of the files begin that were to be written.
     """
-    for leftover in Path(folder).glob(".*.tmp"):
+    for leftover in Path(folder).glob(f".{names}.*.tmp"):
         leftover.unlink()
+
+
+@contextmanager
+def exclusive(folder: str | os.PathLike[str]) -> Iterator[None]:
+    """Let one process at a time into the block; one that dies in it lets the next one in.
+
+    Windows has no such lock; there every process enters at once.
+
+    Args:
+        folder: where the lock is, in the file ``.lock``. It is made if need be.
+
+    Raises:
+        OSError: the folder cannot be written.
+    """
+    Path(folder).mkdir(parents=True, exist_ok=True)
+    with open(Path(folder) / ".lock", "a") as lock:  # a stranger's file of this name stays whole
+        if fcntl is not None:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                logger.info("waiting for another process that writes to %s", folder)
+                fcntl.flock(lock, fcntl.LOCK_EX)
+        yield  # closing the file unlocks it
 
 
 def _umask() -> int:

@@ -293,6 +293,16 @@ def test_steps_repeat_and_change_neither_input_nor_global_streams(name):
     assert torch.equal(torch.get_rng_state(), stream)
 
 
+@pytest.mark.parametrize("name", STEPS)
+def test_steps_keep_channels_last_memory_and_their_outcome_does_not_depend_on_it(name):
+    augment = BatchAugment(**{name: STEPS[name]})
+    planes = batch(height=70, width=50)
+    pixels = planes.contiguous(memory_format=torch.channels_last)
+    augmented = augment(pixels, seeded(3))
+    assert augmented.is_contiguous(memory_format=torch.channels_last)
+    assert torch.equal(augmented, augment(planes, seeded(3)))
+
+
 def test_all_steps_run_in_fastreids_order():
     augment = BatchAugment(**dict(reversed(STEPS.items())))
     assert augment.steps == list(STEPS.values())

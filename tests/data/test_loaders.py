@@ -1,5 +1,6 @@
-"""Training batches follow the samplers' streams, whoever reads them."""
+"""Training batches follow the samplers' streams, whoever reads them, cached or not."""
 
+import os
 from itertools import islice
 
 import numpy as np
@@ -7,11 +8,14 @@ import pandas as pd
 import pytest
 import torch
 from PIL import Image
+from torch.utils.data import DataLoader
 
 from openanimals.config import load
+from openanimals.data import batches as batches_module
+from openanimals.data import loaders
 from openanimals.data.catalogue import Catalogue
 from openanimals.data.images import read_image
-from openanimals.data.loaders import build_test_loader, build_train_loader
+from openanimals.data.loaders import build_cache, build_test_loader, build_train_loader
 from openanimals.data.samplers import balanced_stream, batches, identity_stream, shuffled_stream
 from openanimals.data.sets import TrainSet
 
@@ -34,6 +38,7 @@ def cfg(**keys):
     settings = {
         "INPUT.SIZE_TRAIN": SIZE,
         "INPUT.SIZE_TEST": SIZE,
+        "INPUT.EXACT_TRAIN": True,
         "DATALOADER.SAMPLER_TRAIN": "NaiveIdentitySampler",
         "DATALOADER.NUM_INSTANCE": 2,
         "DATALOADER.NUM_WORKERS": 0,
@@ -134,16 +139,14 @@ def test_batch_that_cannot_be_shared_is_refused(zoo):
         build_train_loader(keys, train, world_size=3)
 
 
-@pytest.mark.parametrize("world_size", [1, 2, 4])
-def test_test_images_come_once_each_in_row_order(zoo, world_size):
-    loaders = [
-        build_test_loader(cfg(), zoo, rank=rank, world_size=world_size)
-        for rank in range(world_size)
-    ]
-    found = [batch.rows.tolist() for loader in loaders for batch in loader]
-    assert [row for batch in found for row in batch] == list(range(30))
-    assert max(map(len, found)) == 7
-    assert sum(len(loader) for loader in loaders) == len(found)
+@pytest.mark.parametrize("wanted", [None, range(7, 21), range(0)])
+def test_test_images_come_once_each_in_row_order(zoo, wanted):
+    loader = build_test_loader(cfg(), zoo, wanted)
+    found = [batch.rows.tolist() for batch in loader]
+    expected = range(30) if wanted is None else wanted
+    assert [row for batch in found for row in batch] == list(expected)
+    assert all(len(batch) == 7 for batch in found[:-1])
+    assert len(loader) == len(found)
 
 
 def test_unreadable_test_images_are_black_and_told(zoo):
@@ -153,3 +156,134 @@ def test_unreadable_test_images_are_black_and_told(zoo):
     assert batch.rows.tolist() == list(range(7))  # nothing stands in
     assert not batch.images[3].any() and batch.images[2].any()
     assert len(loader.unreadable) == 1 and str(zoo.path(3)) in loader.unreadable[0]
+
+
+# With a cache
+
+MODES = ["auto", "ram", "disk", "device"]
+
+
+def cache_of(keys, tmp_path, mode="auto", **options):
+    keys = keys.clone()
+    keys.defrost()
+    keys.INPUT.CACHE, keys.INPUT.CACHE_DIR = mode, str(tmp_path / "cache")
+    return build_cache(keys, torch.device("cpu"), **options)
+
+
+def assert_same_batches(ours, theirs, count=3):
+    ours, theirs = first(ours, count), first(theirs, count)
+    assert len(ours) == len(theirs)
+    for our, their in zip(ours, theirs, strict=True):
+        assert torch.equal(our.images, their.images) and torch.equal(our.rows, their.rows)
+        assert (our.unreadable, our.lost) == (their.unreadable, their.lost)
+        for images in (our.images, their.images):
+            assert images.is_contiguous(memory_format=torch.channels_last)
+
+
+@pytest.mark.parametrize("mode", [*MODES, "off"])
+@pytest.mark.parametrize("exact", [True, False])
+def test_a_cache_changes_no_batch(zoo, tmp_path, mode, exact):
+    keys = cfg(INPUT__EXACT_TRAIN=exact, INPUT__EXACT_TEST=exact)
+    train, cache = TrainSet.of(zoo), cache_of(keys, tmp_path, mode)
+    for start in (0, 2):
+        cached = build_train_loader(keys, train, start=start, cache=cache)
+        assert_same_batches(cached, build_train_loader(keys, train, start=start))
+    cached = build_test_loader(keys, zoo, range(3, 20), cache=cache)
+    assert_same_batches(cached, build_test_loader(keys, zoo, range(3, 20)), 9)
+
+
+@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("workers", [0, 2])
+def test_what_auto_augment_changes_is_read_past_the_cache(zoo, tmp_path, mode, workers, caplog):
+    caplog.set_level("INFO")
+    keys = cfg(
+        INPUT__AUTOAUG__ENABLED=True, INPUT__AUTOAUG__PROB=0.5, DATALOADER__NUM_WORKERS=workers
+    )
+    train, cache = TrainSet.of(zoo), cache_of(keys, tmp_path, mode)
+    cached = build_train_loader(keys, train, cache=cache)
+    assert_same_batches(cached, build_train_loader(keys, train), 4)
+    assert "draws that it changes (50 %) are read from their files" in caplog.text
+
+
+@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("auto_augment", [False, True])
+def test_unreadable_images_are_told_from_the_cache_as_without(zoo, tmp_path, mode, auto_augment):
+    keys = cfg(INPUT__AUTOAUG__ENABLED=auto_augment, INPUT__AUTOAUG__PROB=0.5)
+    train = TrainSet.of(zoo)
+    drawn = rows(build_train_loader(keys, train), 1)[0]
+    zoo.path(drawn[0]).write_bytes(b"not a picture")
+    lost = zoo.identities[drawn[2]]  # of another individual than the first
+    for row in range(len(zoo)):
+        if zoo.identities[row] == lost:
+            zoo.path(row).unlink()
+    cache = cache_of(keys, tmp_path, mode)
+    cached = build_train_loader(keys, train, cache=cache)
+    assert_same_batches(cached, build_train_loader(keys, train), 6)
+    batch = first(build_train_loader(keys, train, cache=cache), 1)[0]
+    assert batch.unreadable and len(batch.lost) >= IMAGES
+    assert not batch.images[2].any() and batch.images[0].any()
+    tested = build_test_loader(keys, zoo, cache=cache), build_test_loader(keys, zoo)
+    assert_same_batches(*tested, 9)
+    assert len(tested[0].unreadable) == 1 + IMAGES
+    assert tested[0].unreadable == tested[1].unreadable
+
+
+def test_nothing_is_read_once_the_cache_has_it(zoo, tmp_path):
+    keys, train = cfg(DATALOADER__NUM_WORKERS=2), TrainSet.of(zoo)
+    expected = first(build_train_loader(keys, train))
+    found = iter(build_train_loader(keys, train, cache=cache_of(keys, tmp_path)))
+    batch = next(found)
+    for row in range(len(zoo)):
+        zoo.path(row).unlink()
+    assert_same_batches([batch, *islice(found, 2)], expected)
+
+
+def test_no_process_is_started_where_nothing_is_read(zoo, tmp_path, monkeypatch):
+    asked = []
+
+    def watched(*arguments, **options):
+        asked.append(options["num_workers"])
+        return DataLoader(*arguments, **options | {"num_workers": 0, "prefetch_factor": None})
+
+    monkeypatch.setattr(batches_module, "DataLoader", watched)
+    monkeypatch.setattr(loaders, "cores", lambda: 8)
+    keys, train = cfg(DATALOADER__NUM_WORKERS=2), TrainSet.of(zoo)
+    cache = cache_of(keys, tmp_path)
+    for loader in (build_train_loader(keys, train, cache=cache), build_train_loader(keys, train)):
+        first(loader, 1)
+    assert asked == [0, 2]
+
+
+def test_an_evaluation_alone_uses_a_cache_but_makes_none(zoo, tmp_path):
+    folder = tmp_path / "cache"
+    once = cache_of(cfg(), tmp_path, build=False)
+    first(build_test_loader(cfg(), zoo, cache=once), 1)
+    assert not folder.exists()
+    first(build_test_loader(cfg(), zoo, cache=cache_of(cfg(), tmp_path)), 1)
+    used = next(folder.glob("*.pixels"))
+    os.utime(used, ns=(5, 5))
+    first(build_test_loader(cfg(), zoo, cache=cache_of(cfg(), tmp_path, build=False)), 1)
+    assert used.stat().st_mtime_ns > 5
+
+
+def test_the_cache_is_where_the_keys_say(zoo, tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "user"))
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    for folder, expected in (("", "user/openanimals/images"), ("~/mine", "home/mine")):
+        keys = cfg(INPUT__CACHE_DIR=folder)
+        cache = build_cache(keys, torch.device("cpu"))
+        assert not (tmp_path / expected).exists()
+        first(build_test_loader(keys, zoo, cache=cache), 1)
+        assert len(list((tmp_path / expected).glob("*.pixels"))) == 1
+
+
+def test_the_limit_is_in_gibibytes(zoo):
+    size = 30 * SIZE[0] * SIZE[1] * 3 / 2**30
+    for limit, fits in ((size * 0.999, False), (size * 1.001, True)):
+        keys = cfg(INPUT__CACHE="ram", INPUT__CACHE_LIMIT=limit)
+        loader = build_test_loader(keys, zoo, cache=build_cache(keys, torch.device("cpu")))
+        if fits:
+            assert len(first(loader, 9)) == 5
+        else:
+            with pytest.raises(ValueError, match="more than INPUT.CACHE_LIMIT"):
+                first(loader, 1)

@@ -15,6 +15,7 @@ import pandas as pd
 
 from openanimals.data.catalogue import Catalogue
 from openanimals.utils.files import atomic_path
+from openanimals.utils.machine import user_cache
 
 logger = logging.getLogger(__name__)
 
@@ -64,9 +65,8 @@ def save(catalogue: Catalogue, key: dict) -> None:
 def _places(folder: Path) -> list[Path]:
     """Return the files in which a folder's catalogue may be cached, the best first."""
     folder = folder.absolute()
-    user = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
     where = hashlib.sha256(str(folder).encode()).hexdigest()[:16]
-    places = [user / "openanimals" / "catalogues" / f"{folder.name}-{where}.json"]
+    places = [user_cache() / "catalogues" / f"{folder.name}-{where}.json"]
     # The permission bits and not os.access, to which everything is writable for root.
     if folder.parent.stat().st_mode & 0o222:
         places.insert(0, folder.parent / ".openanimals" / f"{folder.name}.json")

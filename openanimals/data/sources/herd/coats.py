@@ -1,7 +1,6 @@
 """Coats: what tells one individual from another. They differ in pattern, never in colour."""
 
 import numpy as np
-from scipy import ndimage
 
 from openanimals.data.sources.herd.noise import rng, step, waves
 
@@ -65,5 +64,7 @@ def _pattern(
 
 def look_up(coat: np.ndarray, x: np.ndarray, y: np.ndarray) -> np.ndarray:
     """Return how dark a coat is at places on the animal at rest, in the shape of ``x``."""
+    from scipy import ndimage  # here, so that a herd that is drawn already does without
+
     places = np.stack([(y - TOP) * DENSITY - 0.5, (x - LEFT) * DENSITY - 0.5])
     return ndimage.map_coordinates(coat, places, order=1, mode="nearest")
