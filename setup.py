@@ -10,7 +10,7 @@ VERSION = re.search(
     r'__version__ = "(.+?)"', (HERE / "openanimals/__init__.py").read_text(encoding="utf-8")
 )
 
-TIMM = ["timm>=1.0", "safetensors"]
+TIMM = ["timm>=1.0"]
 TEST = [
     "pytest>=8.2",  # importorskip(exc_type=...)
     "pytest-xdist",
@@ -38,6 +38,8 @@ setup(
         "pyyaml",
         "numpy",
         "pandas",
+        "pyarrow",  # Parquet, in which the images that saved features are of are listed
+        "safetensors",  # saved features, read where they lie in the file; weights of others
         "scipy",
         "pillow",
         "matplotlib",

@@ -18,7 +18,7 @@ logger = getLogger(__name__)
 
 RESULTS_RESCORED = "results_rescored.json"
 CHANGEABLE = (
-    *("TEST.METRIC", "TEST.PROTOCOL", "TEST.ENCOUNTER."),
+    *("TEST.METRIC", "TEST.PCA", "TEST.PROTOCOL", "TEST.ENCOUNTER."),
     *("TEST.ROC.", "TEST.AQE.", "TEST.RERANK."),
 )
 

@@ -1,6 +1,6 @@
 """From features to results: which protocols apply to a test set, and what they say of it."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from logging import getLogger
 from typing import Any
@@ -14,6 +14,7 @@ from openanimals.data.sets import TestSet
 from openanimals.evaluation import Expansion, Rerank, Result, evaluate
 from openanimals.evaluation.encounters import bursts, days
 from openanimals.evaluation.protocol import Labels, Pairs, uses_cameras
+from openanimals.evaluation.reduction import reduce_dimensions
 from openanimals.evaluation.rows import TestRows
 from openanimals.evaluation.store import TestFeatures
 
@@ -40,7 +41,12 @@ class Protocol:
 
 
 def score(
-    cfg: CfgNode, tested: TestFeatures, device: torch.device, *, extras: bool = True
+    cfg: CfgNode,
+    tested: TestFeatures,
+    device: torch.device,
+    *,
+    extras: bool = True,
+    shard: slice | None = None,
 ) -> dict[str, Result]:
     """Judge the features of a test set.
 
@@ -49,6 +55,8 @@ def score(
         tested: the test set.
         device: where distances are computed.
         extras: also by the protocols that belong beside TEST.PROTOCOL.
+        shard: the rows of the gallery whose features these are, where processes share the work;
+            None: all.
 
     Returns:
         First the result by TEST.PROTOCOL under the name of the test set, then the others under
@@ -56,10 +64,16 @@ def score(
 
     Raises:
         ProtocolError: TEST.PROTOCOL cannot be applied.
+        ValueError: the gallery does not span TEST.PCA dimensions.
     """
+    options = {**evaluation_options(cfg, device), "shard": shard}
+    if cfg.TEST.PCA:
+        both = tested.query, tested.gallery
+        query, gallery = reduce_dimensions(*both, cfg.TEST.PCA, device=options["device"])
+        tested = replace(tested, query=query, gallery=gallery)
     results = {}
     for title, protocol in protocols(cfg, tested.rows, extras=extras).items():
-        results[title] = _judge(cfg, tested, protocol, device)
+        results[title] = _judge(cfg, tested, protocol, options)
         if extras and protocol.note:
             logger.info("%s: %s", title, protocol.note)
         if extras and "sides" in protocol.labels:
@@ -100,13 +114,18 @@ def protocols(cfg: CfgNode, rows: TestRows, *, extras: bool = True) -> dict[str,
 
 
 def check_protocol(cfg: CfgNode, tests: Sequence[TestSet]) -> None:
-    """Refuse a TEST.PROTOCOL that the test sets do not allow, before any work is done.
+    """Refuse a TEST.PROTOCOL or TEST.PCA that test sets do not allow, before any work is done.
 
     Raises:
         ProtocolError: it cannot be applied to a set.
     """
     for test_set in tests:
         protocols(cfg, rows_of(test_set), extras=False)
+        if len(test_set.gallery) < cfg.TEST.PCA:
+            raise ProtocolError(
+                f"{test_set.name}: TEST.PCA is {cfg.TEST.PCA}, but the gallery has "
+                f"{len(test_set.gallery)} images, which cannot span more dimensions than that"
+            )
 
 
 def rows_of(test_set: TestSet) -> TestRows:
@@ -171,15 +190,13 @@ def _encounters(rows: TestRows, by: str, gap: float) -> tuple[Labels, Labels]:
     return labels[: len(rows.query)], labels[len(rows.query) :]
 
 
-def _judge(cfg: CfgNode, tested: TestFeatures, protocol: Protocol, device: torch.device) -> Result:
-    result = evaluate(
-        tested.query,
-        tested.gallery,
-        *tested.rows.labels("identity"),
-        **protocol.labels,
-        **evaluation_options(cfg, device),
-    )
-    return replace(result, protocol=protocol.rule, caveat=cfg.MODEL.CAVEAT)
+def _judge(
+    cfg: CfgNode, tested: TestFeatures, protocol: Protocol, options: Mapping[str, Any]
+) -> Result:
+    identities = tested.rows.labels("identity")
+    result = evaluate(tested.query, tested.gallery, *identities, **protocol.labels, **options)
+    metric = f"PCA {cfg.TEST.PCA}, {result.metric}" if cfg.TEST.PCA else result.metric
+    return replace(result, protocol=protocol.rule, caveat=cfg.MODEL.CAVEAT, metric=metric)
 
 
 def _by_side(test_set: str, whole: Result, sides: tuple[Labels, Labels]) -> dict[str, Result]:

@@ -1,82 +1,80 @@
-"""Distances between features, a block of them at a time.
+"""Distances between features: all of them, a block at a time; the nearest; those of some pairs.
 
-Sums are taken in float64 and rounded once to float32. So the distances do not depend on how the
-work is cut into blocks or spread over threads, and two equal gallery images are equally far from
-every query, which leaves their order to the ranking's rule for ties.
+Two equal gallery images are equally far from every query, which leaves their order to the ranking's
+rule for ties; :mod:`openanimals.evaluation.tiles` has the products, and says why.
 
 A ``device`` is ``"cpu"`` or a CUDA device; features are moved there part by part. (Apple's MPS has
 no float64.)
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
-from openanimals.utils.registry import did_you_mean
+from openanimals.evaluation import tiles
+from openanimals.evaluation.tiles import (
+    Features,
+    as_tensor,
+    metric_named,
+    squared_lengths,
+    tiled_blocks,
+    unlike_features,
+)
 
-BLOCK_PAIRS = 2**22  # distances at hand at once: about 200 MiB of working memory, ranking included
-GALLERY_ROWS = 1024  # gallery rows held in float64 at once: 128 MiB at ARBase's 16384 dimensions
+KEYED = 2**18  # distances sorted out at a time: in a cache, not in fresh memory
 GATHERED = 2**18  # numbers of single features gathered at once: 2 MiB, which a cache holds
 
 
-def _cosine(query: Tensor, gallery: Tensor) -> Tensor:
-    # The norm's lower bound makes a feature of zeros orthogonal to all others, instead of NaN.
-    query, gallery = (F.normalize(x, dim=-1, eps=1e-12) for x in (query, gallery))
-    # Rounded before the subtraction: after it, float32 would resolve the noise of equal features.
-    return 1 - (query @ gallery.mT).float()
-
-
-def _squared_euclidean(query: Tensor, gallery: Tensor) -> Tensor:
-    norms = query.square().sum(-1)[..., None] + gallery.square().sum(-1)[..., None, :]
-    return (norms - 2 * query @ gallery.mT).clamp_(min=0).float()
-
-
-METRICS: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
-    "cosine": _cosine,
-    "euclidean": _squared_euclidean,
-}
-
-
 def distance_blocks(
-    query: np.ndarray,
-    gallery: np.ndarray,
+    query: Features,
+    gallery: Features,
     metric: str = "cosine",
     *,
     rows: int | None = None,
+    first: int = 0,
     device: torch.device | str = "cpu",
 ) -> Iterator[tuple[slice, np.ndarray]]:
     """Yield the distances of consecutive blocks of queries to the whole gallery.
 
     Args:
         query: features `[Q, D]`, of any type of number.
-        gallery: features `[G, D]`.
+        gallery: features `[G, D]`; none at all, `[0, D]`, are fine.
         metric: ``"cosine"`` (1 - cosine of the whole vectors, 0 to 2) or ``"euclidean"`` (the
             squared Euclidean distance, as FastReID has it; it ranks like the plain one).
-        rows: queries in a block; by default so many that memory stays bounded. The distances are
-            the same whatever it is.
+        rows: the most queries in a block; by default so many that memory stays bounded. The
+            distances are the same whatever it is.
+        first: number of the first gallery row in messages, where this is a shard of a gallery.
         device: where to compute.
 
     Yields:
         The block's query rows, and their distances `[rows, G]` in float32.
 
     Raises:
-        ValueError: the metric is unknown, the features have no rows or different lengths, or one
-            of them is not finite.
+        ValueError: the metric is unknown, there are no queries, the features have different
+            lengths, or one of them is not finite.
     """
-    queries, candidates = checked(query, gallery)
-    for where, block in _blocks(queries, candidates, metric, rows, device):
+    if not len(query):
+        raise unlike_features(query, "query")
+    sides = (
+        (query, squared_lengths(query, "query")),
+        (
+            gallery,
+            squared_lengths(gallery, "gallery", first),
+        ),
+    )
+    _same_length(query, gallery)
+    for where, block in tiled_blocks(*sides, metric_named(metric), rows, device):
         yield where, block.cpu().numpy()
+        del block  # before the next one is made
 
 
 def nearest(
-    features: Tensor,
+    features: Features,
     k: int,
     metric: str = "cosine",
     *,
-    rows: int | None = None,
     device: torch.device | str = "cpu",
 ) -> tuple[np.ndarray, np.ndarray]:
     """Find each feature's nearest among all of them, itself included.
@@ -85,32 +83,51 @@ def nearest(
         features: `[N, D]`, finite.
         k: how many; all, where there are fewer.
         metric: as for :func:`distance_blocks`.
-        rows: features in a block.
         device: where to compute.
 
     Returns:
         Their rows `[N, k]`, nearest first and equally near ones by row, and distances `[N, k]`.
     """
-    k = min(k, len(features))
-    # Small tensors kept from block to block would keep the blocks' memory from being used again.
-    both = torch.empty((len(features), k), dtype=torch.int64)
-    for where, block in _blocks(features, features, metric, rows, device):
-        # A distance's bits above the row's: one integer, no two alike, so that `topk` cannot choose
-        # among ties. The bits of floats that are not negative are ordered like the floats.
-        own = block.view(torch.int32).long() << 32 | torch.arange(len(features), device=device)
-        both[where] = own.topk(k, largest=False).values.cpu()
-    return (both & 0xFFFFFFFF).numpy(), (both >> 32).int().view(torch.float32).numpy()
+    k, count = min(k, len(features)), len(features)
+    lengths = squared_lengths(features, "image")
+    found = torch.full((count, k), torch.iinfo(torch.int64).max, device=device)
+    for start in range(0, count, tiles.QUERY_TILE):
+        # A distance counts for both its images and is computed once: a tile of images to all from
+        # its first on. Tiles stay in their place, so the columns may begin before it.
+        rows, corner = slice(start, start + tiles.QUERY_TILE), start - start % tiles.GALLERY_TILE
+        one, other = ((features[part], lengths[part]) for part in (rows, slice(corner, None)))
+        for _, block in tiled_blocks(one, other, metric_named(metric), None, device):
+            own = block[:, start - corner :]
+            _keep_nearest(found[rows], own, start)
+            _keep_nearest(found[rows.stop :], own[:, tiles.QUERY_TILE :].T, start)
+            del block, own  # before the next ones are made
+    found = found.cpu()
+    return (found & 0xFFFFFFFF).numpy(), (found >> 32).int().view(torch.float32).numpy()
+
+
+def _keep_nearest(found: Tensor, distances: Tensor, first: int) -> None:
+    """Take images from the row ``first`` on among the nearest found so far `[N, k]`, in place.
+
+    An entry has a distance's bits above the row's: one integer, no two alike, so that `topk` cannot
+    choose among ties. The bits of floats that are not negative are ordered like the floats.
+    """
+    k, images = found.shape[1], distances.shape[1]
+    rows = first + torch.arange(images, device=found.device)
+    for part in range(0, len(found), max(1, KEYED // images)):
+        wanted = slice(part, part + max(1, KEYED // images))
+        keyed = distances[wanted].contiguous().view(torch.int32).long() << 32 | rows
+        found[wanted] = torch.cat([found[wanted], keyed], 1).topk(k, largest=False).values
 
 
 def pair_distances(
-    features: Tensor,
+    features: Features,
     first: np.ndarray,
     second: np.ndarray,
     metric: str = "cosine",
     *,
     device: torch.device | str = "cpu",
 ) -> np.ndarray:
-    """Return the distances of some pairs of features.
+    """Return the distances of some pairs of features; sums are taken in float64.
 
     Args:
         features: `[N, D]`, finite.
@@ -122,64 +139,39 @@ def pair_distances(
     Returns:
         `[P]` in float32.
     """
+    between = metric_named(metric).between
     parts = [np.empty(0, dtype=np.float32)]
     share = max(1, GATHERED // features.shape[1])
     for start in range(0, len(first), share):
         one, other = (
-            features[side[start : start + share]].to(device).double()[:, None]  # [share, 1, D]
+            as_tensor(features[side[start : start + share]]).to(device, torch.float64)  # [share, D]
             for side in (first, second)
         )
-        parts.append(_metric(metric)(one, other).flatten().cpu().numpy())
+        dots, *lengths = ((a * b).sum(-1) for a, b in ((one, other), (one, one), (other, other)))
+        parts.append(between(dots, *lengths).cpu().numpy())
     return np.concatenate(parts)
 
 
 def checked(query: np.ndarray, gallery: np.ndarray) -> tuple[Tensor, Tensor]:
-    """Return features as tensors on the CPU: in float64 if they are, else in float32.
+    """Return whole features as tensors on the CPU: in float64 if they are, else in float32.
 
     Raises:
         ValueError: they have no rows or different lengths, or one of them is not finite.
     """
-    queries, candidates = _checked("query", query), _checked("gallery", gallery)
-    if queries.shape[1] != candidates.shape[1]:
+    tensors = []
+    for what, features in (("query", query), ("gallery", gallery)):
+        if not len(features):
+            raise unlike_features(features, what)
+        squared_lengths(features, what)
+        tensor = as_tensor(features)
+        tensors.append(tensor if tensor.dtype == torch.float64 else tensor.float())
+    _same_length(query, gallery)
+    return tensors[0], tensors[1]
+
+
+def _same_length(query: Features, gallery: Features) -> None:
+    if query.shape[1] != gallery.shape[1]:
         raise ValueError(
-            f"query features have {queries.shape[1]} dimensions, "
-            f"gallery features {candidates.shape[1]}; they must come from the same model"
+            f"query features have {query.shape[1]} dimensions, "
+            f"gallery features {gallery.shape[1]}; they must come from the same model"
         )
-    return queries, candidates
-
-
-def _checked(what: str, features: np.ndarray) -> Tensor:
-    tensor = torch.as_tensor(np.require(features, requirements=["C", "W"]))
-    tensor = tensor if tensor.dtype == torch.float64 else tensor.float()
-    if tensor.ndim != 2 or not tensor.numel():
-        raise ValueError(
-            f"{what} features have the shape {list(tensor.shape)}; "
-            "expected [images, dimensions], at least one of each"
-        )
-    broken = (~tensor.isfinite().all(dim=1)).nonzero().flatten().tolist()
-    if broken:
-        raise ValueError(
-            f"{len(broken)} of {len(tensor)} {what} features are not finite (first: row "
-            f"{broken[0]}); nothing can be ranked by them"
-        )
-    return tensor
-
-
-def _metric(name: str) -> Callable[[Tensor, Tensor], Tensor]:
-    if name not in METRICS:
-        raise ValueError(
-            f"unknown distance {name!r}{did_you_mean(name, METRICS)}; known: {', '.join(METRICS)}"
-        )
-    return METRICS[name]
-
-
-def _blocks(
-    query: Tensor, gallery: Tensor, metric: str, rows: int | None, device: torch.device | str
-) -> Iterator[tuple[slice, Tensor]]:
-    """Yield the distances `[rows, G]` of blocks of queries, on the device."""
-    between = _metric(metric)
-    rows = rows or max(1, BLOCK_PAIRS // len(gallery))
-    for start in range(0, len(query), rows):
-        block = query[start : start + rows].to(device).double()
-        parts = [between(block, part.to(device).double()) for part in gallery.split(GALLERY_ROWS)]
-        yield slice(start, start + len(block)), torch.cat(parts, dim=1)

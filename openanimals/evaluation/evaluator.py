@@ -8,12 +8,15 @@ import numpy as np
 import torch
 from torch import nn
 
+from openanimals.evaluation import tiles
 from openanimals.evaluation.distance import distance_blocks
 from openanimals.evaluation.expansion import Expansion, expand
-from openanimals.evaluation.metrics import Ranking, Result, rank_queries
+from openanimals.evaluation.metrics import Ranking, Result
 from openanimals.evaluation.protocol import Labels, Pairs
+from openanimals.evaluation.ranks import rank_block
 from openanimals.evaluation.rerank import Rerank, rerank_blocks
 from openanimals.evaluation.roc import Verification
+from openanimals.utils import distributed
 
 
 def extract_features(
@@ -22,6 +25,7 @@ def extract_features(
     device: torch.device | str,
     *,
     flip: bool = False,
+    dtype: torch.dtype | None = None,
 ) -> np.ndarray:
     """Run a model over images.
 
@@ -31,6 +35,7 @@ def extract_features(
         batches: uint8 tensors `[B, 3, H, W]`, or objects with such a tensor as ``images``.
         device: where the model is.
         flip: whether to average the features of each image and of its mirror image.
+        dtype: what the model computes in, by autocast; None: in its own type.
 
     Returns:
         Features `[N, D]` in float32, in the order of the images and not normalised.
@@ -40,7 +45,8 @@ def extract_features(
     """
     device = torch.device(device)
     features = []
-    with _eval_mode(model), torch.inference_mode():
+    precision = torch.autocast(device.type, dtype, enabled=dtype not in (None, torch.float32))
+    with _eval_mode(model), torch.inference_mode(), precision:
         for batch in batches:
             images = getattr(batch, "images", batch).to(device, non_blocking=True)
             output = model(images).float()
@@ -68,15 +74,17 @@ def evaluate(
     roc: bool = False,
     max_rank: int = 50,
     top: int = 10,
+    shard: slice | None = None,
     device: torch.device | str = "cpu",
 ) -> Result:
     """Search the gallery for each query and judge the rankings.
 
-    Queries are taken a block at a time, so memory stays bounded however large the two sets are.
+    Queries are taken a block at a time, and features converted a tile at a time, so the memory that
+    this takes besides the features is that of a few hundred distances for each gallery image.
 
     Args:
-        query_features: `[Q, D]`.
-        gallery_features: `[G, D]`.
+        query_features: `[Q, D]`, of any type of number; may be mapped from a file.
+        gallery_features: `[G, D]`, the same.
         query_identities: `[Q]` labels.
         gallery_identities: `[G]` labels.
         query_cameras: `[Q]` labels, or None where the protocol uses no cameras
@@ -91,22 +99,34 @@ def evaluate(
         roc: also report how well a threshold on the distance verifies. Takes 4 bytes a pair.
         max_rank: length of the CMC curve.
         top: how many of each query's nearest gallery rows to keep.
+        shard: which rows of the gallery ``gallery_features`` are, where the processes share the
+            work (:func:`openanimals.utils.distributed.shares` of GALLERY_TILE rows). Everything
+            else is of the whole gallery, and the result is that of one process, bit for bit. None:
+            all rows.
         device: where distances are computed, ``"cpu"`` or a CUDA device.
 
     Raises:
-        ValueError: lengths do not fit, features are not finite, or no query has a match.
+        ValueError: lengths do not fit, features are not finite, no query has a match, or a shard
+            would have to do for what needs the whole gallery.
 
     Example:
         >>> features = np.eye(3)
         >>> evaluate(features[:2], features, ["ada", "bo"], ["ada", "cy", "bo"]).rank(1)
         50.0
     """
-    for what, features, identities in (
-        ("query", query_features, query_identities),
-        ("gallery", gallery_features, gallery_identities),
+    part = slice(0, len(gallery_identities)) if shard is None else shard
+    for what, features, count in (
+        ("query", query_features, len(query_identities)),
+        ("gallery", gallery_features, part.stop - part.start),
     ):
-        if len(features) != len(identities):
-            raise ValueError(f"{len(features)} {what} features for {len(identities)} identities")
+        if len(features) != count:
+            raise ValueError(f"{len(features)} {what} features for {count} identities")
+    if shard is not None:
+        if roc or expansion is not None or rerank is not None:
+            raise ValueError("ROC, expansion and re-ranking take the whole gallery, not a shard")
+        held = sum(distributed.gather(part.stop - part.start))
+        if held != len(gallery_identities):
+            raise ValueError(f"shards of {held} of {len(gallery_identities)} gallery images")
     pairs = Pairs(
         query_identities,
         gallery_identities,
@@ -118,15 +138,19 @@ def evaluate(
     query, gallery = query_features, gallery_features
     if expansion is not None:
         query, gallery = expand(query, gallery, expansion, device=device)
-    blocks = distance_blocks(query, gallery, metric, device=device)
+    # Processes that share the work must take the same queries at a time.
+    rows = None if shard is None else tiles.QUERY_TILE
+    blocks = distance_blocks(query, gallery, metric, rows=rows, first=part.start, device=device)
     if rerank is not None:
         blocks = rerank_blocks(blocks, query, gallery, metric, rerank, device=device)
     rankings, verification = [], Verification()
-    for rows, distances in blocks:
-        masks = pairs.block(rows)
-        rankings.append(rank_queries(distances, *masks, top=top))
+    for where, distances in blocks:
         if roc:
-            verification.add(distances, *masks)
+            verification.add(distances, *pairs.block(where))
+        corner, shared = (where.start, part.start), shard is not None
+        ranking = rank_block(distances, pairs.block, corner=corner, top=top, shared=shared)
+        rankings.append(ranking)
+        del distances  # before the next ones are made
     return Result(
         ranking=Ranking(*map(np.concatenate, zip(*rankings, strict=True))),
         query_identities=np.array(query_identities, dtype=object),
@@ -138,8 +162,7 @@ def evaluate(
 
 
 def _describe(metric: str, expansion: Expansion | None, rerank: Rerank | None) -> str:
-    extras = {"expanded": expansion, "re-ranked": rerank}
-    return ", ".join([metric, *(name for name, used in extras.items() if used is not None)])
+    return ", ".join([metric, *(str(how) for how in (expansion, rerank) if how is not None)])
 
 
 @contextmanager

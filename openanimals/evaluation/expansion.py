@@ -37,6 +37,9 @@ class Expansion:
                 "(TEST.AQE.QE_K, QE_TIME, ALPHA); expected at least 1, 1 and 0"
             )
 
+    def __str__(self) -> str:
+        return f"expanded (k {self.k}, alpha {self.alpha:g}, rounds {self.rounds})"
+
 
 def expand(
     query: np.ndarray,

@@ -30,45 +30,6 @@ class Ranking(NamedTuple):
     top_distances: np.ndarray
 
 
-def rank_queries(
-    distances: np.ndarray, matches: np.ndarray, removed: np.ndarray | None = None, *, top: int = 10
-) -> Ranking:
-    """Rank the gallery for each query and judge the rankings.
-
-    Args:
-        distances: `[Q, G]`, finite. Equal ones are ranked by gallery row.
-        matches: `[Q, G]`, True where the gallery image shows the query's individual.
-        removed: `[Q, G]`, True where the gallery image is left out of the query's ranking.
-        top: how many of the nearest gallery rows to keep.
-
-    Returns:
-        One entry a query. Galleries may be smaller than ``top``.
-    """
-    gallery = distances.shape[1]
-    kept = np.full(len(distances), gallery)
-    if removed is not None:
-        # Behind all others they change no other image's rank.
-        distances = np.where(removed, np.inf, distances)
-        matches = matches & ~removed
-        kept -= removed.sum(axis=1)
-    order = np.argsort(distances, axis=1, kind="stable")
-    hits = np.take_along_axis(matches, order, axis=1)
-    found = hits.cumsum(axis=1)  # [Q, G], hits up to and with each rank
-    total, matched = found[:, -1], found[:, -1] > 0
-    last_hit = gallery - hits[:, ::-1].argmax(axis=1)
-    with np.errstate(invalid="ignore"):  # no match: 0 / 0 is the NaN that we want
-        average_precision = (found / np.arange(1, gallery + 1) * hits).sum(axis=1) / total
-
-    top_rows, beyond = order[:, :top], np.arange(min(top, gallery)) >= kept[:, None]
-    return Ranking(
-        average_precision=average_precision,
-        inverse_negative_penalty=np.where(matched, total / last_hit, np.nan),
-        first_hit=np.where(matched, hits.argmax(axis=1) + 1, 0),
-        top=np.where(beyond, -1, top_rows),
-        top_distances=np.where(beyond, np.nan, np.take_along_axis(distances, top_rows, axis=1)),
-    )
-
-
 @dataclass(frozen=True)
 class Result:
     """The outcome of an evaluation: per-query values, and what is reported of them.

@@ -83,23 +83,26 @@ class Pairs:
                 )
         return _codes(*labels)
 
-    def block(self, rows: slice) -> tuple[np.ndarray, np.ndarray | None]:
-        """Return two masks for some of the queries.
+    def block(
+        self, queries: slice, gallery: slice = slice(None)
+    ) -> tuple[np.ndarray, np.ndarray | None]:
+        """Return two masks for some of the pairs.
 
         Args:
-            rows: the queries.
+            queries: rows of the queries.
+            gallery: rows of the gallery.
 
         Returns:
-            Same identity `[rows, G]`; removed `[rows, G]`, or None where nothing ever is.
+            Same identity `[queries, gallery]`; removed, or None where nothing ever is.
         """
-        matches = _equal(self._identities, rows)
+        matches = _equal(self._identities, queries, gallery)
         removed = None
         for labels in (self._cameras, self._encounters):
             if labels is not None:
-                same = matches & _equal(labels, rows)
+                same = matches & _equal(labels, queries, gallery)
                 removed = same if removed is None else removed | same
         if self._sides is not None:
-            other = ~_equal(self._sides, rows)
+            other = ~_equal(self._sides, queries, gallery)
             removed = other if removed is None else removed | other
         return matches, removed
 
@@ -115,9 +118,10 @@ class Pairs:
 def _codes(query: Labels, gallery: Labels) -> tuple[np.ndarray, np.ndarray]:
     """Return labels as integers, equal where the labels are, and -1 where there is none."""
     codes, _ = pd.factorize(np.array([*query, *gallery], dtype=object))
+    codes = codes.astype(np.int32)  # half as much to compare
     return codes[: len(query)], codes[len(query) :]
 
 
-def _equal(codes: tuple[np.ndarray, np.ndarray], rows: slice) -> np.ndarray:
-    query, gallery = codes[0][rows, None], codes[1][None]
-    return (query == gallery) & (query >= 0)
+def _equal(codes: tuple[np.ndarray, np.ndarray], queries: slice, gallery: slice) -> np.ndarray:
+    query, images = codes[0][queries, None], codes[1][None, gallery]
+    return (query == images) & (query >= 0)

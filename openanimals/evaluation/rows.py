@@ -1,11 +1,15 @@
-"""What is known of the images of a test set, and its file: a CSV with the queries first."""
+"""What is known of the images of a test set, and its file: Parquet, the queries first.
 
-import csv
+Boxes are lists of numbers, everything else is text. Names of files need not be text; a column with
+one that is not is written as bytes.
+"""
+
 import hashlib
 import json
-from collections.abc import Sequence
+import math
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 
@@ -70,15 +74,17 @@ class TestRows:
         return ""
 
     def write(self, path: Path) -> None:
-        """Write the tables into one CSV file, with a column ``part``."""
-        columns = list(self.query.columns)
-        # Names of files need not be text, hence the error handler, here and on the way back.
-        with open(path, "w", newline="", encoding="utf-8", errors="surrogateescape") as file:
-            writer = csv.writer(file)
-            writer.writerow(["part", *columns])
-            for part, rows in self.parts().items():
-                for row in rows[columns].itertuples(index=False):
-                    writer.writerow([part, *map(_as_text, row)])
+        """Write the tables into one Parquet file, with a column ``part``."""
+        import pyarrow as pa
+        from pyarrow import parquet
+
+        parts = self.parts()
+        columns = {"part": _texts([part for part, rows in parts.items() for _ in range(len(rows))])}
+        for name in self.query.columns:
+            values = [value for rows in parts.values() for value in rows[name].tolist()]
+            boxes = name == "bbox"
+            columns[name] = pa.array(values, pa.list_(pa.float64())) if boxes else _texts(values)
+        parquet.write_table(pa.table(columns), path, write_page_checksum=True)
 
     @classmethod
     def read(cls, path: Path, name: str, source: str) -> "TestRows":
@@ -87,21 +93,20 @@ class TestRows:
         Raises:
             SavedResultError: the file is missing or damaged, or a date that was filled in is none.
         """
+        import pyarrow as pa
+        from pyarrow import parquet
+
         if not path.is_file():
             raise SavedResultError(f"no {path.absolute()}; it belongs to the features beside it")
-        csv.field_size_limit(2**31 - 1)  # a mask may lie in the table, with all of its outline
-        # Spreadsheets begin a file with a mark that it is UTF-8; "utf-8-sig" skips it.
-        with open(path, newline="", encoding="utf-8-sig", errors="surrogateescape") as file:
-            lines = csv.reader(file, strict=True)
-            try:
-                columns = _checked(next(lines, []))
-                rows = [_from_texts(columns, line) for line in lines if line]
-                table = pd.DataFrame(rows, columns=columns, dtype=object)
-            except (ValueError, TypeError, csv.Error) as error:
-                raise SavedResultError(
-                    f"{path}, line {lines.line_num}: {error}; expected a table of images with the "
-                    f"columns part, {', '.join(TIED)} and what else is known"
-                ) from error
+        try:
+            with parquet.ParquetFile(path, page_checksum_verification=True) as file:
+                table = pd.DataFrame(_columns(file.read()), dtype=object)
+        except (pa.ArrowException, OSError, ValueError, TypeError) as error:
+            cause = str(error).splitlines()[0] if str(error) else type(error).__name__
+            raise SavedResultError(
+                f"{path}: {cause}; expected a Parquet table of images with the columns part, "
+                f"{', '.join(TIED)} and what else is known"
+            ) from error
         query, gallery = (
             table[table["part"] == part].drop(columns="part").reset_index(drop=True)
             for part in ("query", "gallery")
@@ -109,36 +114,59 @@ class TestRows:
         return cls(name, source, query, gallery)
 
 
-def _as_text(value: object) -> str:
-    if value is None:
-        return ""
-    return json.dumps(value) if isinstance(value, tuple) else str(value)
+def _texts(values: list[str | None]) -> Any:
+    import pyarrow as pa
+
+    # A name that is no text has its odd bytes as surrogates, which this turns into bytes again.
+    encoded = [None if v is None else v.encode("utf-8", "surrogateescape") for v in values]
+    column = pa.array(encoded, pa.binary())
+    try:
+        return column.cast(pa.string())
+    except pa.ArrowInvalid:
+        return column
 
 
-def _checked(columns: list[str]) -> list[str]:
-    for column in ("part", *TIED):
-        if column not in columns:
-            raise ValueError(f"no column {column}")
-    twice = [column for column in columns if columns.count(column) > 1]
+def _columns(table: Any) -> dict[str, list]:
+    """Return the values of each column, as they were before they were written.
+
+    Raises:
+        ValueError: a column is missing, there twice or of another type, or a date is none.
+    """
+    names = table.column_names
+    for name in ("part", *TIED):
+        if name not in names:
+            raise ValueError(f"no column {name}")
+    twice = [name for name in names if names.count(name) > 1]
     if twice:
         raise ValueError(f"two columns {twice[0]}")
+    columns = {name: _values(name, table[name]) for name in names}
+    days(columns.get("date", []))  # raises
     return columns
 
 
-def _from_texts(columns: Sequence[str], line: Sequence[str]) -> list:
-    if len(line) != len(columns):
-        raise ValueError(f"{len(line)} cells, not {len(columns)} ({', '.join(line[:3])} ...)")
-    cells = dict(zip(columns, line, strict=True))
-    days([cells.get("date") or None])  # raises
-    row: dict[str, object] = {
-        column: text if text or column in ("path", "identity") else None
-        for column, text in cells.items()
-    }
-    if row["bbox"] is not None:
-        row["bbox"] = tuple(map(float, json.loads(str(row["bbox"]))))
-    return list(row.values())
+def _values(name: str, column: Any) -> list:
+    import pyarrow as pa
+
+    kind, values = column.type, column.to_pylist()
+    if pa.types.is_null(kind):
+        return values
+    if name == "bbox" and (pa.types.is_list(kind) or pa.types.is_large_list(kind)):
+        # What was not a number, pandas writes as no number.
+        return [
+            None if box is None else tuple(math.nan if x is None else float(x) for x in box)
+            for box in values
+        ]
+    if name != "bbox" and (pa.types.is_string(kind) or pa.types.is_large_string(kind)):
+        return values
+    if name != "bbox" and (pa.types.is_binary(kind) or pa.types.is_large_binary(kind)):
+        return [None if v is None else v.decode("utf-8", "surrogateescape") for v in values]
+    expected = "lists of numbers" if name == "bbox" else "text"
+    raise ValueError(f"the column {name} is of the type {kind}, not {expected}")
 
 
 def _tied(rows: pd.DataFrame) -> list[list[str]]:
     # Boxes as text: NaN, which a box may hold, does not equal itself.
-    return [list(map(_as_text, row)) for row in rows[list(TIED)].values.tolist()]
+    return [
+        [path, identity, "" if box is None else json.dumps(box)]
+        for path, identity, box in rows[list(TIED)].values.tolist()
+    ]

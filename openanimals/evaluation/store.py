@@ -1,32 +1,25 @@
 """What an evaluation leaves of a test set: its features, rankings and rows.
 
-Two files. ``features_<test set>.npz`` holds arrays and a header in JSON; nothing in it is pickled,
-so nothing in it can be executed. ``images_<test set>.csv`` holds the catalogue's rows. A digest of
-the rows ties the two together. It covers what the features depend on (path, identity, box), so
-that a date, a sequence or an orientation may be filled in later.
+Two files. ``features_<test set>.safetensors`` holds arrays and a header in JSON, see
+:mod:`openanimals.evaluation.archive`. ``images_<test set>.parquet`` holds the catalogue's rows. A
+digest of the rows ties the two together. It covers what the features depend on (path, identity,
+box), so that a date, a sequence or an orientation may be filled in later.
 """
 
 import hashlib
-import json
-import zipfile
-from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
+from openanimals.evaluation.archive import read_arrays, read_header, write_archive
 from openanimals.evaluation.metrics import Ranking, Result
 from openanimals.evaluation.rows import SavedResultError, TestRows
 from openanimals.utils.files import atomic_path
 
-FORMAT = 1
 LONGEST = 200  # bytes; a file's name may have 255, with what stands before and after a test set's
-DAMAGED = (  # all that numpy raises of an archive that was changed
-    *(OSError, EOFError, ValueError, LookupError, TypeError, AttributeError, MemoryError),
-    *(RuntimeError, zipfile.BadZipFile),
-)
+HALF = 2.0**-14, 65504.0  # the range in which float16 keeps 3 digits
 
 
 @dataclass(frozen=True)
@@ -35,8 +28,8 @@ class TestFeatures:
 
     Attributes:
         rows: what is known of the images.
-        query: `[Q, D]` float32.
-        gallery: `[G, D]` float32.
+        query: `[Q, D]` float32, or float16 if they were stored so.
+        gallery: `[G, D]`, of the same type.
     """
 
     __test__ = False  # not a pytest class
@@ -46,21 +39,28 @@ class TestFeatures:
     gallery: np.ndarray
 
 
-def save(folder: Path, tested: TestFeatures, results: Iterable[Result]) -> Path:
+def save(
+    folder: Path, tested: TestFeatures, results: Iterable[Result], *, dtype: str = "float32"
+) -> Path:
     """Write a test set and how its queries fared.
 
     Args:
         folder: created if need be.
         tested: the test set.
         results: of the test set; the rankings of those that are of all its images are kept.
+        dtype: of the stored features, ``"float32"`` or ``"float16"``.
 
     Returns:
         The features file.
 
     Raises:
+        ValueError: float16 cannot hold the features of an image.
         OSError: it cannot be written. What was there is still there, whole.
     """
     path = features_file(folder, tested.rows.name)
+    features = {"query": tested.query, "gallery": tested.gallery}
+    if dtype == "float16":
+        features = {part: _halved(part, found) for part, found in features.items()}
     whole = [
         result
         for result in results
@@ -68,7 +68,6 @@ def save(folder: Path, tested: TestFeatures, results: Iterable[Result]) -> Path:
         and len(result.gallery_identities) == len(tested.gallery)
     ]
     header = {
-        "format": FORMAT,
         "test set": tested.rows.name,
         "source": tested.rows.source,
         "images": tested.rows.digest(),
@@ -81,32 +80,26 @@ def save(folder: Path, tested: TestFeatures, results: Iterable[Result]) -> Path:
     }
     with atomic_path(_rows_file(path)) as temporary:
         tested.rows.write(temporary)
-    with atomic_path(path) as temporary, open(temporary, "wb") as file:
-        np.savez(
-            file,
-            header=np.array(json.dumps(header)),
-            query=tested.query,
-            gallery=tested.gallery,
-            **rankings,
-        )
+    write_archive(path, header, features | rankings)
     return path
 
 
 def load_features(path: Path) -> TestFeatures:
-    """Read the features of a test set.
+    """Read the features of a test set; they are mapped into memory.
 
     Raises:
         SavedResultError: a file is missing, damaged, of another format, or of other images.
     """
     _, rows = _read_rows(path)
-    with _opened(path) as archive:
-        query, gallery = archive["query"], archive["gallery"]
+    query, gallery = read_arrays(path, ["query", "gallery"])
     for part, images, found in (("query", rows.query, query), ("gallery", rows.gallery, gallery)):
         expected = (len(images), *query.shape[1:])
-        if found.dtype != np.float32 or found.ndim != 2 or found.shape != expected:
+        misshapen = found.ndim != 2 or found.shape != expected
+        if misshapen or found.dtype not in (np.float32, np.float16):
             raise SavedResultError(
                 f"{path}: {part} features are {found.dtype} of the shape {list(found.shape)}; "
-                f"expected float32, a row for each of the {len(images)} images, all of one length"
+                f"expected float32 or float16, a row for each of the {len(images)} images, all of "
+                "one length"
             )
     return TestFeatures(rows, query, gallery)
 
@@ -121,11 +114,10 @@ def load_rankings(path: Path) -> tuple[TestRows, dict[str, Ranking]]:
         SavedResultError: as :func:`load_features`.
     """
     protocols, rows = _read_rows(path)
-    with _opened(path) as archive:
-        found = {
-            protocol: Ranking(*(archive[f"{number}/{field}"] for field in Ranking._fields))
-            for number, protocol in enumerate(protocols)
-        }
+    found = {
+        protocol: Ranking(*read_arrays(path, [f"{number}/{field}" for field in Ranking._fields]))
+        for number, protocol in enumerate(protocols)
+    }
     for protocol, ranking in found.items():
         for field, values in ranking._asdict().items():
             if values.shape[:1] != (len(rows.query),):
@@ -138,7 +130,7 @@ def load_rankings(path: Path) -> tuple[TestRows, dict[str, Ranking]]:
 
 def features_file(folder: Path, name: str) -> Path:
     """Return the file in which the features of a test set are, or would be."""
-    return folder / f"features_{file_name(name)}.npz"
+    return folder / f"features_{file_name(name)}.safetensors"
 
 
 def file_name(name: str) -> str:
@@ -150,34 +142,24 @@ def file_name(name: str) -> str:
 
 
 def _rows_file(path: Path) -> Path:
-    return path.with_name(f"images_{path.stem.removeprefix('features_')}.csv")
+    return path.with_name(f"images_{path.stem.removeprefix('features_')}.parquet")
 
 
-@contextmanager
-def _opened(path: Path) -> Iterator[Mapping[str, np.ndarray]]:
-    """Open an archive; arrays that the block does not take are never read."""
-    if not path.is_file():
-        raise SavedResultError(f"no saved features at {path.absolute()}")
-    try:
-        if not zipfile.is_zipfile(path):  # of a pickle, numpy's message is how to execute it
-            raise ValueError("it is no archive of arrays, or was cut short")
-        with np.load(path, allow_pickle=False) as archive:
-            yield archive
-    except DAMAGED as error:
-        cause = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise SavedResultError(
-            f"{path} is not a features file, or is damaged ({cause}); evaluate the model again"
-        ) from error
+def _halved(part: str, features: np.ndarray) -> np.ndarray:
+    largest = np.maximum(features.max(axis=1), -features.min(axis=1))
+    beyond = (largest > HALF[1]) | (largest < HALF[0]) & (largest > 0)
+    if beyond.any():
+        row = int(beyond.argmax())
+        raise ValueError(
+            f"the largest feature of {part} image {row} is {largest[row]:g}, which float16 cannot "
+            f"hold ({HALF[0]:g} to {HALF[1]:g}); set TEST.STORE to float32"
+        )
+    return features.astype(np.float16)
 
 
 def _read_rows(path: Path) -> tuple[list[str], TestRows]:
     """Return the protocols of a features file's rankings, and the rows beside it."""
-    with _opened(path) as archive:
-        header: dict[str, Any] = dict(json.loads(archive["header"].item()))
-    if header.get("format") != FORMAT:
-        raise SavedResultError(
-            f"{path} has format {header.get('format')!r}; this version reads {FORMAT}"
-        )
+    header = read_header(path)
     rows_file = _rows_file(path)
     rows = TestRows.read(rows_file, header["test set"], header["source"])
     if rows.digest() != header["images"]:

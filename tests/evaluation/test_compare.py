@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from openanimals.evaluation.compare import compare_rankings, paired_difference, sign_flip_p_value
-from openanimals.evaluation.metrics import rank_queries
+from openanimals.evaluation.ranks import rank_queries
 
 
 def exact_p_value(sums):

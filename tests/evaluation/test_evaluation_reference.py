@@ -4,8 +4,9 @@ import numpy as np
 import pytest
 
 from openanimals.evaluation import evaluate
-from openanimals.evaluation.metrics import Result, rank_queries
+from openanimals.evaluation.metrics import Result
 from openanimals.evaluation.protocol import Pairs
+from openanimals.evaluation.ranks import rank_queries
 from tests.evaluation import distances
 from tests.reference import load_arrays, load_json
 

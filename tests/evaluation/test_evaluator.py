@@ -5,7 +5,8 @@ import pytest
 import torch
 from torch import nn
 
-from openanimals.evaluation import distance, evaluate, extract_features
+from openanimals.evaluation import evaluate, extract_features, tiles
+from tests.evaluation import distances, equal_rankings, in_threads
 
 
 class LeftHalf(nn.Module):
@@ -42,6 +43,16 @@ def test_flip_test_is_the_mean_with_the_mirror_image(images):
     np.testing.assert_allclose(flipped, images.numpy().mean(axis=(2, 3)), rtol=1e-6)
 
 
+def test_a_smaller_type_is_computed_in_and_given_back_as_float32(images):
+    whole = extract_features(LeftHalf(), [images], "cpu")
+    halved = extract_features(LeftHalf(), [images], "cpu", dtype=torch.bfloat16)
+    assert halved.dtype == np.float32
+    rounded = torch.from_numpy(whole).bfloat16().float().numpy()
+    np.testing.assert_array_equal(halved, rounded)
+    same = extract_features(LeftHalf(), [images], "cpu", dtype=torch.float32)
+    np.testing.assert_array_equal(same, whole)
+
+
 def test_modes_are_restored_after_an_error(images):
     model = LeftHalf()
     with pytest.raises(AttributeError):
@@ -54,15 +65,76 @@ def test_no_images():
         extract_features(LeftHalf(), [], "cpu")
 
 
-def test_blocks_of_queries_change_nothing(monkeypatch):
+@pytest.fixture
+def herd():
+    """Arguments of `evaluate`: 600 queries and 2300 images, of three tiles; most are equally far.
+
+    Of 200 individuals and 3 cameras; some queries have no match.
+    """
     rng = np.random.default_rng(0)
-    columns = rng.standard_normal((50, 8)), rng.integers(0, 6, 50), rng.integers(0, 3, 50)
-    inputs = [side for column in columns for side in np.split(column, [15])]
-    whole = evaluate(*inputs)
-    monkeypatch.setattr(distance, "BLOCK_PAIRS", 70)
-    assert evaluate(*inputs).as_dict() == whole.as_dict()
-    for one, other in zip(evaluate(*inputs).ranking, whole.ranking, strict=True):
-        np.testing.assert_array_equal(one, other)
+    features = rng.integers(-2, 3, (2900, 3)).astype(np.float32)
+    columns = features, rng.integers(0, 200, 2900), rng.integers(0, 3, 2900)
+    return [side for column in columns for side in np.split(column, [600])]
+
+
+def test_blocks_of_queries_change_nothing(herd, monkeypatch):
+    whole = evaluate(*herd)
+    monkeypatch.setattr(tiles, "BLOCK_PAIRS", 1)
+    assert evaluate(*herd).as_dict() == whole.as_dict()
+    equal_rankings(evaluate(*herd).ranking, whole.ranking)
+
+
+def test_against_a_stable_sort(herd):
+    query, gallery, query_names, gallery_names, query_cameras, gallery_cameras = herd
+    ranking = evaluate(*herd).ranking
+    far = distances(query, gallery)
+    for row, (name, camera) in enumerate(zip(query_names, query_cameras, strict=True)):
+        own = gallery_names == name
+        kept = ~(own & (gallery_cameras == camera))
+        order = np.flatnonzero(kept)[np.argsort(far[row, kept], kind="stable")]
+        assert ranking.top[row].tolist() == order[:10].tolist()
+        ranks = np.flatnonzero(own[order]) + 1
+        assert ranking.first_hit[row] == (ranks[0] if len(ranks) else 0)
+        precisions = np.arange(1, len(ranks) + 1) / ranks
+        precision = np.mean(precisions) if len(ranks) else np.nan
+        found = ranking.average_precision[row]
+        assert found == pytest.approx(precision, rel=1e-12, nan_ok=True)
+
+
+@pytest.mark.parametrize("processes", [1, 2, 3, 5])  # of three tiles; two of five have none
+def test_shards_are_one_gallery(herd, processes, monkeypatch):
+    query, gallery, *labels = herd
+    flanks = [np.array(["left", "right", None])[side % 3] for side in labels[:2]]
+    moments = labels[2] + labels[0] % 2, labels[3]
+    rules = [{}, {"sides": flanks, "encounters": moments}, {"metric": "euclidean"}]
+    for options in rules:
+        whole = evaluate(query, gallery, *labels, **options)
+
+        def run(rank, options=options):
+            tiles_of = [3 * number // processes for number in (rank, rank + 1)]
+            part = slice(*(min(2300, 1024 * tile) for tile in tiles_of))
+            return evaluate(query, gallery[part], *labels, shard=part, **options)
+
+        with monkeypatch.context() as patch:
+            for result in in_threads(run, processes, patch):
+                equal_rankings(result.ranking, whole.ranking)
+                assert result.as_dict() == whole.as_dict()
+
+
+def test_shards_must_be_the_whole_gallery_and_allow_what_is_asked_for(herd):
+    query, gallery, *labels = herd
+    with pytest.raises(ValueError, match="shards of 1024 of 2300 gallery images"):
+        evaluate(query, gallery[:1024], *labels, shard=slice(0, 1024))
+    with pytest.raises(ValueError, match="2300 gallery features for 1024 identities"):
+        evaluate(query, gallery, *labels, shard=slice(0, 1024))
+    with pytest.raises(ValueError, match="whole gallery, not a shard"):
+        evaluate(query, gallery, *labels, roc=True, shard=slice(0, 2300))
+
+
+def test_processes_that_each_have_the_whole_gallery_do_not_add_up(herd, monkeypatch):
+    whole = evaluate(*herd)
+    for result in in_threads(lambda _: evaluate(*herd), 2, monkeypatch):
+        equal_rankings(result.ranking, whole.ranking)
 
 
 def test_the_query_itself_is_found_unless_its_camera_removes_it():

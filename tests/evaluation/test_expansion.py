@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from openanimals.evaluation import Expansion, distance, evaluate
+from openanimals.evaluation import Expansion, evaluate, tiles
 from openanimals.evaluation.expansion import expand
 from tests.evaluation import DEVICES
 from tests.reference import load_arrays
@@ -57,9 +57,10 @@ def test_images_that_point_away_count_for_nothing_in_a_broken_power():
 
 
 def test_does_not_depend_on_the_blocks(herd, monkeypatch):
+    monkeypatch.setattr(tiles, "QUERY_TILE", 4)
+    monkeypatch.setattr(tiles, "GALLERY_TILE", 6)
     whole = expand(*herd, Expansion(rounds=2))
-    monkeypatch.setattr(distance, "BLOCK_PAIRS", 70)
-    monkeypatch.setattr(distance, "GALLERY_ROWS", 4)
+    monkeypatch.setattr(tiles, "BLOCK_PAIRS", 70)
     for found, expected in zip(expand(*herd, Expansion(rounds=2)), whole, strict=True):
         np.testing.assert_array_equal(found, expected)
 
@@ -84,7 +85,7 @@ def test_evaluate_expands_first(herd):
     how = Expansion(4, 2.0, 2)
     result = evaluate(*herd, *names, expansion=how)
     assert np.array_equal(result.top, evaluate(*expand(*herd, how), *names).top)
-    assert result.as_dict()["metric"] == "cosine, expanded"
+    assert result.as_dict()["metric"] == "cosine, expanded (k 4, alpha 2, rounds 2)"
 
 
 @pytest.mark.parametrize("numbers", [(0, 3.0, 1), (5, -1.0, 1), (5, 3.0, 0)])

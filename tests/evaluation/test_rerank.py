@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 import torch
 
-from openanimals.evaluation import Rerank, distance, evaluate
+from openanimals.evaluation import Rerank, distance, evaluate, tiles
+from openanimals.evaluation import rerank as rerank_module
 from openanimals.evaluation.distance import distance_blocks
 from openanimals.evaluation.rerank import rerank_blocks
 from tests.evaluation import DEVICES
@@ -117,11 +118,13 @@ def test_a_feature_of_zeros_changes_nothing_for_others(herd):
 
 
 def test_does_not_depend_on_the_blocks(herd, monkeypatch):
+    monkeypatch.setattr(tiles, "QUERY_TILE", 4)
+    monkeypatch.setattr(tiles, "GALLERY_TILE", 6)
     whole = rerank(*herd, weight=0.3)
-    for pairs, rows in ((40, 1), (130, 4), (3, 100)):
-        monkeypatch.setattr(distance, "BLOCK_PAIRS", pairs)
+    for pairs, rows, queries in ((40, 1, 1), (130, 4, 2), (3, 100, 7)):
+        monkeypatch.setattr(tiles, "BLOCK_PAIRS", pairs)
+        monkeypatch.setattr(rerank_module, "QUERIES", queries)
         np.testing.assert_array_equal(rerank(*herd, weight=0.3, rows=rows), whole)
-    monkeypatch.setattr(distance, "GALLERY_ROWS", 6)
     monkeypatch.setattr(distance, "GATHERED", 35)
     np.testing.assert_array_equal(rerank(*herd, weight=0.3), whole)
 
@@ -136,7 +139,7 @@ def test_evaluate_ranks_by_it(herd):
     result = evaluate(query, gallery, *names, rerank=Rerank(8, 3))
     order = np.argsort(rerank(query, gallery, 8, 3, 0.3), axis=1, kind="stable")
     assert np.array_equal(result.top, order[:, :10])
-    assert result.as_dict()["metric"] == "cosine, re-ranked"
+    assert result.as_dict()["metric"] == "cosine, re-ranked (k1 8, k2 3, lambda 0.3)"
 
 
 @pytest.mark.parametrize(
@@ -164,3 +167,15 @@ def test_nearest_breaks_ties_by_row():
     rows, found = distance.nearest(images, 4)
     assert rows.tolist() == [[0, 2, 3, 1], [1, 0, 2, 3], [0, 2, 3, 1], [0, 2, 3, 1], [4, 1, 0, 2]]
     assert found[4].tolist() == [0, 1, 2, 2]
+
+
+def test_neighbours_are_in_order_to_the_last_bit_of_float32():
+    rng = np.random.default_rng(0)
+    images = (rng.standard_normal(4096) + 0.1 * rng.standard_normal((400, 4096))).astype("f4")
+    ranked, _ = rerank_module._neighbours(torch.from_numpy(images), 20, "cosine", "cpu")
+    unit = images / np.linalg.norm(images.astype("f8"), axis=1, keepdims=True)
+    exact = np.take_along_axis(1 - unit @ unit.T, ranked, axis=1)
+    # The cosines are near 1, where float32 has steps of 6e-8.
+    assert np.diff(exact).min() > -6.1e-8
+    nearest = np.sort(1 - unit @ unit.T, axis=1)[:, :20]
+    assert abs(exact.max(axis=1) - nearest.max(axis=1)).max() < 6.1e-8
