@@ -2,6 +2,7 @@
 
 from openanimals.modeling.backbones import BACKBONE_REGISTRY, Backbone
 from openanimals.modeling.build import build_losses, build_model
+from openanimals.modeling.folding import fold_norms
 from openanimals.modeling.heads import REID_HEADS_REGISTRY, EmbeddingHead
 from openanimals.modeling.losses import LOSS_REGISTRY, LossTerm
 from openanimals.modeling.model import ModelOutput, ReIDModel
@@ -17,4 +18,5 @@ __all__ = [
     "ReIDModel",
     "build_losses",
     "build_model",
+    "fold_norms",
 ]

@@ -4,6 +4,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from openanimals.modeling.layout import mean
 from openanimals.modeling.norms import make_norm
 from openanimals.modeling.precision import full_precision
 
@@ -59,4 +60,4 @@ class SqueezeExcitation(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Return the scaled map, ``[B, C, H, W]``."""
-        return x * self.fc(x.mean((2, 3)))[:, :, None, None]
+        return x * self.fc(mean(x).flatten(1))[:, :, None, None]

@@ -1,5 +1,6 @@
 """From a config to a model and its losses: the only file of this package that reads ``cfg``."""
 
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -7,7 +8,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from openanimals.modeling import losses
+from openanimals.modeling import folding, losses
 from openanimals.modeling.backbones import BACKBONE_REGISTRY, Backbone
 from openanimals.modeling.backbones.resnet import resnet
 from openanimals.modeling.backbones.timm import timm_backbone
@@ -23,12 +24,12 @@ def build_model(cfg: Any, num_classes: int) -> ReIDModel:
     Random weights come from torch's global generator; seed it before.
 
     Args:
-        cfg: read below ``MODEL``, and the sizes of images below ``INPUT``.
+        cfg: read below ``MODEL``, the sizes of images below ``INPUT``, and ``TEST.FOLD_NORMS``.
         num_classes: identities to classify; 0 for a model that is only evaluated.
 
     Raises:
-        ValueError: a key is wrong, the pre-trained weights cannot be had, or the feature map of
-            an image cannot be cut into the stripes.
+        ValueError: a key is wrong, the pre-trained weights cannot be had, the feature map of an
+            image cannot be cut into the stripes, or there are no norms to fold.
     """
     name = cfg.MODEL.BACKBONE.NAME
     if name.startswith("timm/"):
@@ -50,6 +51,8 @@ def build_model(cfg: Any, num_classes: int) -> ReIDModel:
         pixel_std=cfg.MODEL.PIXEL_STD,
     )
     _try_sizes(cfg, model)
+    if cfg.TEST.FOLD_NORMS:
+        folding.check(model)  # now, not hours later
     return model
 
 
@@ -79,7 +82,9 @@ def build_losses(cfg: Any) -> list[LossTerm]:
     Raises:
         ValueError: an unknown name.
     """
-    return [LOSS_REGISTRY.get(name)(cfg) for name in cfg.MODEL.LOSSES.NAME]
+    keys = cfg.MODEL.LOSSES
+    terms = [LOSS_REGISTRY.get(name)(cfg) for name in keys.NAME]
+    return [replace(term, gather=keys.GATHER and term.on == "features") for term in terms]
 
 
 @BACKBONE_REGISTRY.register("build_resnet_backbone")

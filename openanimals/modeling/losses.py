@@ -14,6 +14,7 @@ from torch import Tensor
 
 from openanimals.modeling.model import ModelOutput
 from openanimals.modeling.precision import full_precision, no_autocast
+from openanimals.utils import distributed
 from openanimals.utils.registry import Registry
 
 
@@ -26,12 +27,14 @@ class LossTerm:
         on: "logits" (once a head) or "features" (once a granularity).
         function: from (``[B, D]`` or ``[B, classes]``, targets ``[B]``) to a scalar.
         scale: factor of the mean over heads or granularities.
+        gather: whether it looks at the images of all processes, not of its own alone.
     """
 
     name: str
     on: Literal["logits", "features"]
     function: Callable[[Tensor, Tensor], Tensor]
     scale: float = 1.0
+    gather: bool = False
 
 
 LOSS_REGISTRY: Registry[Callable[[Any], LossTerm]] = Registry("loss")
@@ -46,8 +49,12 @@ def compute(terms: Sequence[LossTerm], output: ModelOutput, targets: Tensor) -> 
     losses = {}
     with no_autocast(targets.device):
         for term in terms:
-            inputs = getattr(output, term.on).values()
-            values = [term.function(full_precision(x), targets) for x in inputs]
+            inputs = [full_precision(x) for x in getattr(output, term.on).values()]
+            classes = targets
+            if term.gather:
+                inputs = [distributed.gather_rows(x) for x in inputs]
+                classes = distributed.gather_rows(targets)
+            values = [term.function(x, classes) for x in inputs]
             losses[term.name] = term.scale * torch.stack(values).mean()
     return losses
 

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from openanimals.modeling.backbones.backbone import Backbone
+from openanimals.modeling.layout import cut
 from openanimals.utils.registry import did_you_mean
 
 # The dimension of [B, C, H, W] that is cut: into rows for upright bodies, into columns for long.
@@ -104,7 +105,8 @@ class ReIDModel(nn.Module):
         Raises:
             ValueError: a feature map has fewer rows (or columns) than a cut needs.
         """
-        shared = self.stem((images.to(self.pixel_mean.dtype) - self.pixel_mean) / self.pixel_std)
+        pixels = (images.to(self.pixel_mean.dtype) - self.pixel_mean).div_(self.pixel_std)
+        shared = self.stem(pixels)
         maps: dict[str, Tensor] = {}
         for branch, tail in self.tails.items():
             feature_map = tail(shared)  # [B, C, h, w]
@@ -124,7 +126,7 @@ class ReIDModel(nn.Module):
 
     def _cut(self, feature_map: Tensor, count: int) -> tuple[Tensor, ...]:
         """Cut into stripes; where sizes do not divide, the first ones are larger."""
-        stripes = feature_map.chunk(count, dim=self.stripe_dim)
+        stripes = cut(feature_map, count, self.stripe_dim)
         if len(stripes) != count:
             lines = "rows" if self.stripe_dim == 2 else "columns"
             raise ValueError(

@@ -1,4 +1,4 @@
-"""Norms by the names of ``MODEL.BACKBONE.NORM`` and ``MODEL.HEADS.NORM``, IBN, and the BNNeck.
+"""Norms by the names of ``MODEL.BACKBONE.NORM`` and ``MODEL.HEADS.NORM``, and the BNNeck.
 
 Names, numerics and state keys are FastReID's, so that its configs and checkpoints keep their
 meaning.
@@ -10,6 +10,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from openanimals.modeling.layout import layout_of
+from openanimals.modeling.precision import full_precision
+from openanimals.utils import distributed
 from openanimals.utils.registry import did_you_mean
 
 
@@ -59,7 +62,47 @@ class GhostBN(nn.BatchNorm2d):
         self.running_mean.copy_(mean.view(self.splits, channels).mean(0))
         self.running_var.copy_(var.view(self.splits, channels).mean(0))
         self.num_batches_tracked += 1
-        return y.reshape(x.shape)
+        return y.reshape(x.shape).contiguous(memory_format=layout_of(x))
+
+
+class SyncBN(nn.BatchNorm2d):
+    """Batch norm on the images of all processes, of which each has some; PyTorch's is on CUDA only.
+
+    The gradient is that of the sum of all processes' losses, as DistributedDataParallel wants it.
+
+    Args:
+        channels: of the map.
+    """
+
+    running_mean: Tensor
+    running_var: Tensor
+    num_batches_tracked: Tensor
+    momentum: float
+
+    def __init__(self, channels: int) -> None:
+        super().__init__(channels)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return the normalised map, ``[B, C, H, W]``."""
+        if not self.training or distributed.world_size() == 1:
+            return super().forward(x)
+        wide = full_precision(x)
+        mean = wide.mean((0, 2, 3))
+        var = (wide - mean[:, None, None]).square().mean((0, 2, 3))
+        # Filled on the device, which a number that is sent there would make the process wait for.
+        count = torch.full((1,), x.numel() / len(mean), dtype=mean.dtype, device=mean.device)
+        told = distributed.gather_rows(torch.cat([count, mean, var])[None])  # [processes, 1 + 2 C]
+        counts, means, variances = told.split([1, len(mean), len(mean)], dim=1)
+        total = counts.sum()
+        mean = (counts * means).sum(0) / total
+        var = (counts * (variances + (means - mean).square())).sum(0) / total
+        with torch.no_grad():
+            self.running_mean.lerp_(mean, self.momentum)
+            self.running_var.lerp_(var * total / (total - 1), self.momentum)
+            self.num_batches_tracked += 1
+        factor = self.weight * (var + self.eps).rsqrt()
+        y = (wide - mean[:, None, None]) * factor[:, None, None] + self.bias[:, None, None]
+        return y.to(x.dtype)
 
 
 class FrozenBN(nn.Module):
@@ -73,6 +116,7 @@ class FrozenBN(nn.Module):
     bias: Tensor
     running_mean: Tensor
     running_var: Tensor
+    eps = 1e-5
 
     def __init__(self, channels: int) -> None:
         super().__init__()
@@ -83,7 +127,8 @@ class FrozenBN(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Return the normalised map, ``[B, C, H, W]``."""
-        return F.batch_norm(x, self.running_mean, self.running_var, self.weight, self.bias)
+        statistics = self.running_mean, self.running_var
+        return F.batch_norm(x, *statistics, self.weight, self.bias, eps=self.eps)
 
 
 _GROUPS = 32
@@ -100,7 +145,7 @@ def _group_norm(channels: int) -> nn.GroupNorm:
 
 NORMS: dict[str, Callable[[int], nn.Module]] = {
     "BN": nn.BatchNorm2d,
-    "syncBN": nn.SyncBatchNorm,  # plain batch norm in a process that is alone
+    "syncBN": SyncBN,
     "GhostBN": GhostBN,
     "FrozenBN": FrozenBN,
     "GN": _group_norm,
@@ -122,28 +167,6 @@ def make_norm(name: str, channels: int) -> nn.Module:
             f"NORM is {name!r}{did_you_mean(name, NORMS)}; it can be {', '.join(NORMS)}"
         )
     return NORMS[name](channels)
-
-
-class IBN(nn.Module):
-    """Instance norm on the first half of the channels, batch norm on the rest (IBN-a).
-
-    Source: Pan et al., Two at once: enhancing learning and generalization capacities via IBN-Net.
-    The submodules are called IN and BN as in the published checkpoints.
-
-    Args:
-        channels: of the map; the instance norm takes ``channels // 2``.
-        norm: of the rest, one of :data:`NORMS`.
-    """
-
-    def __init__(self, channels: int, norm: str = "BN") -> None:
-        super().__init__()
-        self.split = channels // 2
-        self.IN = nn.InstanceNorm2d(self.split, affine=True)
-        self.BN = make_norm(norm, channels - self.split)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Return the normalised map, ``[B, C, H, W]``."""
-        return torch.cat([self.IN(x[:, : self.split]), self.BN(x[:, self.split :])], dim=1)
 
 
 def make_neck(norm: str, channels: int) -> nn.Module:

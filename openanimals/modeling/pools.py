@@ -8,6 +8,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
+from openanimals.modeling.layout import mean
 from openanimals.modeling.precision import full_precision
 
 
@@ -19,11 +20,12 @@ class Flatten(nn.Module):
         return x.flatten(1)[:, :, None, None]
 
 
-class GlobalAvgPool(nn.AdaptiveAvgPool2d):
+class GlobalAvgPool(nn.Module):
     """Mean over positions: ``[B, C, H, W]`` to ``[B, C, 1, 1]``."""
 
-    def __init__(self) -> None:
-        super().__init__(1)
+    def forward(self, x: Tensor) -> Tensor:
+        """Pool ``[B, C, H, W]``."""
+        return mean(x)
 
 
 class GlobalMaxPool(nn.AdaptiveMaxPool2d):
@@ -53,7 +55,7 @@ class GeneralizedMeanPooling(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Pool ``[B, C, H, W]``; float32 if that is half precision, in which eps**p is 0."""
         x = full_precision(x)
-        return x.clamp(min=self.eps).pow(self.p).mean((2, 3), keepdim=True).pow(1.0 / self.p)
+        return mean(x.clamp(min=self.eps).pow(self.p)).pow(1.0 / self.p)
 
 
 class GeneralizedMeanPoolingP(GeneralizedMeanPooling):
@@ -65,20 +67,12 @@ class GeneralizedMeanPoolingP(GeneralizedMeanPooling):
         self.p = nn.Parameter(torch.full((1,), p))
 
 
-class FastGlobalAvgPool(nn.Module):
-    """The same as :class:`GlobalAvgPool`; a name that FastReID's configs use."""
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Pool ``[B, C, H, W]``."""
-        return x.mean((2, 3), keepdim=True)
-
-
 class AdaptiveAvgMaxPool(nn.Module):
     """Average plus maximum over positions: ``[B, C, H, W]`` to ``[B, C, 1, 1]``."""
 
     def forward(self, x: Tensor) -> Tensor:
         """Pool ``[B, C, H, W]``."""
-        return x.mean((2, 3), keepdim=True) + x.amax((2, 3), keepdim=True)
+        return mean(x) + x.amax((2, 3), keepdim=True)
 
 
 class ClipGlobalAvgPool(nn.Module):
@@ -86,7 +80,7 @@ class ClipGlobalAvgPool(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Pool ``[B, C, H, W]``."""
-        return x.mean((2, 3), keepdim=True).clamp(0.0, 1.0)
+        return mean(x).clamp(0.0, 1.0)
 
 
 POOLS: dict[str, Callable[[], nn.Module]] = {
@@ -96,7 +90,7 @@ POOLS: dict[str, Callable[[], nn.Module]] = {
     "GlobalMaxPool": GlobalMaxPool,
     "GeneralizedMeanPooling": GeneralizedMeanPooling,
     "GeneralizedMeanPoolingP": GeneralizedMeanPoolingP,
-    "FastGlobalAvgPool": FastGlobalAvgPool,
+    "FastGlobalAvgPool": GlobalAvgPool,  # a name that FastReID's configs use
     "AdaptiveAvgMaxPool": AdaptiveAvgMaxPool,
     "ClipGlobalAvgPool": ClipGlobalAvgPool,
 }

@@ -150,8 +150,6 @@ def load_file(path: Path) -> Any:
             return load_file(path)
         with torch.serialization.safe_globals(_numpy_scalars()):
             return torch.load(path, map_location="cpu", weights_only=True)
-    except ModuleNotFoundError as error:
-        raise WeightsError("reading it needs `pip install safetensors`") from error
     except Exception as error:
         # A file of anything else can fail in any way, and safetensors has its own exception.
         raise WeightsError(_cause(error)) from error

@@ -6,7 +6,8 @@ from torch import nn
 
 from openanimals.config import get_cfg, load
 from openanimals.modeling import EmbeddingHead, build_losses, build_model, losses
-from openanimals.modeling.norms import IBN, NORMS, make_norm
+from openanimals.modeling.ibn import IBN
+from openanimals.modeling.norms import NORMS, make_norm
 from openanimals.solver import build_optimizer, build_schedule, clip_gradients
 from tests.conftest import REPOSITORY
 from tests.modeling.parity import released_keys
