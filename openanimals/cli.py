@@ -57,10 +57,20 @@ def _add_train(verbs: argparse._SubParsersAction) -> None:
     )
     parser.add_argument("--resume", action="store_true", help="go on from the last checkpoint")
     parser.add_argument("--eval-only", action="store_true", help="evaluate MODEL.WEIGHTS")
+    parser.add_argument(
+        "--profile",
+        type=int,
+        default=0,
+        metavar="N",
+        help="trace N iterations into OUTPUT_DIR/trace.json.gz, for chrome://tracing or Perfetto",
+    )
     parser.add_argument("--num-gpus", type=int, default=1, help="processes on this machine")
     parser.add_argument("--num-machines", type=int, default=1)
     parser.add_argument("--machine-rank", type=int, default=0)
     parser.add_argument("--dist-url", default="", help="tcp://host:port of machine 0")
+    parser.add_argument(
+        "--max-restarts", type=int, default=0, help="times to go on after a process has failed"
+    )
     parser.add_argument("opts", nargs=argparse.REMAINDER, metavar="KEY VALUE", help="overrides")
     parser.set_defaults(run=_train)
 
@@ -69,7 +79,10 @@ def _train(options: argparse.Namespace, arguments: list[str]) -> None:
     from openanimals.config import load
     from openanimals.engine import run
     from openanimals.engine.loading import config_from_checkpoint
+    from openanimals.utils import distributed
 
+    if options.eval_only and options.profile:
+        raise ValueError("--profile traces iterations of a training, and --eval-only has none")
     weights = dict(zip(options.opts[::2], options.opts[1::2], strict=False)).get("MODEL.WEIGHTS")
     if options.eval_only and weights and not options.config_file:
         cfg = config_from_checkpoint(weights, options.opts)
@@ -88,12 +101,14 @@ def _train(options: argparse.Namespace, arguments: list[str]) -> None:
             options.num_machines,
             options.machine_rank,
             options.dist_url,
+            options.max_restarts,
         )
         return
     if options.eval_only:
         run.evaluate_only(cfg)
     else:
-        run.train(cfg, resume=options.resume)
+        resume = options.resume or distributed.restarted()
+        run.train(cfg, resume=resume, profile=options.profile)
 
 
 def _add_check(verbs: argparse._SubParsersAction) -> None:

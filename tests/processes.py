@@ -3,6 +3,7 @@
 import multiprocessing
 import os
 import runpy
+import socket
 import subprocess
 import sys
 import tempfile
@@ -35,6 +36,15 @@ def run(
     Like ``subprocess.run``, but faster. The script's path is relative to the repository.
     """
     return run_together(arguments, [environment], cwd=cwd, timeout=timeout)[0]
+
+
+def environments(count: int) -> list[dict[str, str]]:
+    """Return what torchrun tells each of some processes, as :func:`run_together` takes it."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = str(free.getsockname()[1])
+    group = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, "WORLD_SIZE": str(count)}
+    return [{**group, "RANK": str(rank), "LOCAL_RANK": str(rank)} for rank in range(count)]
 
 
 def run_together(

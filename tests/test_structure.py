@@ -37,10 +37,11 @@ ALLOWED = {
 HEAVY = {
     *("torch", "torchvision", "numpy", "pandas", "scipy", "PIL", "yaml", "yacs", "cv2", "tqdm"),
     *("wildlife_datasets", "timm", "safetensors", "matplotlib", "tensorboard", "faiss", "onnx"),
+    "pyarrow",
 }
 OPTIONAL = {
     *("wildlife_datasets", "timm", "safetensors", "matplotlib", "cv2", "faiss", "onnx"),
-    *("tensorboard", "torch.utils.tensorboard"),
+    *("pyarrow", "tensorboard", "torch.utils.tensorboard"),
 }
 
 

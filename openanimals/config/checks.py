@@ -217,11 +217,22 @@ def _relations(cfg: CfgNode) -> list[str]:
             "MODEL.HEADS.BRANCHES must list, branch by branch, into how many stripes its map is "
             f"cut, like [[1], [1, 2], [1, 3]], not {branches!r}"
         )
-    batch, instances = cfg.SOLVER.IMS_PER_BATCH, cfg.DATALOADER.NUM_INSTANCE
-    if cfg.DATALOADER.SAMPLER_TRAIN != "TrainingSampler" and instances > 0 and batch % instances:
+    batch, parts, unit = cfg.SOLVER.IMS_PER_BATCH, cfg.SOLVER.ACCUMULATE, 1
+    if cfg.DATALOADER.SAMPLER_TRAIN != "TrainingSampler":
+        unit = cfg.DATALOADER.NUM_INSTANCE
+    if unit > 0 and batch % unit:
         problems.append(
-            f"SOLVER.IMS_PER_BATCH ({batch}) must be a multiple of DATALOADER.NUM_INSTANCE "
-            f"({instances})"
+            f"SOLVER.IMS_PER_BATCH ({batch}) must be a multiple of DATALOADER.NUM_INSTANCE ({unit})"
+        )
+    elif unit > 0 and parts > 0 and batch % (unit * parts):
+        problems.append(
+            f"SOLVER.IMS_PER_BATCH ({batch}) must be a multiple of SOLVER.ACCUMULATE ({parts}) x "
+            f"{unit} images of an identity"
+        )
+    if cfg.SOLVER.CUDA_GRAPHS and parts > 1:
+        problems.append(
+            "SOLVER.CUDA_GRAPHS is True, but a graph cannot add up the gradients of "
+            f"SOLVER.ACCUMULATE ({parts}) parts; set one of them to its default"
         )
     if cfg.DATASETS.SPLIT == "file" and not cfg.DATASETS.SPLIT_FILE:
         problems.append("DATASETS.SPLIT is 'file', so DATASETS.SPLIT_FILE must name it")

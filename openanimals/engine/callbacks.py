@@ -41,7 +41,14 @@ class Evaluate:
         results = {}
         validation = self.sets.validation
         if validation:
-            results = test(self.cfg, trainer.model, [validation], trainer.device, extras=False)
+            results = test(
+                self.cfg,
+                trainer.model,
+                [validation],
+                trainer.device,
+                extras=False,
+                cache=trainer.cache,
+            )
         tested = {}
         if last or not validation:
             self.final = test(
@@ -51,6 +58,7 @@ class Evaluate:
                 trainer.device,
                 extras=last,
                 folder=self.folder.path if last else None,
+                cache=trainer.cache,
             )
             tested = {test_set.name: self.final[test_set.name] for test_set in self.sets.tests}
             results = results or tested

@@ -50,10 +50,12 @@ def compare(first: str | Path, second: str | Path) -> dict[str, Difference]:
 
 def _saved(path: Path) -> dict[str, tuple[TestRows, dict[str, Ranking]]]:
     """Return the rows and rankings that are saved at a path, by test set."""
-    files = sorted(path.glob("features_*.npz")) if path.is_dir() else [path]
+    files = [path]
+    if path.is_dir():  # an earlier version's are told to be of one
+        files = sorted(path.glob("features_*.safetensors")) or sorted(path.glob("features_*.npz"))
     if not files:
         raise SavedResultError(
-            f"no features_*.npz in {path.absolute()}; expected the output folder of a run that "
-            "has ended, or of an evaluation"
+            f"no features_*.safetensors in {path.absolute()}; expected the output folder of a run "
+            "that has ended, or of an evaluation"
         )
     return {rows.name: (rows, rankings) for rows, rankings in map(load_rankings, files)}

@@ -56,15 +56,34 @@ def place(model: nn.Module, device: torch.device) -> nn.Module:
     return model.to(device, memory_format=layout)
 
 
+_HALVES = {"float16": torch.float16, "bfloat16": torch.bfloat16}
+_HONOURED = {"cuda": ("float16", "bfloat16"), "cpu": ("bfloat16",)}
+
+
 def amp_dtype(cfg: CfgNode, device: torch.device) -> torch.dtype | None:
     """Return the type for mixed precision, None for float32 throughout.
 
     CUDA honours both types of SOLVER.AMP.DTYPE, the CPU bfloat16.
     """
-    honoured = {"cuda": ("float16", "bfloat16"), "cpu": ("bfloat16",)}.get(device.type, ())
+    honoured = _HONOURED.get(device.type, ())
     if not cfg.SOLVER.AMP.ENABLED or cfg.SOLVER.AMP.DTYPE not in honoured:
         return None
-    return {"float16": torch.float16, "bfloat16": torch.bfloat16}[cfg.SOLVER.AMP.DTYPE]
+    return _HALVES[cfg.SOLVER.AMP.DTYPE]
+
+
+def evaluation_dtype(cfg: CfgNode, device: torch.device) -> torch.dtype | None:
+    """Return the half precision that TEST.DTYPE asks for, None for float32.
+
+    Raises:
+        DeviceError: the device has none of this type.
+    """
+    honoured = ("float32", *_HONOURED.get(device.type, ()))
+    if cfg.TEST.DTYPE not in honoured:
+        raise DeviceError(
+            f"TEST.DTYPE is {cfg.TEST.DTYPE!r}, which is not to be had on {device.type}; "
+            f"it can be {' or '.join(honoured)} there"
+        )
+    return _HALVES.get(cfg.TEST.DTYPE)
 
 
 def describe_environment(cfg: CfgNode, device: torch.device) -> str:

@@ -27,7 +27,11 @@ def update_statistics(trainer: Trainer) -> None:
     """
     cfg, rank = trainer.cfg, distributed.rank()
     loader = build_train_loader(
-        cfg, trainer.train_set, rank=rank, world_size=distributed.world_size()
+        cfg,
+        trainer.train_set,
+        rank=rank,
+        world_size=distributed.world_size(),
+        cache=trainer.cache,
     )
 
     def batches() -> Iterator[tuple[Tensor, Tensor]]:
@@ -37,7 +41,7 @@ def update_statistics(trainer: Trainer) -> None:
             draws = generator(cfg.SEED, "precise_bn", number, rank)
             yield trainer.augment(images, draws), trainer.labels[batch.rows].to(trainer.device)
 
-    if not estimate(trainer.model, batches(), trainer.amp_dtype):
+    if not estimate(trainer.model, batches(), trainer.step.amp_dtype):
         logger.warning("TEST.PRECISE_BN: no layer has statistics that are not frozen")
 
 

@@ -7,13 +7,20 @@ from pathlib import Path
 import torch
 
 from openanimals.config import CfgNode, ConfigError, load_text, without_pretraining
+from openanimals.data.loaders import build_cache
 from openanimals.data.samplers import identities_too_small
 from openanimals.data.sets import Sets, load_sets
 from openanimals.data.split_files import write_split
-from openanimals.engine import checkpoint
+from openanimals.engine import checkpoint, profiling
 from openanimals.engine.callbacks import Evaluate, Save
 from openanimals.engine.checkpoint import CheckpointError, RunFolder
-from openanimals.engine.device import DeviceError, describe_environment, pick_device, place
+from openanimals.engine.device import (
+    DeviceError,
+    describe_environment,
+    evaluation_dtype,
+    pick_device,
+    place,
+)
 from openanimals.engine.loading import load_weights, match
 from openanimals.engine.logbook import Logbook, NoLogbook
 from openanimals.engine.plugins import import_modules
@@ -35,12 +42,13 @@ from openanimals.utils.logging import set_up_logging, table
 logger = getLogger(__name__)
 
 
-def train(cfg: CfgNode, resume: bool = False) -> dict[str, Result]:
+def train(cfg: CfgNode, resume: bool = False, profile: int = 0) -> dict[str, Result]:
     """Train as the configuration says, and evaluate the final model.
 
     Args:
         cfg: a checked configuration.
         resume: go on from the output folder's last checkpoint, if it has one.
+        profile: iterations to trace, into the output folder.
 
     Returns:
         The result of each test set.
@@ -59,19 +67,23 @@ def train(cfg: CfgNode, resume: bool = False) -> dict[str, Result]:
         _start_log(folder.path)
         torch.backends.cudnn.benchmark = cfg.CUDNN_BENCHMARK
         replaced = latest is not None or bool(cfg.MODEL.WEIGHTS)
-        trainer = Trainer(cfg, sets.train, device, pretrained=not replaced)
+        cache = build_cache(cfg, device)
+        trainer = Trainer(cfg, sets.train, device, pretrained=not replaced, cache=cache)
         if cfg.MODEL.WEIGHTS and latest is None:
             load_weights(cfg, trainer.model, cfg.MODEL.WEIGHTS, sets.train.identities)
         if latest is not None:
             _resume(trainer, latest)
+        profiling.check(profile, trainer.schedule.max_iter - trainer.iteration)
         if distributed.is_main():
             _introduce(cfg, trainer, sets)
         if cfg.TEST.BEFORE_TRAINING and trainer.iteration == 0:
             _test_before_training(cfg, trainer, sets, folder.path)
         results = None
         if trainer.iteration < trainer.schedule.max_iter:
-            results = _fit(cfg, trainer, sets, folder)
-        results = results or test(cfg, trainer.model, sets.tests, device, folder=folder.path)
+            results = _fit(cfg, trainer, sets, folder, profile)
+        results = results or test(
+            cfg, trainer.model, sets.tests, device, folder=folder.path, cache=cache
+        )
         return _report(folder.path, results, sets, before=folder.path / RESULTS_BEFORE)
 
 
@@ -106,7 +118,9 @@ def evaluate_only(cfg: CfgNode) -> dict[str, Result]:
             _introduce_data(sets)
         if folder.latest():  # what the run itself reported stays
             folder = RunFolder(folder.path / f"eval_{Path(cfg.MODEL.WEIGHTS).stem or 'pretrained'}")
-        results = test(cfg, place(model, device), sets.tests, device, folder=folder.path)
+        cache = build_cache(cfg, device, build=False)
+        model = place(model, device)
+        results = test(cfg, model, sets.tests, device, folder=folder.path, cache=cache)
         if distributed.is_main():
             _write_config(cfg, folder.path)
         return _report(folder.path, results, sets)
@@ -119,6 +133,7 @@ def _prepare(
     problems = [*problems, *import_modules(cfg.IMPORTS)]
     try:
         device = pick_device(cfg.MODEL.DEVICE)
+        evaluation_dtype(cfg, device)
     except DeviceError as error:
         problems.append(str(error))
     try:
@@ -225,14 +240,16 @@ def _resume(trainer: Trainer, latest: Path) -> None:
 
 
 def _test_before_training(cfg: CfgNode, trainer: Trainer, sets: Sets, folder: Path) -> None:
-    results = test(cfg, trainer.model, sets.tests, trainer.device)
+    results = test(cfg, trainer.model, sets.tests, trainer.device, cache=trainer.cache)
     if distributed.is_main():
         write_results(folder, results, RESULTS_BEFORE)
     for name, result in results.items():
         logger.info("%s before training: Rank-1 %.2f, mAP %.2f", name, result.rank(1), result.mAP)
 
 
-def _fit(cfg: CfgNode, trainer: Trainer, sets: Sets, folder: RunFolder) -> dict[str, Result] | None:
+def _fit(
+    cfg: CfgNode, trainer: Trainer, sets: Sets, folder: RunFolder, profile: int
+) -> dict[str, Result] | None:
     """Train, evaluating and saving at the ends of epochs; return the final results."""
     logbook: Logbook | NoLogbook = NoLogbook()
     if distributed.is_main():
@@ -256,8 +273,10 @@ def _fit(cfg: CfgNode, trainer: Trainer, sets: Sets, folder: RunFolder) -> dict[
         save(trainer)
 
     trainer.after_epoch = [end_epoch]
+    traced = profile if distributed.is_main() else 0
     try:
-        trainer.run(logbook)
+        with profiling.tracing(traced, folder.path) as trainer.after_step:
+            trainer.run(logbook)
     finally:
         logbook.close()
     return evaluation.final

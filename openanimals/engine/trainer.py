@@ -1,35 +1,28 @@
-"""The training loop: batch, model, losses, one step; at the end of an epoch what is due then."""
+"""The training loop: batch, augmentation, one step; at the end of an epoch what is due then."""
 
 from collections.abc import Callable
+from functools import partial
 from logging import getLogger
 from typing import Any
 
-import numpy as np
 import torch
-from torch import Tensor, nn
-from torch.utils.data import DataLoader
 
 from openanimals.config import CfgNode, without_pretraining
+from openanimals.data.batches import Batch, Batches
+from openanimals.data.image_cache import ImageCache
 from openanimals.data.images import ImageError
-from openanimals.data.loaders import Batch, build_augment, build_train_loader
+from openanimals.data.loaders import build_augment, build_train_loader
 from openanimals.data.sets import TrainSet
-from openanimals.engine.device import amp_dtype, place
+from openanimals.engine.device import place
+from openanimals.engine.history import History, check_weights
 from openanimals.engine.logbook import Logbook, NoLogbook
-from openanimals.modeling import build_losses, build_model, losses
-from openanimals.solver import build_optimizer, build_schedule, clip_gradients
+from openanimals.engine.step import Step
+from openanimals.modeling import build_losses, build_model
+from openanimals.solver import build_optimizer, build_schedule
 from openanimals.utils import distributed
 from openanimals.utils.reproducibility import generator, seed_global_streams
 
 logger = getLogger(__name__)
-
-_REMEDY = (
-    "lower SOLVER.BASE_LR, lengthen the warm-up, or try SOLVER.AMP.DTYPE bfloat16. The last "
-    "checkpoint is from before it"
-)
-
-
-class NonFiniteLossError(ArithmeticError):
-    """A loss, or a weight, became infinite or not a number."""
 
 
 class Trainer:
@@ -40,6 +33,7 @@ class Trainer:
         train: the images.
         device: where to compute.
         pretrained: honour MODEL.BACKBONE.PRETRAIN; False where other weights replace them at once.
+        cache: has or gets the images ready; None reads each from its file.
 
     Raises:
         ValueError: the batch cannot be made of this training set, or a key of the model is wrong.
@@ -48,36 +42,41 @@ class Trainer:
         iteration: iterations done; the next to do.
         frozen_iters: iterations that MODEL.FREEZE_LAYERS stay frozen.
         best_map: best mAP of the run so far, -1 before the first evaluation.
+        after_step: called after each iteration, with nothing.
         after_epoch: called with the trainer at the end of each epoch, in order.
     """
 
     def __init__(
-        self, cfg: CfgNode, train: TrainSet, device: torch.device, pretrained: bool = True
+        self,
+        cfg: CfgNode,
+        train: TrainSet,
+        device: torch.device,
+        pretrained: bool = True,
+        cache: ImageCache | None = None,
     ) -> None:
-        self.cfg, self.train_set, self.device = cfg, train, device
+        self.cfg, self.train_set, self.device, self.cache = cfg, train, device, cache
         self.iteration = 0
         self._loader()  # refuses a batch that cannot be made before anything costly is built
         seed_global_streams(cfg.SEED, "initialise")
         start = cfg if pretrained else without_pretraining(cfg)
-        self.terms = build_losses(cfg)
+        terms = build_losses(cfg)
         self.model = build_model(start, self._count_classes())
         self.model.freeze(cfg.MODEL.FREEZE_LAYERS)  # refuses unknown names now, not hours later
         self.model.unfreeze()
         place(self.model, device)
-        self._check_norms()
         self.optimizer = build_optimizer(cfg, self.model)
+        self.step = Step(cfg, self.model, terms, self.optimizer, device)
         batch_size = cfg.SOLVER.IMS_PER_BATCH
         self.schedule = build_schedule(cfg, max(1, len(train.images) // batch_size))
         frozen_epochs = cfg.SOLVER.FREEZE_EPOCHS * self.schedule.iters_per_epoch
         self.frozen_iters = frozen_epochs or cfg.SOLVER.FREEZE_ITERS
         self.augment = build_augment(cfg)
-        self.amp_dtype = amp_dtype(cfg, device)
-        self.scaler = torch.amp.GradScaler(device.type, enabled=self.amp_dtype == torch.float16)
         self.labels = torch.as_tensor(train.labels)
+        self.history = History(train, partial(self.schedule.lr_at, base_lr=cfg.SOLVER.BASE_LR))
         self.best_map = -1.0
+        self.after_step: Callable[[], None] = lambda: None
         self.after_epoch: list[Callable[[Trainer], None]] = []
         self.unreadable: set[str] = set()
-        self._history: list[tuple[int, Tensor, Tensor]] = []  # iteration, terms, rows
 
     @property
     def epoch(self) -> int:
@@ -93,42 +92,37 @@ class Trainer:
             )
         return classes or identities
 
-    def _check_norms(self) -> None:
-        shared = any(isinstance(module, nn.SyncBatchNorm) for module in self.model.modules())
-        if shared and distributed.world_size() > 1 and self.device.type != "cuda":
-            raise ValueError(
-                "syncBN shares statistics among CUDA devices only: set MODEL.BACKBONE.NORM and "
-                "MODEL.HEADS.NORM to BN, or train in one process"
-            )
-
     def run(self, logbook: Logbook | NoLogbook) -> None:
         """Train from ``self.iteration`` to the end.
 
         Raises:
             NonFiniteLossError: names the term, iteration, learning rate and images; or the weights.
             ImageError: not one image of an individual can be read.
+            CompileError: SOLVER.COMPILE cannot be honoured here.
         """
         self.logbook = logbook
         batches = iter(self._loader())
-        network = self._network()
+        self.step.begin(frozen=self.iteration < self.frozen_iters)
         self.model.train()
         while self.iteration < self.schedule.max_iter:
             if self.iteration == self.frozen_iters > 0:
-                network = self._network()  # all layers learn from here on
-            self._step(network, next(batches))
+                self.step.begin(frozen=False)
+            self._iterate(next(batches))
             self.iteration += 1
+            self.after_step()
             if self.iteration % self.cfg.LOG_PERIOD == 0:
-                self.flush_losses()
+                self._log_losses()
             if self.iteration % self.schedule.iters_per_epoch == 0:
-                self.flush_losses()  # so that no weights after a non-finite loss are ever saved
-                self._check_weights()
+                self._log_losses()  # so that no weights after a non-finite loss are ever saved
+                check_weights(self.model, self.step.scaler, self.iteration)
                 distributed.share_buffers(self.model)  # all evaluate what the first one saves
-                for callback in self.after_epoch:
-                    callback(self)
+                with self.step.as_written():
+                    for callback in self.after_epoch:
+                        callback(self)
                 self.logbook.restart_clock(self.iteration)
 
-    def _step(self, network: nn.Module, batch: Batch) -> None:
-        """Do one iteration: forward, losses, backward, update."""
+    def _iterate(self, batch: Batch) -> None:
+        """Do one iteration."""
         self.check_readable(batch)
         images = batch.images.to(self.device, non_blocking=True)
         targets = self.labels[batch.rows].to(self.device, non_blocking=True)
@@ -137,44 +131,17 @@ class Trainer:
         seed_global_streams(self.cfg.SEED, "step", self.iteration, distributed.rank())
         for group in self.optimizer.param_groups:
             group["lr"] = self.schedule.lr_at(self.iteration, group["initial_lr"])
-
-        images = self.augment(images, draws)
-        with torch.autocast(self.device.type, self.amp_dtype, enabled=self.amp_dtype is not None):
-            output = network(images, targets)
-        terms = losses.compute(self.terms, output, targets)
-        total = torch.stack(list(terms.values())).sum()
-
-        if total.requires_grad:  # nothing does while all parts are frozen, as MGN's were
-            self._update(total)
-
-        values = torch.stack([total, *terms.values()]).detach()
-        self._history.append((self.iteration, values, batch.rows))
-        self._terms = ["total_loss", *terms]
+        terms = self.step(self.augment(images, draws), targets)
+        self.history.add(self.iteration, terms, batch.rows)
         self.logbook.step()
 
-    def _update(self, total: Tensor) -> None:
-        self.optimizer.zero_grad(set_to_none=True)
-        self.scaler.scale(total).backward()
-        clip = self.cfg.SOLVER.CLIP_GRADIENTS
-        if clip.ENABLED:
-            self.scaler.unscale_(self.optimizer)
-            clip_gradients(self.model.parameters(), clip.CLIP_TYPE, clip.CLIP_VALUE, clip.NORM_TYPE)
-        self.scaler.step(self.optimizer)
-        self.scaler.update()
+    def _log_losses(self) -> None:
+        means = self.history.take()
+        if means:
+            last = self.iteration - 1
+            self.logbook.losses(last, means, self.schedule.lr_at(last, self.cfg.SOLVER.BASE_LR))
 
-    def _network(self) -> nn.Module:
-        """Freeze or unfreeze layers as is due, and share the gradients among processes."""
-        if self.iteration < self.frozen_iters:
-            self.model.freeze(self.cfg.MODEL.FREEZE_LAYERS)
-        else:
-            self.model.unfreeze()
-        learning = any(parameter.requires_grad for parameter in self.model.parameters())
-        if distributed.world_size() == 1 or not learning:
-            return self.model
-        devices = [self.device] if self.device.type == "cuda" else None
-        return nn.parallel.DistributedDataParallel(self.model, device_ids=devices)
-
-    def _loader(self) -> DataLoader:
+    def _loader(self) -> Batches:
         """Return the batches from ``self.iteration`` on."""
         return build_train_loader(
             self.cfg,
@@ -182,51 +149,7 @@ class Trainer:
             start=self.iteration,
             rank=distributed.rank(),
             world_size=distributed.world_size(),
-        )
-
-    def flush_losses(self) -> None:
-        """Fetch the losses since the last time from the device, check and log them.
-
-        Raises:
-            NonFiniteLossError: one of them is not finite.
-        """
-        if not self._history:
-            return
-        values = torch.stack([terms for _, terms, _ in self._history]).cpu().double().numpy()
-        for (iteration, _, rows), terms in zip(self._history, values, strict=True):
-            if not np.isfinite(terms).all():
-                self._raise_non_finite(iteration, terms, rows)
-        iteration = self._history[-1][0]
-        rate = self.schedule.lr_at(iteration, self.cfg.SOLVER.BASE_LR)
-        means = dict(zip(self._terms, values.mean(axis=0).tolist(), strict=True))
-        self._history.clear()
-        self.logbook.losses(iteration, means, rate)
-
-    def _check_weights(self) -> None:
-        """Raise if weights are not finite, or gradients never are: the losses may hide both."""
-        if self.scaler.is_enabled() and self.scaler.get_scale() < 1:
-            raise NonFiniteLossError(
-                f"no gradient has been finite in float16 before iteration {self.iteration}, so "
-                f"nothing is learned; {_REMEDY}"
-            )
-        broken = [
-            name
-            for name, value in self.model.state_dict().items()
-            if value.is_floating_point() and not value.isfinite().all()
-        ]
-        if broken:
-            raise NonFiniteLossError(
-                f"{len(broken)} weights are not finite after iteration {self.iteration - 1}, for "
-                f"instance {broken[0]}; {_REMEDY}"
-            )
-
-    def _raise_non_finite(self, iteration: int, terms: np.ndarray, rows: Tensor) -> None:
-        named = ", ".join(f"{n} = {v:g}" for n, v in zip(self._terms, terms, strict=True))
-        rate = self.schedule.lr_at(iteration, self.cfg.SOLVER.BASE_LR)
-        paths = "\n  ".join(str(self.train_set.images.path(row)) for row in rows.tolist())
-        raise NonFiniteLossError(
-            f"the loss is not finite at iteration {iteration} ({named}; learning rate {rate:.3g}); "
-            f"{_REMEDY}. Images of the batch:\n  {paths}"
+            cache=self.cache,
         )
 
     def check_readable(self, batch: Batch) -> None:
@@ -252,7 +175,7 @@ class Trainer:
         return {
             "model": self.model.state_dict(),
             "optimizer": self.optimizer.state_dict(),
-            "scaler": self.scaler.state_dict(),
+            "scaler": self.step.scaler.state_dict(),
             "iteration": self.iteration,
             "best_map": self.best_map,
             "identities": self.train_set.identities,
@@ -291,6 +214,6 @@ class Trainer:
         self.model.load_state_dict(state["model"])
         self.optimizer.load_state_dict({**state["optimizer"], "param_groups": groups})
         if state["scaler"]:  # empty where the run had no mixed precision
-            self.scaler.load_state_dict(state["scaler"])
+            self.step.scaler.load_state_dict(state["scaler"])
         self.iteration = state["iteration"]
         self.best_map = state["best_map"]

@@ -1,15 +1,22 @@
 """The few things a process must know of the others. Alone, it is rank 0 of 1."""
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from datetime import timedelta
 from typing import TypeVar
 
+import numpy as np
 import torch
 import torch.distributed as dist
-from torch import nn
+from torch import Tensor, nn
+from torch.distributed.rendezvous import rendezvous
+
+from openanimals.utils import lifeline
 
 T = TypeVar("T")
+
+TIMEOUT = timedelta(minutes=30)  # of waiting for the others; death is noticed at once, by lifeline
 
 
 def rank() -> int:
@@ -27,6 +34,16 @@ def is_main() -> bool:
     return rank() == 0
 
 
+def local_rank() -> int:
+    """Return this process's number on its machine: which CUDA device is its own."""
+    return int(os.environ.get("LOCAL_RANK", "0"))
+
+
+def restarted() -> bool:
+    """Tell whether torchrun has started this process in place of one that died."""
+    return int(os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")) > 0
+
+
 def gather(value: T) -> list[T]:
     """Return every process's value, in rank order, in every process."""
     if world_size() == 1:
@@ -34,6 +51,78 @@ def gather(value: T) -> list[T]:
     values: list[T] = [value] * world_size()
     dist.all_gather_object(values, value)
     return values
+
+
+def shares(count: int, unit: int) -> list[slice]:
+    """Cut rows into consecutive shares, one a process, as equal as whole units allow.
+
+    Args:
+        count: of the rows. The last unit may be smaller than the others.
+        unit: rows that stay together.
+
+    Returns:
+        The rows of each process. Where there are fewer units than processes, some have none.
+    """
+    units, processes = -(-count // unit), world_size()
+    borders = [min(count, units * part // processes * unit) for part in range(processes + 1)]
+    return list(map(slice, borders[:-1], borders[1:]))
+
+
+def exchange(rows: np.ndarray, held: Sequence[slice], wanted: Sequence[slice]) -> np.ndarray:
+    """Send rows of an array that is spread over the processes to where they are wanted.
+
+    Args:
+        rows: those that this process holds, ``[n, D]``; D and the type are the same everywhere.
+        held: by process, which rows of the whole it holds; each row is in one process.
+        wanted: by process, which rows it is to have; they may overlap.
+
+    Returns:
+        The rows that this process wants ``[m, D]``.
+    """
+    own = rank()
+    if world_size() == 1:
+        return rows[wanted[own]]
+    sent = [_overlap(held[own], other) for other in wanted]
+    received = [_overlap(other, wanted[own]) for other in held]
+    first = held[own].start
+    parcels = np.concatenate([rows[part.start - first : part.stop - first] for part in sent])
+    arriving, leaving = ([part.stop - part.start for part in parts] for parts in (received, sent))
+    arrived = np.empty((sum(arriving), rows.shape[1]), dtype=rows.dtype)
+    dist.all_to_all_single(torch.from_numpy(arrived), torch.from_numpy(parcels), arriving, leaving)
+    return arrived
+
+
+def _overlap(one: slice, other: slice) -> slice:
+    start = max(one.start, other.start)
+    return slice(start, max(start, min(one.stop, other.stop)))
+
+
+class _GatherRows(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, rows: Tensor) -> Tensor:
+        parts = [torch.empty_like(rows) for _ in range(world_size())]
+        dist.all_gather(parts, rows.contiguous())
+        return torch.cat(parts)
+
+    @staticmethod
+    def backward(ctx, gradient: Tensor) -> Tensor:
+        # What each process makes of the rows counts. They all make the same loss of them: summed
+        # here, it is world_size() times as large, and DistributedDataParallel's mean undoes that.
+        gradient = gradient.contiguous().clone()
+        dist.all_reduce(gradient)
+        return gradient.chunk(world_size())[rank()]
+
+
+def gather_rows(rows: Tensor) -> Tensor:
+    """Return every process's rows, ``[world_size * n, ...]`` in rank order, differentiably.
+
+    A loss of all rows that each process computes thus has, after DistributedDataParallel has taken
+    the mean of the gradients, the gradient of that loss in a process that is alone.
+
+    Args:
+        rows: ``[n, ...]``, of the same shape in all processes.
+    """
+    return rows if world_size() == 1 else _GatherRows.apply(rows)
 
 
 def share_buffers(module: nn.Module) -> None:
@@ -56,19 +145,40 @@ def barrier() -> None:
 def process_group(device: torch.device) -> Iterator[None]:
     """Join the processes that torchrun started, if it did, for the length of the block.
 
-    NCCL joins CUDA devices, gloo all others.
+    NCCL joins CUDA devices; gloo all others, and what lies in the memory of the CPU.
+
+    Raises:
+        ConnectionError: the processes have not met.
+        ProcessLostError: another process is gone, so this one cannot go on.
     """
     if int(os.environ.get("WORLD_SIZE", "1")) == 1:
         yield
         return
-    dist.init_process_group("nccl" if device.type == "cuda" else "gloo")
+    backend = "cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo"
     try:
-        barrier()  # one that fails before all have met takes the others down with a traceback
-        yield
+        _join(backend)
+    except RuntimeError as error:
+        raise ConnectionError(_not_met(error)) from error
+    try:
+        with lifeline.held(rank(), world_size(), gather):
+            yield
     finally:
         dist.destroy_process_group()
 
 
-def local_rank() -> int:
-    """Return this process's number on its machine: which CUDA device is its own."""
-    return int(os.environ.get("LOCAL_RANK", "0"))
+def _join(backend: str) -> None:
+    store, own, processes = next(rendezvous("env://", timeout=TIMEOUT))
+    store.set_timeout(TIMEOUT)
+    if os.environ.get("TORCHELASTIC_USE_AGENT_STORE") == "True":
+        # torchrun's store outlives processes, and would tell new ones where dead ones can be met.
+        store = dist.PrefixStore(f"start {os.environ['TORCHELASTIC_RESTART_COUNT']}", store)
+    dist.init_process_group(backend, store=store, rank=own, world_size=processes, timeout=TIMEOUT)
+
+
+def _not_met(error: Exception) -> str:
+    of = os.environ.get
+    return (
+        f"process {of('RANK')} of {of('WORLD_SIZE')} has not met the others at "
+        f"{of('MASTER_ADDR')}:{of('MASTER_PORT')} ({str(error).splitlines()[0]}). Has each been "
+        "started, with the same address, port and number of processes, and can they reach the port?"
+    )

@@ -1,7 +1,7 @@
 """A module for IMPORTS that kills its process at the moment that KILL_AT names.
 
-KILL_RANK may name the one process, among several, that dies. KILL_AT is empty, or one of these
-with n counting from 1:
+KILL_RANK may name the one process, among several, that dies; what torchrun starts in its place does
+not. KILL_AT is empty, or one of these with n counting from 1:
 
 =================  ===================================================================
 ``step n``         before the n-th step of the optimiser
@@ -9,6 +9,7 @@ with n counting from 1:
 ``before FILE n``  when a new FILE is whole, before the n-th time it is renamed to FILE
 ``after FILE n``   after that
 ``features n``     after the n-th extraction of features: of queries, of a gallery, ...
+``read n``         before the n-th photograph is read that AutoAugment leaves alone
 =================  ===================================================================
 """
 
@@ -21,8 +22,10 @@ from pathlib import Path
 import torch
 from torch import nn
 
+from openanimals.data.photographs import Photographs
 from openanimals.engine import testing
 from openanimals.modeling import BACKBONE_REGISTRY
+from openanimals.utils import distributed
 from tests.tiny import tiny
 
 
@@ -69,12 +72,15 @@ def arm(moment, *file, number):
         instead(number, torch, "save", half_and_die)
     elif moment == "features":
         instead(number, testing, "extract_features", finish_and_die)
+    elif moment == "read":
+        instead(number, Photographs, "read", die)
     else:
         act = {"before": die, "after": finish_and_die}[moment]
         instead(number, os, "replace", act, is_the_file)
 
 
 rank = os.environ.get("RANK", "0")
-if os.environ.get("KILL_AT") and os.environ.get("KILL_RANK", rank) == rank:
+mortal = os.environ.get("KILL_RANK", rank) == rank and not distributed.restarted()
+if os.environ.get("KILL_AT") and mortal:
     *when, count = os.environ["KILL_AT"].split()
     arm(*when, number=int(count))

@@ -14,7 +14,8 @@ from openanimals.data.sets import load_sets
 from openanimals.engine import checkpoint, run
 from openanimals.engine.precise_bn import estimate, update_statistics
 from openanimals.engine.trainer import Trainer
-from openanimals.modeling.norms import IBN, FrozenBN, GhostBN
+from openanimals.modeling.ibn import IBN
+from openanimals.modeling.norms import FrozenBN, GhostBN
 from openanimals.utils import distributed
 from tests.engine.tiny_run import tiny_cfg
 

@@ -4,6 +4,7 @@ import json
 import shutil
 
 import numpy as np
+import pandas as pd
 import pytest
 
 from openanimals import cli
@@ -60,7 +61,10 @@ def test_rescoring_by_other_keys(runs):
     written = json.loads((folder / "results_rescored.json").read_bytes())
     assert list(written) == [name, f"{name} (paper)"]
     assert written[name]["protocol"] == "encounter by date"
-    assert written[name]["metric"].startswith("euclidean")
+    assert written[name]["metric"] == "euclidean, re-ranked (k1 20, k2 6, lambda 0.3)"
+    assert cli.main(["rescore", str(folder), "TEST.PCA", "3"]) == 0
+    written = json.loads((folder / "results_rescored.json").read_bytes())
+    assert written[name]["metric"] == "PCA 3, cosine"
     assert cli.main(["rescore", str(folder), "TEST.PROTOCOL", "flank"]) == 0
     written = json.loads((folder / "results_rescored.json").read_bytes())
     assert {f"{name} (flank {side})" for side in ("left", "right")} < set(written)
@@ -88,6 +92,15 @@ def test_what_is_saved_are_the_results_own_rankings(runs):
     )
     nearest = (query @ gallery.T).argmax(axis=1)
     assert rankings["paper"].top[:, 0].tolist() == nearest.tolist()
+
+
+def test_features_may_be_stored_in_half(tmp_path, tmp_path_factory):
+    data = tmp_path_factory.mktemp("photographs")
+    keys = {"DATASETS__NAMES": (source(data, photographs()),), "TEST__STORE": "float16"}
+    run.train(tiny_cfg(tmp_path, data, SOLVER__MAX_EPOCH=1, **keys))
+    (path,) = tmp_path.glob("features_*")
+    assert load_features(path).gallery.dtype == np.float16
+    assert cli.main(["rescore", str(tmp_path)]) == 0
 
 
 def refused(capsys, *arguments):
@@ -127,7 +140,7 @@ def test_comparing_two_runs(runs, capsys):
 
 def test_what_cannot_be_compared(runs, capsys, tmp_path, tmp_path_factory):
     name, folder, _ = runs
-    assert "no features_*.npz in" in refused(capsys, "compare", folder, tmp_path)
+    assert "no features_*.safetensors in" in refused(capsys, "compare", folder, tmp_path)
     rows = [row for row in photographs() if row["path"] != "test2_3.png"]
     data = tmp_path_factory.mktemp("others")
     keys = {"DATASETS__NAMES": (source(data, rows),), "SOLVER__MAX_EPOCH": 1}
@@ -140,6 +153,8 @@ def test_other_images_under_the_same_name(runs, capsys, tmp_path):
     name, folder, other = runs
     shutil.copytree(other, tmp_path / "run")
     path = features_file(tmp_path / "run", name)
-    rows = path.with_name(path.name.replace("features_", "images_")).with_suffix(".csv")
-    rows.write_text(rows.read_text().replace("test1_4.png,test1", "test1_4.png,test2"))
+    file = path.with_name(path.name.replace("features_", "images_")).with_suffix(".parquet")
+    rows = pd.read_parquet(file)
+    rows.loc[rows["path"].str.contains("test1_4"), "identity"] = "test2"
+    rows.to_parquet(file)
     assert "of another catalogue" in refused(capsys, "compare", folder, tmp_path / "run")

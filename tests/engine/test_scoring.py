@@ -208,3 +208,21 @@ def test_keys_become_arguments_of_the_evaluation():
         "device": cuda,
     }
     assert evaluation_options(cfg, torch.device("mps"))["device"] == "cpu"
+
+
+def test_fewer_dimensions():
+    results = score(cfg(PCA=1), herd(), CPU)
+    assert {result.metric for result in results.values()} == {"PCA 1, cosine"}
+    # On a line all cosines are 1.
+    np.testing.assert_allclose(results["herd"].ranking.top_distances, 0, atol=1e-6)
+    both = score(cfg(PCA=2), herd(), CPU)["herd"]
+    np.testing.assert_array_equal(both.top, score(cfg(), herd(), CPU)["herd"].top)
+    with pytest.raises(ValueError, match=r"to 3 dimensions \(TEST.PCA\): .* span 2"):
+        score(cfg(PCA=3), herd(), CPU)
+
+
+def test_more_dimensions_than_the_gallery_has_images_end_a_run_before_it_begins(tmp_path):
+    name = photographs.source(tmp_path / "data", photographs.herd())
+    with pytest.raises(ProtocolError, match="TEST.PCA is 99, but the gallery has . images"):
+        run.train(tiny_cfg(tmp_path / "run", tmp_path, DATASETS__NAMES=(name,), TEST__PCA=99))
+    assert not (tmp_path / "run").exists()

@@ -57,5 +57,5 @@ def run(arguments: list[str], **environment: str) -> subprocess.CompletedProcess
         env={**os.environ, "OMP_NUM_THREADS": "1", **environment},
         capture_output=True,
         text=True,
-        timeout=300,
+        timeout=600,
     )

@@ -16,7 +16,10 @@ from openanimals.utils.files import atomic_path
 FILE = "cell.json"
 LONGEST_ERROR = 500  # characters; the whole of it is in the console.txt of the cell
 
-ELSEWHERE = ("OUTPUT_DIR", "DATASETS.ROOT", "DATALOADER.NUM_WORKERS")
+ELSEWHERE = (
+    *("OUTPUT_DIR", "DATASETS.ROOT", "DATALOADER.NUM_WORKERS"),
+    *("INPUT.CACHE", "INPUT.CACHE_DIR", "INPUT.CACHE_LIMIT"),
+)
 """Keys that say where a run is and not what it is: a grid may move to another machine."""
 
 DATA = ("DATASETS.NAMES", "DATASETS.TESTS")

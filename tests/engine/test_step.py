@@ -1,0 +1,178 @@
+"""One iteration: what it adds up, and that it never waits for the device."""
+
+import copy
+from collections import Counter
+
+import pytest
+import torch
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from openanimals.config import ConfigError, load
+from openanimals.data.loaders import build_augment
+from openanimals.data.sets import load_sets
+from openanimals.engine import checkpoint
+from openanimals.engine.logbook import NoLogbook
+from openanimals.engine.step import Step
+from openanimals.engine.trainer import Trainer
+from openanimals.modeling import build_losses, build_model, losses
+from openanimals.solver import build_optimizer
+from openanimals.utils import distributed
+from tests.conftest import REPOSITORY
+from tests.engine.tiny_run import command, tiny_cfg
+from tests.processes import environments, run, run_together
+
+CPU = torch.device("cpu")
+PLAIN = {"SOLVER__OPT": "SGD", "SOLVER__MOMENTUM": 0.0, "SOLVER__BASE_LR": 0.5}
+DECAYS = ("SOLVER__WEIGHT_DECAY", "SOLVER__WEIGHT_DECAY_BIAS", "SOLVER__WEIGHT_DECAY_NORM")
+
+
+def ready(cfg, device=CPU):
+    """A trainer before its first iteration, and its batches."""
+    trainer = Trainer(cfg, load_sets(cfg).train, device)
+    trainer.logbook = NoLogbook()
+    trainer.step.begin(frozen=False)
+    trainer.model.train()
+    return trainer, iter(trainer._loader())
+
+
+# Parts of a batch
+
+
+@pytest.mark.parametrize("count", [1, 2, 4])
+def test_parts_add_up_to_the_mean_of_their_gradients(count, tmp_path, herd_root):
+    keys = {**PLAIN, **dict.fromkeys(DECAYS, 0.0), "SOLVER__ACCUMULATE": count}
+    cfg = tiny_cfg(tmp_path, herd_root, **keys)
+    model = build_model(cfg, 4).double().train()
+    naive = copy.deepcopy(model)
+    step = Step(cfg, model, build_losses(cfg), build_optimizer(cfg, model), CPU)
+    images = torch.randint(0, 256, (12, 3, 48, 48), dtype=torch.uint8)
+    targets = torch.arange(12) // 3
+    step.begin(frozen=False)
+    for _ in range(2):  # the second would be wrong if gradients of the first were left
+        found = step(images, targets)
+
+    for _ in range(2):
+        weights = [weight for weight in naive.parameters() if weight.requires_grad]
+        sums, total = [torch.zeros_like(weight) for weight in weights], 0.0
+        for part in range(count):
+            rows = slice(12 // count * part, 12 // count * (part + 1))
+            output = naive(images[rows], targets[rows])
+            loss = sum(losses.compute(build_losses(cfg), output, targets[rows]).values())
+            for one, gradient in zip(sums, torch.autograd.grad(loss, weights), strict=True):
+                one += gradient / count
+            total += loss.item() / count
+        with torch.no_grad():
+            for weight, gradient in zip(weights, sums, strict=True):
+                weight -= 0.5 * gradient
+    torch.testing.assert_close(model.state_dict(), naive.state_dict(), rtol=1e-9, atol=1e-11)
+    assert found["total_loss"].item() == pytest.approx(total, rel=1e-9)
+    assert list(found) == ["total_loss", "loss_cls", "loss_triplet"]
+
+
+def test_parts_are_made_of_whole_identities(tmp_path, herd_root, monkeypatch):
+    with pytest.raises(ConfigError, match=r"of SOLVER\.ACCUMULATE \(3\) x 3 images of an identity"):
+        tiny_cfg(tmp_path, herd_root, SOLVER__ACCUMULATE=3)  # 4 identities with 3 images
+    sampler = {"DATALOADER__SAMPLER_TRAIN": "TrainingSampler"}
+    tiny_cfg(tmp_path, herd_root, SOLVER__ACCUMULATE=3, **sampler)
+    cfg = tiny_cfg(tmp_path, herd_root, SOLVER__ACCUMULATE=4)
+    model = build_model(cfg, 4)
+    monkeypatch.setattr(distributed, "world_size", lambda: 2)
+    with pytest.raises(ValueError, match=r"\(12\) must be .*ACCUMULATE \(4\) x 3 .* x 2 process"):
+        Step(cfg, model, build_losses(cfg), build_optimizer(cfg, model), CPU)
+
+
+@pytest.mark.cli
+def test_processes_share_the_gradients_of_all_parts(tmp_path, herd_root):
+    keys = {
+        **PLAIN,
+        "SOLVER__ACCUMULATE": 2,
+        "SOLVER__MAX_EPOCH": 1,
+        "INPUT__FLIP__ENABLED": False,
+        "INPUT__PADDING__ENABLED": False,
+        "MODEL__HEADS__WITH_BNNECK": False,
+        "MODEL__LOSSES__NAME": ("CrossEntropyLoss",),
+        "MODEL__FREEZE_LAYERS": ["backbone", "b1", "b2", "b3"],  # no statistics of a batch
+        "SOLVER__FREEZE_ITERS": 99,
+    }
+    alone = run(command(tmp_path / "one", herd_root, **keys))
+    together = run_together(command(tmp_path / "two", herd_root, **keys), environments(2))
+    assert [process.returncode for process in (alone, *together)] == [0, 0, 0], together[0].stderr
+    one, two = (
+        checkpoint.read(tmp_path / name / "model_final.pth")["model"] for name in ("one", "two")
+    )
+    torch.testing.assert_close(two, one, rtol=1e-4, atol=1e-6)
+
+
+# Waiting for the device
+
+BUSY = {
+    "SOLVER__AMP__ENABLED": True,
+    "SOLVER__CLIP_GRADIENTS__ENABLED": True,
+    "INPUT__REA__ENABLED": True,
+}
+
+
+class Reads(TorchDispatchMode):
+    """Counts what the host would have to wait for: operations whose outcome it has to look at."""
+
+    def __init__(self):
+        super().__init__()
+        self.counts = Counter()
+
+    def __torch_dispatch__(self, function, types, arguments=(), options=None):
+        tags = {torch.Tag.data_dependent_output, torch.Tag.dynamic_output_shape}
+        # An index may be a mask, whose size is to be known; one of whole numbers is harmless.
+        masked = function is not torch.ops.aten.index.Tensor or any(
+            index is not None and index.dtype == torch.bool for index in arguments[1]
+        )
+        if tags & set(function.tags) and masked:
+            self.counts[function.name()] += 1
+        return function(*arguments, **(options or {}))
+
+
+@pytest.mark.parametrize("kind", ["norm", "value"])
+def test_no_operation_of_an_iteration_is_read_back(kind, tmp_path, herd_root):
+    keys = {**BUSY, "SOLVER__AMP__DTYPE": "bfloat16", "SOLVER__CLIP_GRADIENTS__CLIP_TYPE": kind}
+    trainer, batches = ready(tiny_cfg(tmp_path, herd_root, **keys))
+    trainer.step.scaler = torch.amp.GradScaler("cpu")  # as float16 has on CUDA
+    for _ in range(3):
+        batch = next(batches)
+        with Reads() as reads:
+            trainer._iterate(batch)
+        assert not reads.counts
+    with Reads() as reads:
+        flags = torch.tensor([0.0, 1.0]) > 0
+        flags.any().item(), bool(flags[0]), flags.nonzero(), torch.equal(flags, flags), flags[flags]
+    assert sum(reads.counts.values()) == 5
+
+
+@pytest.mark.parametrize("method", ["ARBase", "MGN", "SBS", "AGW"])
+def test_model_and_losses_need_no_values(method):
+    """The meta device has none: what reads one, even by ``tolist``, is an error there."""
+    small = {"PRETRAIN": False, "DEPTH": "18x", "FEAT_DIM": 512}
+    pairs = [part for key, value in small.items() for part in (f"MODEL.BACKBONE.{key}", value)]
+    cfg = load(REPOSITORY / f"configs/Base-{method}.yml", pairs)
+    with torch.device("meta"):
+        model = build_model(cfg, 4).train()
+        images = torch.zeros(8, 3, 96, 96, dtype=torch.uint8)
+        targets = torch.zeros(8, dtype=torch.long)
+    images = build_augment(cfg)(images, torch.Generator().manual_seed(0))
+    terms = losses.compute(build_losses(cfg), model(images, targets), targets)
+    sum(terms.values()).backward()
+    with pytest.raises((RuntimeError, NotImplementedError)):
+        targets.tolist()
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs CUDA")
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
+def test_no_iteration_waits_for_a_gpu(dtype, tmp_path, herd_root):
+    keys = {**BUSY, "MODEL__DEVICE": "cuda", "SOLVER__AMP__DTYPE": dtype}
+    trainer, batches = ready(tiny_cfg(tmp_path, herd_root, **keys), torch.device("cuda"))
+    trainer._iterate(next(batches))  # allocates the optimiser's state
+    torch.cuda.set_sync_debug_mode("error")
+    try:
+        for _ in range(3):
+            trainer._iterate(next(batches))
+    finally:
+        torch.cuda.set_sync_debug_mode("default")
+    trainer._log_losses()

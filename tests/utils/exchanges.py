@@ -1,0 +1,45 @@
+"""What each of three processes does in test_distributed.py; what goes wrong is an error."""
+
+import numpy as np
+import torch
+
+from openanimals.utils import distributed
+
+WHOLE = np.arange(14, dtype=np.float32).reshape(7, 2)
+
+
+def rows_travel():
+    rank, everything, nothing = distributed.rank(), slice(0, 7), slice(0, 0)
+    held = [slice(0, 4), slice(4, 4), slice(4, 7)]
+    for wanted in (
+        [everything] * 3,
+        [everything, slice(3, 6), slice(6, 7)],
+        [nothing, nothing, everything],
+        held,
+    ):
+        found = distributed.exchange(WHOLE[held[rank]], held, wanted)
+        assert found.dtype == np.float32
+        np.testing.assert_array_equal(found, WHOLE[wanted[rank]])
+
+
+def gradients_average_to_those_of_one_process():
+    generator = torch.Generator().manual_seed(0)
+    weight = torch.randn(4, 5, generator=generator, dtype=torch.float64, requires_grad=True)
+    inputs = torch.randn(6, 4, generator=generator, dtype=torch.float64)
+
+    def loss(features):  # looks at pairs of rows, so that shares do not add up to the whole
+        return torch.cdist(features, features).square().triu().logsumexp((0, 1))
+
+    (expected,) = torch.autograd.grad(loss(inputs @ weight), weight)
+    rank = distributed.rank()
+    gathered = distributed.gather_rows(inputs[2 * rank : 2 * rank + 2] @ weight)
+    torch.testing.assert_close(gathered, inputs @ weight)
+    (own,) = torch.autograd.grad(loss(gathered), weight)
+    mean = torch.stack(distributed.gather(own)).mean(0)
+    torch.testing.assert_close(mean, expected, rtol=1e-12, atol=1e-12)
+
+
+if __name__ == "__main__":
+    with distributed.process_group(torch.device("cpu")):
+        rows_travel()
+        gradients_average_to_those_of_one_process()
