@@ -1,12 +1,15 @@
 # make demo: install, then train and evaluate on a synthetic herd (minutes, no data, no GPU)
 # make test: install, then lint, types and the test suite
 # make install: the set-up alone, once; the others reuse it
+# make bench: time all of it on the CPU and write docs/performance.md (15 minutes, an idle machine)
+# make bench-gpu: the same for one CUDA device
 
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
+BENCHMARKS := photographs step evaluation reranking scale startup
 
-.PHONY: install demo test lint
+.PHONY: install demo test lint bench bench-gpu
 
 install: $(VENV)/.installed
 
@@ -28,3 +31,9 @@ lint: install
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+
+bench: install
+	set -e; for area in $(BENCHMARKS); do $(BIN)/python -m benchmarks.$$area --write; done
+
+bench-gpu: install
+	$(BIN)/python -m benchmarks.gpu --write

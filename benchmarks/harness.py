@@ -33,17 +33,34 @@ class Times(dict[str, list[float]]):
         return statistics.median(a / b for a, b in zip(self[name], self[over], strict=True))
 
 
-def in_turn(alternatives: Mapping[str, Callable[[], Any]], rounds: int = 7) -> Times:
-    """Time alternatives in turn, round by round; each runs once before, untimed."""
+def in_turn(
+    alternatives: Mapping[str, Callable[[], Any]], rounds: int = 7, device: str = "cpu"
+) -> Times:
+    """Time alternatives in turn, round by round; each runs once before, untimed.
+
+    Args:
+        alternatives: by name.
+        rounds: of which each gives one time to each alternative.
+        device: what they compute on. On ``cuda`` a time ends when the GPU is done, not when the
+            work is queued.
+    """
     times = Times({name: [] for name in alternatives})
-    for alternative in alternatives.values():
-        alternative()
-    for _ in range(rounds):
+    for round_number in range(rounds + 1):
         for name, alternative in alternatives.items():
+            _wait_for(device)
             start = time.perf_counter()
             alternative()
-            times[name].append(time.perf_counter() - start)
+            _wait_for(device)
+            if round_number:
+                times[name].append(time.perf_counter() - start)
     return times
+
+
+def _wait_for(device: str) -> None:
+    if device != "cpu":
+        import torch
+
+        torch.cuda.synchronize(device)
 
 
 def in_process(function: str, *arguments: Any, **options: Any) -> tuple[Any, float]:
@@ -55,22 +72,24 @@ def in_process(function: str, *arguments: Any, **options: Any) -> tuple[Any, flo
         **options: more of them, by keyword.
 
     Returns:
-        What it returned, and the process's peak memory in MiB.
+        What it returned, and the process's peak memory in MiB (see :func:`peak_memory`).
 
     Raises:
-        RuntimeError: the process failed.
+        RuntimeError: the process failed, or was killed, for instance for want of memory.
     """
     context = multiprocessing.get_context("spawn")
     ours, theirs = context.Pipe()
     process = context.Process(target=_serve, args=(theirs, function, arguments, options))
     process.start()
-    theirs.close()
+    theirs.close()  # else the end of the process would not end the pipe
     try:
         answer, peak = json.loads(ours.recv())
     except EOFError as error:
-        raise RuntimeError(f"{function} failed; its message stands above") from error
-    finally:
         process.join()
+        raise RuntimeError(
+            f"{function} ended with exit status {process.exitcode}; what it said stands above"
+        ) from error
+    process.join()
     return answer, peak
 
 
@@ -81,23 +100,32 @@ def _serve(pipe: Any, function: str, arguments: Sequence[Any], options: Mapping[
 
 
 def peak_memory() -> float:
-    """Return the peak memory of this process so far, in MiB."""
+    """Return the peak resident memory of this process so far, in MiB.
+
+    Its children, such as the workers of a loader, do not count; pages of files that it has mapped
+    do, as long as they are in memory.
+    """
+    for line in _lines("/proc/self/status"):
+        # Not ru_maxrss: a new process starts with that of the one that made it.
+        if line.startswith("VmHWM:"):
+            return int(line.split()[1]) / 2**10
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak / 2**20 if sys.platform == "darwin" else peak / 2**10
 
 
 def matrix_rate(dtype: Any = None, device: str = "cpu", size: int = 2048) -> float:
-    """Return the FLOP/s of square matrix products: the roofline of what is made of them."""
+    """Return the FLOP/s of square matrix products: the roofline of what is made of them.
+
+    Args:
+        dtype: torch's type; None is float32.
+        device: ``cpu`` or a CUDA device.
+        size: rows and columns. A GPU needs 8192 to be busy.
+    """
     import torch
 
     a, b = (torch.randn(size, size, device=device).to(dtype or torch.float32) for _ in "ab")
-
-    def product() -> None:
-        a @ b
-        if device != "cpu":
-            torch.cuda.synchronize()
-
-    return 2 * size**3 / in_turn({"product": product}).median("product")
+    times = in_turn({"product": lambda: a @ b}, device=device)
+    return 2 * size**3 / times.median("product")
 
 
 def machine() -> str:
@@ -111,7 +139,7 @@ def machine() -> str:
     ]
     gpu = f", {torch.cuda.get_device_name()}" if torch.cuda.is_available() else ""
     return (
-        f"{names[0] if names else platform.processor()}, {torch.get_num_threads()} threads of "
+        f"{names[0] if names else platform.machine()}, {torch.get_num_threads()} threads of "
         f"{os.cpu_count()}{gpu}; Python {platform.python_version()}, torch {torch.__version__}"
     )
 
@@ -140,7 +168,7 @@ class Report:
         self.parts.append(text)
 
     def table(self, rows: Sequence[Mapping[str, Any]]) -> None:
-        """Add a table: the first row's keys are its columns; floats get three digits."""
+        """Add a table: the first row's keys are the columns of all; floats get three digits."""
         columns = list(rows[0])
         lines = [columns, ["---"] * len(columns)]
         lines += [[_cell(row[column]) for column in columns] for row in rows]
@@ -156,12 +184,12 @@ class Report:
         print(text)
         if not write:
             return
-        page = PAGE.read_text(encoding="utf-8")
         start, end = f"<!-- {self.area} -->", f"<!-- /{self.area} -->"
-        if start not in page or end not in page:
+        before, _, rest = PAGE.read_text(encoding="utf-8").partition(start)
+        _, found, after = rest.partition(end)
+        if not found:
             raise ValueError(f"{PAGE} has no section {start} ... {end}")
-        before, after = page.split(start)[0], page.split(end)[1]
-        PAGE.write_text(f"{before}{start}\n{text}\n{end}{after}", encoding="utf-8")
+        PAGE.write_text(f"{before}{start}\n\n{text}\n\n{end}{after}", encoding="utf-8")
 
 
 def _cell(value: Any) -> str:
