@@ -17,6 +17,7 @@ from openanimals.evaluation import tiles
 from openanimals.evaluation.tiles import (
     Features,
     as_tensor,
+    check_same_length,
     metric_named,
     squared_lengths,
     tiled_blocks,
@@ -57,15 +58,10 @@ def distance_blocks(
     """
     if not len(query):
         raise unlike_features(query, "query")
-    sides = (
-        (query, squared_lengths(query, "query")),
-        (
-            gallery,
-            squared_lengths(gallery, "gallery", first),
-        ),
-    )
-    _same_length(query, gallery)
-    for where, block in tiled_blocks(*sides, metric_named(metric), rows, device):
+    one = query, squared_lengths(query, "query")
+    other = gallery, squared_lengths(gallery, "gallery", first)
+    check_same_length(query, gallery)
+    for where, block in tiled_blocks(one, other, metric_named(metric), rows, device):
         yield where, block.cpu().numpy()
         del block  # before the next one is made
 
@@ -165,13 +161,5 @@ def checked(query: np.ndarray, gallery: np.ndarray) -> tuple[Tensor, Tensor]:
         squared_lengths(features, what)
         tensor = as_tensor(features)
         tensors.append(tensor if tensor.dtype == torch.float64 else tensor.float())
-    _same_length(query, gallery)
+    check_same_length(query, gallery)
     return tensors[0], tensors[1]
-
-
-def _same_length(query: Features, gallery: Features) -> None:
-    if query.shape[1] != gallery.shape[1]:
-        raise ValueError(
-            f"query features have {query.shape[1]} dimensions, "
-            f"gallery features {gallery.shape[1]}; they must come from the same model"
-        )

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from openanimals.evaluation.tiles import Features, as_tensor, squared_lengths
+from openanimals.evaluation.tiles import Features, as_tensor, check_same_length, squared_lengths
 
 BLOCK = 2**24  # numbers in float64 at once: 128 MiB
 
@@ -40,11 +40,7 @@ def reduce_dimensions(
             as many dimensions.
     """
     squared_lengths(query, "query")
-    if query.shape[1] != gallery.shape[1]:
-        raise ValueError(
-            f"query features have {query.shape[1]} dimensions, "
-            f"gallery features {gallery.shape[1]}; they must come from the same model"
-        )
+    check_same_length(query, gallery)
     directions = _directions(gallery, dimensions, device)
     return _project(query, directions), _project(gallery, directions)
 

@@ -108,6 +108,19 @@ def squared_lengths(features: Features, what: str, first: int = 0) -> Tensor:
     return found
 
 
+def check_same_length(query: Features, gallery: Features) -> None:
+    """Raise unless features have equally many dimensions.
+
+    Raises:
+        ValueError: they have not.
+    """
+    if query.shape[1] != gallery.shape[1]:
+        raise ValueError(
+            f"query features have {query.shape[1]} dimensions, "
+            f"gallery features {gallery.shape[1]}; they must come from the same model"
+        )
+
+
 def unlike_features(features: Features, what: str) -> ValueError:
     """Return the error for an array that has no features in it."""
     return ValueError(

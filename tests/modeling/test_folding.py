@@ -9,7 +9,7 @@ from torch import nn
 from openanimals.modeling import EmbeddingHead, ReIDModel, build_model, fold_norms
 from openanimals.modeling.backbones.resnet import resnet
 from openanimals.modeling.norms import FrozenBN
-from tests.reference.fill_rule import fill_value
+from tests.reference.fill_rule import fill_module
 
 IMAGES = torch.randint(0, 256, (2, 3, 48, 48), dtype=torch.uint8)
 NORMS = (nn.modules.batchnorm._BatchNorm, FrozenBN)
@@ -27,8 +27,7 @@ def build(**options) -> ReIDModel:
     """A model of one branch with two stripes and a reduction, filled with what is not the start."""
     backbone = resnet(**{"depth": "18x", **options})
     model = ReIDModel(backbone, [[1, 2]], lambda c: EmbeddingHead(c, 0, embedding_dim=8))
-    values = {k: fill_value(k, tuple(v.shape), "unit") for k, v in model.state_dict().items()}
-    model.load_state_dict({key: torch.from_numpy(value) for key, value in values.items()})
+    fill_module(model)
     return model.eval()
 
 

@@ -10,7 +10,7 @@ from openanimals.modeling.attention import NonLocal, SqueezeExcitation
 from openanimals.modeling.ibn import IBN
 from openanimals.modeling.norms import NORMS, FrozenBN, GhostBN, make_neck, make_norm
 from tests.reference import load_arrays
-from tests.reference.fill_rule import fill_value
+from tests.reference.fill_rule import fill_module
 
 LAYERS = {
     "IBN": lambda: IBN(32),
@@ -24,8 +24,7 @@ LAYERS = {
 
 
 def filled(layer: nn.Module) -> nn.Module:
-    values = {k: fill_value(k, tuple(v.shape), "unit") for k, v in layer.state_dict().items()}
-    layer.load_state_dict({key: torch.from_numpy(value) for key, value in values.items()})
+    fill_module(layer)
     return layer.double()
 
 

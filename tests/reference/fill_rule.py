@@ -3,6 +3,8 @@
 import zlib
 
 import numpy as np
+import torch
+from torch import nn
 
 
 def fill_value(key: str, shape: tuple[int, ...], rule: str) -> np.ndarray:
@@ -25,6 +27,12 @@ def fill_value(key: str, shape: tuple[int, ...], rule: str) -> np.ndarray:
             "p": 3 + 0.1 * normal,
         }[kind]
     return np.asarray(value, np.float32)
+
+
+def fill_module(module: nn.Module) -> None:
+    """Give a module the values of its keys and shapes, by the rule ``unit``."""
+    values = {k: fill_value(k, tuple(v.shape), "unit") for k, v in module.state_dict().items()}
+    module.load_state_dict({key: torch.from_numpy(value) for key, value in values.items()})
 
 
 def make_images(count: int, height: int, width: int, seed: int) -> np.ndarray:
