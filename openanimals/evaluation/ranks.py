@@ -8,6 +8,7 @@ each tell one another the distances of the right images, and then the counts.
 
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
+from itertools import pairwise
 from typing import NamedTuple, TypeVar
 
 import numpy as np
@@ -16,8 +17,8 @@ import torch
 from openanimals.evaluation.metrics import Ranking
 from openanimals.utils import distributed
 
-QUERIES = 16  # that a thread takes at a time
-COUNTED = 64  # hits up to which it is faster to count anew for each than to sort once
+QUERIES = 32  # that a thread takes at a time
+COLUMNS = 2**15  # of the gallery that it looks at at a time
 
 T = TypeVar("T")
 Masks = Callable[[slice, slice], tuple[np.ndarray, np.ndarray | None]]
@@ -80,8 +81,7 @@ def rank_block(
         hits = _by_query(gather(_by_query(own)))
         before = threads.map(lambda queries: _count(distances, hits, queries, first), groups)
         ranks = 1 + np.sum(gather(np.concatenate(list(before))), axis=0)
-        found = threads.map(lambda queries: _nearest(distances[queries], first, top), groups)
-        parts = gather([np.concatenate(values) for values in zip(*found, strict=True)])
+    parts = gather(_nearest(distances, first, top))
     rows, near = (np.concatenate(columns, axis=1) for columns in zip(*parts, strict=True))
     order = np.argsort(near, axis=1, kind="stable")[:, :top]  # equally near: by part, so by row
     rows, near = (np.take_along_axis(values, order, axis=1) for values in (rows, near))
@@ -118,37 +118,33 @@ def _find(distances: np.ndarray, masks: Masks, queries: slice, corner: tuple[int
 
 def _count(distances: np.ndarray, hits: _Hits, queries: slice, first: int) -> np.ndarray:
     """Return how many images of a part stand before each hit of some queries."""
+    rows = distances[queries]
     borders = np.searchsorted(hits.query, np.arange(queries.start, queries.stop + 1))
-    return np.concatenate(
-        [
-            _before(row, hits.row[start:stop] - first, hits.distance[start:stop])
-            for row, start, stop in zip(distances[queries], borders, borders[1:], strict=False)
-        ]
-    )
-
-
-def _before(row: np.ndarray, places: np.ndarray, wanted: np.ndarray) -> np.ndarray:
-    """Return how many images of a part stand before each hit of one query.
-
-    Args:
-        row: distances of the part's images `[G]`.
-        places: the hits' rows, counted from the part's first `[H]`; negative or beyond the end for
-            hits in other parts.
-        wanted: the hits' distances `[H]`.
-    """
-    ends = places.clip(min=0)
-    if len(wanted) <= COUNTED:
-        counts = [
-            np.count_nonzero(row[:end] <= distance) + np.count_nonzero(row[end:] < distance)
-            for end, distance in zip(ends, wanted, strict=True)
-        ]
-        return np.array(counts, dtype=np.int64)
-    ordered = np.sort(row)
-    before, upto = (np.searchsorted(ordered, wanted, side) for side in ("left", "right"))
-    itself = (places >= 0) & (places < len(row))
-    for hit in np.flatnonzero(upto - before > itself):
-        before[hit] += np.count_nonzero(row[: ends[hit]] == wanted[hit])
+    own = [slice(*ends) for ends in pairwise(borders)]
+    furthest = np.array([hits.distance[hit].max(initial=-np.inf) for hit in own], np.float32)
+    before = np.zeros(borders[-1] - borders[0], dtype=np.int64)
+    upto = before.copy()
+    for start in range(0, rows.shape[1], COLUMNS):
+        near = _at_most(rows[:, start : start + COLUMNS], furthest)
+        for nearer, hit in zip(near, own, strict=True):
+            nearer.sort()
+            part, wanted = slice(hit.start - borders[0], hit.stop - borders[0]), hits.distance[hit]
+            before[part] += nearer.searchsorted(wanted, "left")
+            upto[part] += nearer.searchsorted(wanted, "right")
+    places = hits.row[borders[0] : borders[-1]] - first
+    itself = (places >= 0) & (places < rows.shape[1])
+    for tied in np.flatnonzero(upto - before > itself):
+        hit = borders[0] + tied
+        row = distances[hits.query[hit], : max(0, places[tied])]
+        before[tied] += np.count_nonzero(row == hits.distance[hit])
     return before
+
+
+def _at_most(rows: np.ndarray, limits: np.ndarray) -> list[np.ndarray]:
+    """Return of each row what is not beyond its limit, as a new array."""
+    found = np.flatnonzero(rows <= limits[:, None])
+    ends = np.searchsorted(found, np.arange(1, len(rows)) * rows.shape[1])
+    return np.split(rows.ravel().take(found), ends)
 
 
 def _nearest(distances: np.ndarray, first: int, top: int) -> tuple[np.ndarray, np.ndarray]:

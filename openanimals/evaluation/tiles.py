@@ -21,6 +21,7 @@ from openanimals.utils.registry import did_you_mean
 
 QUERY_TILE, GALLERY_TILE = 256, 1024  # 8 MiB of gallery at 2048 dimensions, 64 MiB at 16384
 BLOCK_PAIRS = 2**22  # distances at hand at once, 16 MiB; but never less than a tile of queries
+LENGTHS = 64  # at a time: torch makes a copy in float64
 ROUNDING = 2.0**-44  # of sums of 16384 products in float64, with plenty to spare
 
 Features = np.ndarray | Tensor
@@ -94,8 +95,8 @@ def squared_lengths(features: Features, what: str, first: int = 0) -> Tensor:
     if features.ndim != 2 or not features.shape[1]:
         raise unlike_features(features, what)
     found = torch.empty(len(features), dtype=torch.float64)
-    for start in range(0, len(features), GALLERY_TILE):
-        part = slice(start, start + GALLERY_TILE)
+    for start in range(0, len(features), LENGTHS):
+        part = slice(start, start + LENGTHS)
         tile = as_tensor(features[part])
         tile = tile if tile.is_floating_point() else tile.double()
         found[part] = torch.linalg.vector_norm(tile, dim=1, dtype=torch.float64).square()
@@ -188,8 +189,8 @@ def _distances(
         for row, tile in zip(grid, queries, strict=True):
             part = block[row : row + QUERY_TILE, columns]
             height, width = part.shape
-            dots = (tile @ images.mT)[:height, :width]
-            part.copy_(metric.between(dots, own[row : row + height, None], other[None, columns]))
+            dots = (images @ tile.mT)[:width, :height]  # faster than queries by images
+            part.copy_(metric.between(dots, own[row : row + height], other[columns, None]).mT)
     return block
 
 
