@@ -34,17 +34,15 @@ def main() -> None:
             "`import torch, torchvision`": _imports,
             "the same and one step of the demo's model": _imports_and_step,
             "`openanimals train` until the first step": _first_step,
-            "the same with `TEST.BEFORE_TRAINING`": _first_step_after_evaluation,
         },
         asked.rounds,
     )
-    *_, step, command, evaluated = times
+    *_, step, command = times
     report.table([{"a fresh process": name, "s": times.median(name)} for name in times])
     report.line(
         f"From the command to the first step it takes {times.ratio(command, step):.2f} times as "
         "long as a process that only imports torch and torchvision, makes the same model and does "
-        f"one step. Before its first step the demo as shipped evaluates the untrained model on "
-        f"800 photographs, as it is asked to: with that it is {times.ratio(evaluated, step):.2f}."
+        "one step."
     )
     report.line("Where the imports take their time, each after those above it:")
     report.table([{"import": name, "s": seconds} for name, seconds in _import_times().items()])
@@ -123,18 +121,10 @@ def one_step() -> None:
 
 
 def _first_step() -> float:
-    return _until_first_losses("TEST.BEFORE_TRAINING", "False")
-
-
-def _first_step_after_evaluation() -> float:
-    return _until_first_losses("TEST.BEFORE_TRAINING", "True")
-
-
-def _until_first_losses(*overrides: str) -> float:
     """Return the seconds until a training of the demo has written the losses of its first step."""
     with tempfile.TemporaryDirectory() as folder, open(f"{folder}/said", "w+") as said:
         losses = Path(folder, "run", "metrics.json")
-        keys = ["LOG_PERIOD", "1", "OUTPUT_DIR", str(losses.parent), *overrides]
+        keys = ["LOG_PERIOD", "1", "OUTPUT_DIR", str(losses.parent)]
         command = [sys.executable, "-m", "openanimals.cli", "train", "--config-file", DEMO, *keys]
         start = time.perf_counter()
         process = subprocess.Popen(command, cwd=ROOT, stdout=said, stderr=subprocess.STDOUT)

@@ -13,8 +13,8 @@ from openanimals.utils.logging import LOGGER, close_logging
 REPOSITORY = Path(__file__).parent.parent
 
 
-@pytest.fixture(autouse=True)
-def _one_thread():
+@pytest.fixture(scope="session", autouse=True)
+def _one_thread():  # of the session: what a module's fixtures make must be as in its tests
     torch.set_num_threads(1)
 
 

@@ -175,7 +175,7 @@ _C.SOLVER.CLIP_GRADIENTS.NORM_TYPE = 2.0  # p of the p-norm
 
 _C.TEST = CN()
 _C.TEST.EVAL_PERIOD = 20  # epochs between evaluations; 0 or less: only at the end
-_C.TEST.BEFORE_TRAINING = False  # evaluate before the first step too, and show both at the end
+_C.TEST.BEFORE_TRAINING = False  # evaluate the network as it was, too, and show both at the end
 _C.TEST.IMS_PER_BATCH = 64  # images that pass through the model at once
 _C.TEST.DTYPE = "float32"  # of the model at evaluation; or bfloat16, or (CUDA) float16
 _C.TEST.FOLD_NORMS = False  # fold batch norms into convolutions; features differ by rounding

@@ -1,5 +1,6 @@
 """What is done at the end of an epoch: evaluate, keep the best, save."""
 
+from copy import deepcopy
 from logging import getLogger
 
 from openanimals.config import CfgNode
@@ -7,12 +8,39 @@ from openanimals.data.sets import Sets
 from openanimals.engine import checkpoint
 from openanimals.engine.checkpoint import RunFolder
 from openanimals.engine.precise_bn import update_statistics
-from openanimals.engine.testing import test
+from openanimals.engine.testing import RESULTS_BEFORE, test, write_results
 from openanimals.engine.trainer import Trainer
 from openanimals.evaluation import Result
 from openanimals.utils import distributed
 
 logger = getLogger(__name__)
+
+
+class EvaluateStart:
+    """Evaluates the network as it was before training, if TEST.BEFORE_TRAINING says so.
+
+    After the first epoch, from a copy: so training begins at once, and a run that is killed before
+    its first save begins anew and does this anew.
+    """
+
+    def __init__(self, trainer: Trainer, sets: Sets, folder: RunFolder) -> None:
+        wanted = trainer.cfg.TEST.BEFORE_TRAINING and trainer.iteration == 0
+        self.model = deepcopy(trainer.model) if wanted else None
+        self.sets, self.folder = sets, folder
+
+    def __call__(self, trainer: Trainer) -> None:
+        """Evaluate, the first time."""
+        if self.model is None:
+            return
+        sets = self.sets.tests
+        results = test(trainer.cfg, self.model, sets, trainer.device, cache=trainer.cache)
+        self.model = None
+        if distributed.is_main():
+            write_results(self.folder.path, results, RESULTS_BEFORE)
+        for name, result in results.items():
+            logger.info(
+                "%s before training: Rank-1 %.2f, mAP %.2f", name, result.rank(1), result.mAP
+            )
 
 
 class Evaluate:

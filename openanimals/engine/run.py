@@ -12,7 +12,7 @@ from openanimals.data.samplers import identities_too_small
 from openanimals.data.sets import Sets, load_sets
 from openanimals.data.split_files import write_split
 from openanimals.engine import checkpoint, profiling
-from openanimals.engine.callbacks import Evaluate, Save
+from openanimals.engine.callbacks import Evaluate, EvaluateStart, Save
 from openanimals.engine.checkpoint import CheckpointError, RunFolder
 from openanimals.engine.device import (
     DeviceError,
@@ -76,8 +76,6 @@ def train(cfg: CfgNode, resume: bool = False, profile: int = 0) -> dict[str, Res
         profiling.check(profile, trainer.schedule.max_iter - trainer.iteration)
         if distributed.is_main():
             _introduce(cfg, trainer, sets)
-        if cfg.TEST.BEFORE_TRAINING and trainer.iteration == 0:
-            _test_before_training(cfg, trainer, sets, folder.path)
         results = None
         if trainer.iteration < trainer.schedule.max_iter:
             results = _fit(cfg, trainer, sets, folder, profile)
@@ -239,14 +237,6 @@ def _resume(trainer: Trainer, latest: Path) -> None:
         logger.warning("keys that changed since then: %s", ", ".join(changed))
 
 
-def _test_before_training(cfg: CfgNode, trainer: Trainer, sets: Sets, folder: Path) -> None:
-    results = test(cfg, trainer.model, sets.tests, trainer.device, cache=trainer.cache)
-    if distributed.is_main():
-        write_results(folder, results, RESULTS_BEFORE)
-    for name, result in results.items():
-        logger.info("%s before training: Rank-1 %.2f, mAP %.2f", name, result.rank(1), result.mAP)
-
-
 def _fit(
     cfg: CfgNode, trainer: Trainer, sets: Sets, folder: RunFolder, profile: int
 ) -> dict[str, Result] | None:
@@ -261,11 +251,12 @@ def _fit(
             iters_per_epoch=schedule.iters_per_epoch,
             images_per_step=cfg.SOLVER.IMS_PER_BATCH,
         )
-    evaluation = Evaluate(cfg, sets, folder)
+    start, evaluation = EvaluateStart(trainer, sets, folder), Evaluate(cfg, sets, folder)
     save = Save(cfg, folder)
 
     def end_epoch(trainer: Trainer) -> None:
         try:
+            start(trainer)
             evaluation(trainer)
         except Exception:  # such as a test image that cannot be read; it must not cost the weights
             save(trainer)

@@ -75,6 +75,17 @@ def test_results_file_has_percentages_and_counts(finished):
     assert before["mAP"] != written["mAP"]
 
 
+def test_the_network_before_training_is_judged_after_the_first_epoch(finished):
+    folder, cfg, _ = finished
+    log = (folder / "log.txt").read_text()
+    moments = [log.index(text) for text in ("epoch 0/2", "before training: ", "epoch 1/2")]
+    assert moments == sorted(moments)
+    sets = load_sets(cfg)
+    untrained = testing.test(cfg, Trainer(cfg, sets.train, CPU).model, sets.tests, CPU)[HERD]
+    before = json.loads((folder / "results_before_training.json").read_text())[HERD]
+    assert (before["mAP"], before["mINP"]) == (untrained.mAP, untrained.mINP)
+
+
 def test_evaluating_the_checkpoint_gives_the_same_numbers(finished, tmp_path):
     folder, cfg, results = finished
     weights = str(folder / "model_final.pth")
