@@ -161,6 +161,7 @@ class Batches:
                 batch = _fill_up(batch, slots, pixels, self.pinned)
             self.unreadable += batch.lost
             yield batch
+            del batch  # the next one can have its memory
 
 
 def _collate(samples: list[Sample]) -> tuple[Batch, list[int]]:

@@ -60,8 +60,15 @@ class Pixels:
             device=device,
             pin_memory=pinned and device.type == "cpu",
         )
-        torch.index_select(self.images, 0, rows.to(device), out=batch)
+        source, target = (_in_words(images) for images in (self.images, batch))
+        torch.index_select(source, 0, rows.to(device), out=target)
         return batch.permute(0, 3, 1, 2)
+
+
+def _in_words(images: Tensor) -> Tensor:
+    """Return a view ``[N, bytes / 8]``, which torch gathers faster than bytes, where that goes."""
+    rows = images.flatten(1)
+    return rows.view(torch.int64) if rows.shape[1] % 8 == 0 else rows
 
 
 def read_all(photographs: Photographs) -> Pixels:
