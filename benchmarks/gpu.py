@@ -4,14 +4,17 @@ Run it on a machine with CUDA; ``--device cpu`` with a small ``--batch`` and ``-
 that it works.
 """
 
+import tempfile
 from collections.abc import Callable
 from functools import partial
+from pathlib import Path
 
 import torch
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from benchmarks.harness import Report, in_turn, matrix_rate, options
+from benchmarks.photographs import draw, herd, waiting
 from openanimals.config import CfgNode, load
 from openanimals.engine.device import place
 from openanimals.engine.step import Step
@@ -22,6 +25,7 @@ from openanimals.solver import build_optimizer
 CONFIG = "configs/Base-ARBase.yml"
 CLASSES = 1000
 REPEATS = 10  # steps of a round
+READY = 800  # images that the loader draws from
 FASTEST = ("SOLVER.AMP.DTYPE", "bfloat16")
 EPOCHS = 120
 ITERATIONS = {"hyena": 23, "leopard": 47, "sea turtle": 59, "whale shark": 60}  # an epoch, of 64
@@ -45,6 +49,12 @@ def main() -> None:
         "Training steps on a batch that is on the device: forward, losses, backward, update."
     )
     report.table(training)
+    share, seconds = gpu.fed()
+    report.line(
+        f"With the loader and augmentation, in bfloat16 and from images that are ready on disk: "
+        f"{asked.batch / seconds:.0f} images/s; {share:.2%} of the time was spent waiting for the "
+        "loader."
+    )
     best = max(row["images/s"] for row in training)
     images = sum(ITERATIONS.values()) * BATCH * EPOCHS
     report.line(
@@ -67,7 +77,8 @@ class Bench:
     """
 
     def __init__(self, device: str, batch: int, size: int, rounds: int) -> None:
-        self.device, self.rounds, self.batch = torch.device(device), rounds, batch
+        self.device, self.rounds = torch.device(device), rounds
+        self.batch, self.size = batch, size
         self.repeats = 1 if device == "cpu" else REPEATS
         side = 512 if device == "cpu" else 8192
         self.rate = matrix_rate(torch.bfloat16, device, side)
@@ -106,6 +117,15 @@ class Bench:
         step = Step(cfg, model, build_losses(cfg), optimizer, self.device)
         step.begin(frozen=False)
         return partial(step, images, self.targets)
+
+    def fed(self) -> tuple[float, float]:
+        """Return the share of a training's time that the loader takes, and a step's seconds."""
+        sizes = ["INPUT.SIZE_TRAIN", [self.size, self.size]]
+        cfg = self._config(*FASTEST)
+        cfg.merge_from_list(sizes)
+        with tempfile.TemporaryDirectory() as folder:
+            train = herd(draw(Path(folder), megapixels=1), READY)
+            return waiting(cfg, train, Path(folder), steps=self.repeats * self.rounds)
 
     def inference(self) -> dict[str, Callable[[], object]]:
         """Return the forward passes of an evaluation."""

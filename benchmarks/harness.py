@@ -47,16 +47,17 @@ def in_turn(
     times = Times({name: [] for name in alternatives})
     for round_number in range(rounds + 1):
         for name, alternative in alternatives.items():
-            _wait_for(device)
+            wait_for(device)
             start = time.perf_counter()
             alternative()
-            _wait_for(device)
+            wait_for(device)
             if round_number:
                 times[name].append(time.perf_counter() - start)
     return times
 
 
-def _wait_for(device: str) -> None:
+def wait_for(device: str) -> None:
+    """Return when a device, ``cpu`` or ``cuda``, has done what it was asked to do."""
     if device != "cpu":
         import torch
 

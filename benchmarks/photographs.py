@@ -17,7 +17,7 @@ import pandas as pd
 import torch
 from PIL import Image, ImageOps
 
-from benchmarks.harness import Report, in_turn, options
+from benchmarks.harness import Report, in_turn, options, wait_for
 from openanimals.config import CfgNode, load
 from openanimals.data.batches import Batches
 from openanimals.data.catalogue import Catalogue
@@ -25,6 +25,7 @@ from openanimals.data.decode import jpeg_pixels, read_pixels
 from openanimals.data.image_cache import ImageCache
 from openanimals.data.loaders import build_augment, build_train_loader
 from openanimals.data.sets import TrainSet
+from openanimals.engine.device import place
 from openanimals.engine.step import Step
 from openanimals.modeling import build_losses, build_model
 from openanimals.solver import build_optimizer
@@ -33,6 +34,7 @@ SIZE = (384, 384)
 SHAPES = {1: (864, 1152, 6), 10: (2736, 3648, 2)}  # by megapixels: height, width, photographs
 QUALITY = 85
 BATCH, BATCHES = 64, 50  # of ready images, in a round
+WARM = 3  # steps that are not timed
 CPU = torch.device("cpu")
 
 
@@ -214,27 +216,42 @@ def compare_batches(report: Report, train: TrainSet, folder: Path, rounds: int) 
 def compare_steps(report: Report, train: TrainSet, folder: Path, steps: int) -> None:
     """Report the share of the time that training on a CPU waits for images."""
     cfg = load("configs/ARBase/demo.yml", ["MODEL.DEVICE", "cpu"])
-    batches = iter(loader(cfg, train, folder))
-    model = build_model(cfg, len(train.identities)).train()
-    step = Step(cfg, model, build_losses(cfg), build_optimizer(cfg, model), CPU)
-    step.begin(frozen=False)
-    augment, draws = build_augment(cfg), torch.Generator().manual_seed(0)
-    labels = torch.as_tensor(train.labels)
-    waited, worked = [], []
-    for _ in range(steps + 1):
-        start = time.perf_counter()
-        batch = next(batches)
-        ready = time.perf_counter()
-        step(augment(batch.images, draws), labels[batch.rows])
-        waited.append(ready - start)
-        worked.append(time.perf_counter() - ready)
-    share = sum(waited[1:]) / (sum(waited[1:]) + sum(worked[1:]))
+    share, seconds = waiting(cfg, train, folder, steps)
     height, width = cfg.INPUT.SIZE_TRAIN
     report.line(
         f"Training of the demo (ARBase, {height}x{width}, batch {cfg.SOLVER.IMS_PER_BATCH}; the "
         f"smallest images and so the shortest steps of all configs), with ready images: "
-        f"{share:.2%} of a step of {np.median(worked[1:]):.2f} s is the loader's."
+        f"{share:.2%} of a step of {seconds:.2f} s is the loader's."
     )
+
+
+def waiting(cfg: CfgNode, train: TrainSet, folder: Path, steps: int) -> tuple[float, float]:
+    """Train on ready images, on MODEL.DEVICE.
+
+    Returns:
+        The share of the time in which the loader was waited for, and the seconds of a step.
+    """
+    device = torch.device(cfg.MODEL.DEVICE)
+    batches = iter(loader(cfg, train, folder))
+    model = place(build_model(cfg, len(train.identities)), device).train()
+    step = Step(cfg, model, build_losses(cfg), build_optimizer(cfg, model), device)
+    step.begin(frozen=False)
+    augment, draws = build_augment(cfg), torch.Generator().manual_seed(0)
+    labels = torch.as_tensor(train.labels)
+    waited = start = 0.0
+    for number in range(-WARM, steps):
+        if number == 0:
+            wait_for(device.type)
+            waited, start = 0.0, time.perf_counter()
+        before = time.perf_counter()
+        batch = next(batches)
+        waited += time.perf_counter() - before
+        images, targets = batch.images, labels[batch.rows]
+        images, targets = (x.to(device, non_blocking=True) for x in (images, targets))
+        step(augment(images, draws), targets)
+    wait_for(device.type)
+    seconds = time.perf_counter() - start
+    return waited / seconds, seconds / steps
 
 
 if __name__ == "__main__":

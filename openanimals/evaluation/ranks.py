@@ -1,9 +1,10 @@
 """From distances to rankings: exactly, and without ranking what nobody asks for.
 
 A right image's rank is one more than the number of images before it: nearer ones, and equally near
-ones of earlier rows. So it is enough to sort the distances alone, and to look up those of the right
-images. The counts of a gallery's parts add up to those of the whole, so processes that have a part
-each tell one another the distances of the right images, and then the counts.
+ones of earlier rows. So it is enough to sort the distances, alone and up to that of the
+furthest right image, and to look up those of the right images. The counts of a gallery's parts add
+up to those of the whole, so processes that have a part each tell one another the distances of the
+right images, and then the counts.
 """
 
 from collections.abc import Callable, Iterable
@@ -120,23 +121,21 @@ def _count(distances: np.ndarray, hits: _Hits, queries: slice, first: int) -> np
     """Return how many images of a part stand before each hit of some queries."""
     rows = distances[queries]
     borders = np.searchsorted(hits.query, np.arange(queries.start, queries.stop + 1))
-    own = [slice(*ends) for ends in pairwise(borders)]
+    hits = _Hits(*(values[borders[0] : borders[-1]] for values in hits))
+    own = [slice(*ends) for ends in pairwise(borders - borders[0])]
     furthest = np.array([hits.distance[hit].max(initial=-np.inf) for hit in own], np.float32)
-    before = np.zeros(borders[-1] - borders[0], dtype=np.int64)
-    upto = before.copy()
+    before, upto = np.zeros((2, len(hits.query)), dtype=np.int64)
     for start in range(0, rows.shape[1], COLUMNS):
         near = _at_most(rows[:, start : start + COLUMNS], furthest)
         for nearer, hit in zip(near, own, strict=True):
             nearer.sort()
-            part, wanted = slice(hit.start - borders[0], hit.stop - borders[0]), hits.distance[hit]
-            before[part] += nearer.searchsorted(wanted, "left")
-            upto[part] += nearer.searchsorted(wanted, "right")
-    places = hits.row[borders[0] : borders[-1]] - first
+            before[hit] += nearer.searchsorted(hits.distance[hit], "left")
+            upto[hit] += nearer.searchsorted(hits.distance[hit], "right")
+    places = hits.row - first
     itself = (places >= 0) & (places < rows.shape[1])
     for tied in np.flatnonzero(upto - before > itself):
-        hit = borders[0] + tied
-        row = distances[hits.query[hit], : max(0, places[tied])]
-        before[tied] += np.count_nonzero(row == hits.distance[hit])
+        row = distances[hits.query[tied], : max(0, places[tied])]
+        before[tied] += np.count_nonzero(row == hits.distance[tied])
     return before
 
 
