@@ -228,6 +228,12 @@ def compare_steps(report: Report, train: TrainSet, folder: Path, steps: int) -> 
 def waiting(cfg: CfgNode, train: TrainSet, folder: Path, steps: int) -> tuple[float, float]:
     """Train on ready images, on MODEL.DEVICE.
 
+    Args:
+        cfg: the training.
+        train: its images.
+        folder: for the images that are ready.
+        steps: that are timed.
+
     Returns:
         The share of the time in which the loader was waited for, and the seconds of a step.
     """

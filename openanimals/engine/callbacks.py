@@ -7,6 +7,7 @@ from openanimals.config import CfgNode
 from openanimals.data.sets import Sets
 from openanimals.engine import checkpoint
 from openanimals.engine.checkpoint import RunFolder
+from openanimals.engine.device import place
 from openanimals.engine.precise_bn import update_statistics
 from openanimals.engine.testing import RESULTS_BEFORE, test, write_results
 from openanimals.engine.trainer import Trainer
@@ -16,25 +17,32 @@ from openanimals.utils import distributed
 logger = getLogger(__name__)
 
 
-class EvaluateStart:
+class EvaluateBefore:
     """Evaluates the network as it was before training, if TEST.BEFORE_TRAINING says so.
 
-    After the first epoch, from a copy: so training begins at once, and a run that is killed before
-    its first save begins anew and does this anew.
+    After the first epoch, from a copy that is taken here, before the first step: so training begins
+    at once, and a run that is killed before its first save begins anew and does this anew.
     """
 
     def __init__(self, trainer: Trainer, sets: Sets, folder: RunFolder) -> None:
-        wanted = trainer.cfg.TEST.BEFORE_TRAINING and trainer.iteration == 0
-        self.model = deepcopy(trainer.model) if wanted else None
         self.sets, self.folder = sets, folder
+        self.model = None
+        if not trainer.cfg.TEST.BEFORE_TRAINING:
+            return
+        if trainer.iteration == 0:
+            self.model = deepcopy(trainer.model).cpu()  # the first epoch needs the device's memory
+        elif distributed.is_main() and not (folder.path / RESULTS_BEFORE).exists():
+            logger.warning(
+                "TEST.BEFORE_TRAINING: the network before training was not evaluated when it could "
+                "be, after the first epoch; the results go without it"
+            )
 
     def __call__(self, trainer: Trainer) -> None:
         """Evaluate, the first time."""
         if self.model is None:
             return
-        sets = self.sets.tests
-        results = test(trainer.cfg, self.model, sets, trainer.device, cache=trainer.cache)
-        self.model = None
+        model, self.model = place(self.model, trainer.device), None
+        results = test(trainer.cfg, model, self.sets.tests, trainer.device, cache=trainer.cache)
         if distributed.is_main():
             write_results(self.folder.path, results, RESULTS_BEFORE)
         for name, result in results.items():

@@ -12,7 +12,7 @@ from openanimals.data.samplers import identities_too_small
 from openanimals.data.sets import Sets, load_sets
 from openanimals.data.split_files import write_split
 from openanimals.engine import checkpoint, profiling
-from openanimals.engine.callbacks import Evaluate, EvaluateStart, Save
+from openanimals.engine.callbacks import Evaluate, EvaluateBefore, Save
 from openanimals.engine.checkpoint import CheckpointError, RunFolder
 from openanimals.engine.device import (
     DeviceError,
@@ -251,12 +251,12 @@ def _fit(
             iters_per_epoch=schedule.iters_per_epoch,
             images_per_step=cfg.SOLVER.IMS_PER_BATCH,
         )
-    start, evaluation = EvaluateStart(trainer, sets, folder), Evaluate(cfg, sets, folder)
+    before, evaluation = EvaluateBefore(trainer, sets, folder), Evaluate(cfg, sets, folder)
     save = Save(cfg, folder)
 
     def end_epoch(trainer: Trainer) -> None:
         try:
-            start(trainer)
+            before(trainer)
             evaluation(trainer)
         except Exception:  # such as a test image that cannot be read; it must not cost the weights
             save(trainer)

@@ -1,10 +1,10 @@
 """From distances to rankings: exactly, and without ranking what nobody asks for.
 
 A right image's rank is one more than the number of images before it: nearer ones, and equally near
-ones of earlier rows. So it is enough to sort the distances, alone and up to that of the
-furthest right image, and to look up those of the right images. The counts of a gallery's parts add
-up to those of the whole, so processes that have a part each tell one another the distances of the
-right images, and then the counts.
+ones of earlier rows. So it is enough to sort the distances without their rows, and
+only those up to the furthest right image's, and to look the right images up there. The counts of a
+gallery's parts add up to those of the whole, so processes that have a part each tell one another
+the distances of the right images, and then the counts.
 """
 
 from collections.abc import Callable, Iterable
@@ -19,7 +19,7 @@ from openanimals.evaluation.metrics import Ranking
 from openanimals.utils import distributed
 
 QUERIES = 32  # that a thread takes at a time
-COLUMNS = 2**15  # of the gallery that it looks at at a time
+COLUMNS = 2**15  # of the gallery, likewise
 
 T = TypeVar("T")
 Masks = Callable[[slice, slice], tuple[np.ndarray, np.ndarray | None]]
@@ -123,7 +123,7 @@ def _count(distances: np.ndarray, hits: _Hits, queries: slice, first: int) -> np
     borders = np.searchsorted(hits.query, np.arange(queries.start, queries.stop + 1))
     hits = _Hits(*(values[borders[0] : borders[-1]] for values in hits))
     own = [slice(*ends) for ends in pairwise(borders - borders[0])]
-    furthest = np.array([hits.distance[hit].max(initial=-np.inf) for hit in own], np.float32)
+    furthest = np.array([hits.distance[hit].max(initial=-np.inf) for hit in own], rows.dtype)
     before, upto = np.zeros((2, len(hits.query)), dtype=np.int64)
     for start in range(0, rows.shape[1], COLUMNS):
         near = _at_most(rows[:, start : start + COLUMNS], furthest)
@@ -140,7 +140,7 @@ def _count(distances: np.ndarray, hits: _Hits, queries: slice, first: int) -> np
 
 
 def _at_most(rows: np.ndarray, limits: np.ndarray) -> list[np.ndarray]:
-    """Return of each row what is not beyond its limit, as a new array."""
+    """Return of each row what is not beyond its limit, in memory of its own."""
     found = np.flatnonzero(rows <= limits[:, None])
     ends = np.searchsorted(found, np.arange(1, len(rows)) * rows.shape[1])
     return np.split(rows.ravel().take(found), ends)

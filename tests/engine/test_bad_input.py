@@ -238,8 +238,9 @@ def test_an_individual_without_any_readable_photograph(line, refused, tmp_path, 
     assert all(str(path) in error for path in bad)
 
 
-def test_unreadable_photographs_at_evaluation_are_all_named(line, refused, tmp_path):
-    arguments = line(SOLVER__MAX_EPOCH=2)
+@pytest.mark.parametrize("before", [False, True])
+def test_unreadable_photographs_at_evaluation_are_all_named(line, refused, log, tmp_path, before):
+    arguments = line(SOLVER__MAX_EPOCH=2, TEST__BEFORE_TRAINING=before)
     bad = [tmp_path / "data" / name for name in ("test0_0.png", "test0_2.png", "test1_3.png")]
     whole = [path.read_bytes() for path in bad]
     bad[0].write_text("no image")
@@ -251,6 +252,7 @@ def test_unreadable_photographs_at_evaluation_are_all_named(line, refused, tmp_p
     for path, content in zip(bad, whole, strict=True):
         path.write_bytes(content)
     assert cli.main([arguments[0], "--resume", *arguments[1:]]) == 0
+    assert len(log("the network before training was not evaluated")) == before
 
 
 # Checkpoints

@@ -21,10 +21,11 @@ def naive_ranking(distances, matches, removed):
 
 @pytest.mark.parametrize("columns", [3, 2**15])  # of the gallery at a time
 @pytest.mark.parametrize("gallery", [1, 2, 7, 60])
-def test_against_plain_python_with_ties(gallery, columns, monkeypatch):
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_against_plain_python_with_ties(gallery, columns, dtype, monkeypatch):
     monkeypatch.setattr(ranks, "COLUMNS", columns)
     rng = np.random.default_rng(gallery)
-    distances = rng.integers(0, 8, (40, gallery)).astype(np.float32)  # most distances are tied
+    distances = (rng.integers(0, 8, (40, gallery)) / 10).astype(dtype)  # most are tied
     distances[rng.random((40, gallery)) < 0.1] = -0.0  # is as near as 0.0
     matches = rng.random((40, gallery)) < 0.2
     removed = rng.random((40, gallery)) < 0.3
