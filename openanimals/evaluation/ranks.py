@@ -148,13 +148,15 @@ def _at_most(rows: np.ndarray, limits: np.ndarray) -> list[np.ndarray]:
 
 def _nearest(distances: np.ndarray, first: int, top: int) -> tuple[np.ndarray, np.ndarray]:
     """Return the nearest images of a part and their distances `[Q, k]`, in order."""
-    # Which of equally near images `topk` takes is its own affair; how far it reaches is not.
-    found = torch.from_numpy(distances).topk(min(top, distances.shape[1]), largest=False).values
-    rows = []
-    for row, limit in zip(distances, found.numpy().max(axis=1, initial=-np.inf), strict=True):
-        near = np.flatnonzero(row <= limit)
-        rows.append(near[np.argsort(row[near], kind="stable")[:top]])
-    return first + np.stack(rows), np.take_along_axis(distances, np.stack(rows), axis=1)
+    nearest = torch.from_numpy(distances).topk(min(top + 1, distances.shape[1]), largest=False)
+    near, rows = (values.numpy() for values in nearest)
+    # Which of equally near images `topk` takes, and in what order, is its own affair.
+    for query in np.flatnonzero((near[:, 1:] == near[:, :-1]).any(axis=1)):
+        own = np.flatnonzero(distances[query] <= near[query, -1])
+        own = own[np.argsort(distances[query, own], kind="stable")]
+        rows[query] = own[: rows.shape[1]]
+    rows = rows[:, :top]
+    return first + rows, np.take_along_axis(distances, rows, axis=1)
 
 
 def _judge(

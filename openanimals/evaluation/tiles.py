@@ -47,7 +47,7 @@ def _cosine(dots: Tensor, query: Tensor, gallery: Tensor) -> Tensor:
     )
     dots *= one * other  # at once: the same from either to the other
     # Rounded before the subtraction: after it, float32 would resolve the noise of equal features.
-    return dots.float().neg_().add_(1).clamp_(min=0)
+    return (1 - dots.float()).clamp_(min=0)
 
 
 def _squared_euclidean(dots: Tensor, query: Tensor, gallery: Tensor) -> Tensor:
