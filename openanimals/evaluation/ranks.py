@@ -1,10 +1,10 @@
 """From distances to rankings: exactly, and without ranking what nobody asks for.
 
 A right image's rank is one more than the number of images before it: nearer ones, and equally near
-ones of earlier rows. So it is enough to sort the distances without their rows, and
-only those up to the furthest right image's, and to look the right images up there. The counts of a
-gallery's parts add up to those of the whole, so processes that have a part each tell one another
-the distances of the right images, and then the counts.
+ones of earlier rows. So it is enough to sort the distances without their rows, and only those up to
+the furthest right image's, and to look the right images up there. The counts of a gallery's parts
+add up to those of the whole, so processes that have a part each tell one another the distances of
+the right images, and then the counts.
 """
 
 from collections.abc import Callable, Iterable
