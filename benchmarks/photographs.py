@@ -20,11 +20,11 @@ from PIL import Image, ImageOps
 from benchmarks.harness import Report, in_turn, options, wait_for
 from openanimals.config import CfgNode, load
 from openanimals.data.batches import Batches
+from openanimals.data.build import TrainSet
 from openanimals.data.catalogue import Catalogue
 from openanimals.data.decode import jpeg_pixels, read_pixels
 from openanimals.data.image_cache import ImageCache
-from openanimals.data.loaders import build_augment, build_train_loader
-from openanimals.data.sets import TrainSet
+from openanimals.data.loaders import build_train_loader, build_transforms
 from openanimals.engine.device import place
 from openanimals.engine.step import Step
 from openanimals.modeling import build_losses, build_model
@@ -242,7 +242,7 @@ def waiting(cfg: CfgNode, train: TrainSet, folder: Path, steps: int) -> tuple[fl
     model = place(build_model(cfg, len(train.identities)), device).train()
     step = Step(cfg, model, build_losses(cfg), build_optimizer(cfg, model), device)
     step.begin(frozen=False)
-    augment, draws = build_augment(cfg), torch.Generator().manual_seed(0)
+    augment, draws = build_transforms(cfg), torch.Generator().manual_seed(0)
     labels = torch.as_tensor(train.labels)
     waited = start = 0.0
     for number in range(-WARM, steps):

@@ -17,7 +17,7 @@ from benchmarks.harness import Report, Times, options
 ROOT = Path(__file__).parent.parent
 DEMO = "configs/ARBase/demo.yml"
 CLASSES = 80  # individuals that the demo trains on
-PACKAGES = ("torch", "torchvision", "pandas", "openanimals.engine.run")  # in the order of import
+PACKAGES = ("torch", "torchvision", "pandas", "openanimals.engine.train")  # in the order of import
 PATIENCE = 600  # seconds until a start counts as stuck
 
 

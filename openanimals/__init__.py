@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from openanimals.config import get_cfg
-    from openanimals.engine.api import load_model
+    from openanimals.engine.predictor import load_model
     from openanimals.evaluation import evaluate
 
 __version__ = "0.1.0"
@@ -14,7 +14,7 @@ __all__ = ["__version__", "evaluate", "get_cfg", "load_model"]
 _HOMES = {
     "evaluate": "openanimals.evaluation",
     "get_cfg": "openanimals.config",
-    "load_model": "openanimals.engine.api",
+    "load_model": "openanimals.engine.predictor",
 }
 
 

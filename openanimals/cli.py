@@ -5,6 +5,7 @@ import os
 import sys
 from collections.abc import Sequence
 
+from openanimals.utils.errors import UserError
 from openanimals.utils.logging import set_up_logging
 
 
@@ -77,19 +78,19 @@ def _add_train(verbs: argparse._SubParsersAction) -> None:
 
 def _train(options: argparse.Namespace, arguments: list[str]) -> None:
     from openanimals.config import load
-    from openanimals.engine import run
+    from openanimals.engine import train as run
     from openanimals.engine.loading import config_from_checkpoint
     from openanimals.utils import distributed
 
     if options.eval_only and options.profile:
-        raise ValueError("--profile traces iterations of a training, and --eval-only has none")
+        raise UserError("--profile traces iterations of a training, and --eval-only has none")
     weights = dict(zip(options.opts[::2], options.opts[1::2], strict=False)).get("MODEL.WEIGHTS")
     if options.eval_only and weights and not options.config_file:
         cfg = config_from_checkpoint(weights, options.opts)
     elif options.config_file or options.opts:
         cfg = load(options.config_file, options.opts)
     else:
-        raise ValueError("nothing named to train on: --config-file configs/ARBase/demo.yml, say")
+        raise UserError("nothing named to train on: --config-file configs/ARBase/demo.yml, say")
 
     launched = int(os.environ.get("WORLD_SIZE", "1")) > 1
     if options.num_gpus * options.num_machines > 1 and not launched:
@@ -138,8 +139,8 @@ def _add_prepare(verbs: argparse._SubParsersAction) -> None:
 
 def _prepare(options: argparse.Namespace, arguments: list[str]) -> None:
     from openanimals.config import load
+    from openanimals.data.build import data_root
     from openanimals.data.download import prepare
-    from openanimals.data.sets import data_root
 
     prepare(options.name, options.root or data_root(load()))
 

@@ -20,7 +20,7 @@ REPOSITORY = Path(__file__).parent.parent
 # Each process is forked from a server that has done nothing but import these.
 _SERVER = multiprocessing.get_context("forkserver")
 _SERVER.set_forkserver_preload(
-    ["openanimals.cli", "openanimals.engine.run", "matplotlib.pyplot", "torch.utils.tensorboard"]
+    ["openanimals.cli", "openanimals.engine.train", "matplotlib.pyplot", "torch.utils.tensorboard"]
 )
 
 

@@ -7,8 +7,8 @@ import pytest
 import torch
 
 from openanimals.config import load
-from openanimals.data.loaders import build_augment, build_test_loader, build_train_loader
-from openanimals.data.sets import load_sets
+from openanimals.data.build import load_sets
+from openanimals.data.loaders import build_test_loader, build_train_loader, build_transforms
 from openanimals.modeling import build_losses, build_model, losses
 from openanimals.solver import build_optimizer, build_schedule
 from tests.conftest import REPOSITORY
@@ -90,7 +90,7 @@ def test_a_file_builds_its_loaders(path, data, monkeypatch):
     sets = load_sets(cfg)
     batch = next(iter(build_train_loader(cfg, sets.train)))
     assert batch.images.shape == (size, 3, *cfg.INPUT.SIZE_TRAIN)
-    assert build_augment(cfg)(batch.images, torch.Generator()).shape == batch.images.shape
+    assert build_transforms(cfg)(batch.images, torch.Generator()).shape == batch.images.shape
     for test in sets.tests:
         for images in (test.query, test.gallery):
             batch = next(iter(build_test_loader(cfg, images)))

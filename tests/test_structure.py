@@ -11,8 +11,8 @@ import pytest
 import torch
 
 from openanimals.config import CfgNode, get_cfg, load
-from openanimals.data.loaders import build_augment
-from openanimals.engine import run
+from openanimals.data.loaders import build_transforms
+from openanimals.engine import train as run
 from openanimals.engine.scoring import evaluation_options
 from openanimals.modeling import LOSS_REGISTRY, build_losses, build_model
 from openanimals.solver import build_optimizer, build_schedule
@@ -167,7 +167,7 @@ def test_every_key_is_read(tmp_path, herd_root, monkeypatch):
     switches = [key for key, _ in get_cfg().keys_and_values() if key.endswith("ENABLED")]
     switched_on = [part for key in switches for part in (key, True)]
     cfg = recorder.watch(load(base, [*tiny, *switched_on, "SOLVER.OPT", "SGD"]))
-    build_augment(cfg)
+    build_transforms(cfg)
     build_optimizer(cfg, torch.nn.Linear(2, 2))
     build_schedule(cfg, 10)
     evaluation_options(cfg, torch.device("cpu"))

@@ -8,12 +8,13 @@ from typing import Any
 import yaml
 from yacs.config import CfgNode as YacsNode
 
+from openanimals.utils.errors import UserError
 from openanimals.utils.registry import did_you_mean
 
 BASE_KEY = "_BASE_"
 
 
-class ConfigError(ValueError):
+class ConfigError(UserError):
     """Everything that is wrong with a configuration.
 
     Attributes:

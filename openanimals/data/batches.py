@@ -8,12 +8,12 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from openanimals.data.augment import auto_augment
 from openanimals.data.image_cache import ImageCache
-from openanimals.data.images import ImageError, resize
+from openanimals.data.image_io import ImageError, resize
 from openanimals.data.photographs import Photographs
 from openanimals.data.pixels import Pixels
 from openanimals.data.rectangles import stack
+from openanimals.data.transforms import auto_augment
 from openanimals.utils.reproducibility import derive_seed
 
 Draw = tuple[int, int]  # a row, and the number of this draw in the whole training

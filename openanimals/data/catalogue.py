@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 
 from openanimals.data.masks import is_shape
+from openanimals.utils.errors import UserError
 
 COLUMNS = (
     "path",
@@ -27,7 +28,7 @@ COLUMNS = (
 UNKNOWN = "unknown"  # the identity of animals that nobody has named; in no list of a partition
 
 
-class CatalogueError(ValueError):
+class CatalogueError(UserError):
     """A catalogue that cannot be used; names the source, the row and what was expected."""
 
 

@@ -13,7 +13,8 @@ from typing import TypeVar
 from PIL import Image, ImageDraw, ImageFont, ImageOps
 
 from openanimals.data.catalogue import UNKNOWN, Catalogue, CatalogueError
-from openanimals.data.images import ImageError, open_image
+from openanimals.data.image_io import ImageError, open_image
+from openanimals.utils.errors import UserError
 from openanimals.utils.files import atomic_path
 
 T = TypeVar("T")
@@ -51,9 +52,9 @@ def contact_sheet(
     """
     file_format = FORMATS.get(Path(path).suffix.lower())
     if file_format is None:
-        raise ValueError(f"contact sheet {path}: expected a file name in {', '.join(FORMATS)}")
+        raise UserError(f"contact sheet {path}: expected a file name in {', '.join(FORMATS)}")
     if min(columns, rows, thumb) < 1:
-        raise ValueError(
+        raise UserError(
             f"contact sheet of {columns} columns and {rows} rows of {thumb} pixels; "
             "expected numbers from 1"
         )

@@ -15,7 +15,7 @@ from PIL import Image
 from torch import Tensor
 from torch.nn import functional
 
-from openanimals.data.images import UPRIGHT, box_edges, exif_orientation, opened, read_image
+from openanimals.data.image_io import UPRIGHT, box_edges, exif_orientation, opened, read_image
 
 # Below it rounding adds up: of photographs, too, one value in 200 differs, some by two levels.
 LEAST_SHRINK = 2
@@ -33,20 +33,20 @@ def read_pixels(
 
     The fast way is taken by a JPEG of 8-bit colour or grey that EXIF does not turn, that has no
     mask, and whose box lies within it and is to shrink to half or less; all others are read by
-    :func:`~openanimals.data.images.read_image`.
+    :func:`~openanimals.data.image_io.read_image`.
 
     Args:
         path: the file.
         size: (height, width) in pixels to resize to.
-        bbox: as in :func:`~openanimals.data.images.open_image`.
-        mask: as in :func:`~openanimals.data.images.open_image`.
+        bbox: as in :func:`~openanimals.data.image_io.open_image`.
+        mask: as in :func:`~openanimals.data.image_io.open_image`.
         exact: return what ``read_image`` does, bit for bit.
 
     Returns:
         uint8 ``[3, H, W]``, RGB, in channels-last memory (a permuted ``[H, W, 3]``).
 
     Raises:
-        ImageError: see :func:`~openanimals.data.images.open_image`.
+        ImageError: see :func:`~openanimals.data.image_io.open_image`.
     """
     crop = None if exact or mask is not None else _large_crop(path, size, bbox)
     if crop is None:

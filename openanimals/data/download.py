@@ -16,8 +16,8 @@ from pathlib import Path
 from typing import Any
 
 from openanimals.data.catalogue import UNKNOWN, Catalogue
+from openanimals.data.datasets import wildlife
 from openanimals.data.fetch import DownloadError, fetch
-from openanimals.data.sources import wildlife
 from openanimals.data.splits import paper_partition
 
 

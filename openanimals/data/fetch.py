@@ -11,11 +11,13 @@ from pathlib import Path
 
 from tqdm import tqdm
 
+from openanimals.utils.errors import UserError
+
 _CHUNK = 1 << 20
 _TIMEOUT = 60.0  # seconds without a byte
 
 
-class DownloadError(ValueError):
+class DownloadError(UserError):
     """Data that cannot be fetched or unpacked; says what was kept and how to go on."""
 
 

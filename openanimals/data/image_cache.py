@@ -11,6 +11,7 @@ import torch
 from openanimals.data.photographs import Photographs
 from openanimals.data.pixel_files import PixelFile
 from openanimals.data.pixels import Pixels, read_all
+from openanimals.utils.errors import UserError
 
 logger = logging.getLogger(__name__)
 
@@ -62,7 +63,7 @@ class ImageCache:
                 f"INPUT.CACHE_LIMIT, {_mib(self.limit)}"
             )
             if self.mode != "auto":
-                raise ValueError(f"INPUT.CACHE is {self.mode!r}, but {message}")
+                raise UserError(f"INPUT.CACHE is {self.mode!r}, but {message}")
             logger.warning("no cache: %s; they are read from their files each time", message)
             return None
         if self.mode in ("auto", "disk"):
@@ -84,7 +85,7 @@ class ImageCache:
                 pixels = file.build(self.limit, self._files)
         except OSError as error:
             if self.mode == "disk" and error.errno not in FULL:
-                raise ValueError(
+                raise UserError(
                     f"INPUT.CACHE is 'disk', but INPUT.CACHE_DIR cannot be used: {error}"
                 ) from error
             logger.warning("no cache: %s; images are read from their files each time", error)
@@ -115,7 +116,7 @@ class ImageCache:
         try:
             return replace(pixels, images=pixels.images.to(self.device))
         except torch.OutOfMemoryError as error:
-            raise ValueError(
+            raise UserError(
                 f"INPUT.CACHE is 'device', but the images do not fit on {self.device}: {error}; "
                 "set it to ram or disk"
             ) from error

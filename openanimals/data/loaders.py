@@ -8,13 +8,14 @@ from pathlib import Path
 import torch
 
 from openanimals.config import CfgNode
-from openanimals.data import augment
+from openanimals.data import transforms
 from openanimals.data.batches import Batches, Draw, Draws
+from openanimals.data.build import TrainSet
 from openanimals.data.catalogue import Catalogue
 from openanimals.data.image_cache import GIB, ImageCache
 from openanimals.data.photographs import Photographs
 from openanimals.data.samplers import balanced_stream, batches, identity_stream, shuffled_stream
-from openanimals.data.sets import TrainSet
+from openanimals.utils.errors import UserError
 from openanimals.utils.machine import cores, user_cache
 
 logger = getLogger(__name__)
@@ -70,7 +71,7 @@ def _stream(cfg: CfgNode, train: TrainSet, world_size: int) -> Iterator[int]:
         return shuffled_stream(len(train.labels), seed)
     batch_size, instances = cfg.SOLVER.IMS_PER_BATCH, cfg.DATALOADER.NUM_INSTANCE
     if batch_size % (instances * world_size):
-        raise ValueError(
+        raise UserError(
             f"SOLVER.IMS_PER_BATCH ({batch_size}) must be a multiple of DATALOADER.NUM_INSTANCE "
             f"({instances}) x {world_size} processes, so that each process gets whole identities"
         )
@@ -134,21 +135,21 @@ def build_test_loader(
     return Batches(reader, sampler, workers=_workers(cfg), pinned=_pinned(cfg), cache=cache)
 
 
-def build_augment(cfg: CfgNode) -> augment.BatchAugment:
+def build_transforms(cfg: CfgNode) -> transforms.BatchTransforms:
     """Return the random augmentation of training batches that the INPUT keys ask for."""
     keys = cfg.INPUT
     jitter = (keys.CJ.PROB, keys.CJ.BRIGHTNESS, keys.CJ.CONTRAST, keys.CJ.SATURATION, keys.CJ.HUE)
     crop = (keys.CROP.SIZE, keys.CROP.SCALE, keys.CROP.RATIO)
     padding = (keys.PADDING.MODE, keys.PADDING.SIZE)
-    return augment.BatchAugment(
-        crop=augment.ResizedCrop(*crop) if keys.CROP.ENABLED else None,
-        padding=augment.PadCrop(*padding) if keys.PADDING.ENABLED else None,
-        flip=augment.Flip(keys.FLIP.PROB) if keys.FLIP.ENABLED else None,
-        cj=augment.ColorJitter(*jitter) if keys.CJ.ENABLED else None,
-        affine=augment.Affine() if keys.AFFINE.ENABLED else None,
-        augmix=augment.AugMix(keys.AUGMIX.PROB) if keys.AUGMIX.ENABLED else None,
-        rea=augment.Erasing(keys.REA.PROB, keys.REA.VALUE) if keys.REA.ENABLED else None,
-        rpt=augment.Patch(keys.RPT.PROB) if keys.RPT.ENABLED else None,
+    return transforms.BatchTransforms(
+        crop=transforms.ResizedCrop(*crop) if keys.CROP.ENABLED else None,
+        padding=transforms.PadCrop(*padding) if keys.PADDING.ENABLED else None,
+        flip=transforms.Flip(keys.FLIP.PROB) if keys.FLIP.ENABLED else None,
+        cj=transforms.ColorJitter(*jitter) if keys.CJ.ENABLED else None,
+        affine=transforms.Affine() if keys.AFFINE.ENABLED else None,
+        augmix=transforms.AugMix(keys.AUGMIX.PROB) if keys.AUGMIX.ENABLED else None,
+        rea=transforms.Erasing(keys.REA.PROB, keys.REA.VALUE) if keys.REA.ENABLED else None,
+        rpt=transforms.Patch(keys.RPT.PROB) if keys.RPT.ENABLED else None,
     )
 
 

@@ -17,6 +17,8 @@ from typing import Any
 
 import numpy as np
 
+from openanimals.utils.errors import UserError
+
 CORNERS = 3  # of a polygon that has an inside
 
 
@@ -60,7 +62,7 @@ def shape_mask(text: str, size: tuple[int, int]) -> np.ndarray:
         return _runs(shape) if isinstance(shape, dict) else _drawn(_polygons(shape), size)
     except (KeyError, TypeError, ValueError) as error:
         start = text if len(text) <= 60 else f"{text[:60]}..."
-        raise ValueError(
+        raise UserError(
             f"its mask {start} is not a shape ({error}); expected polygons [x, y, ...] or run "
             'lengths {"size": [h, w], "counts": ...}'
         ) from error
@@ -85,7 +87,7 @@ def _drawn(polygons: list[list[float]], size: tuple[int, int]) -> np.ndarray:
     for polygon in polygons:
         corners = np.array(polygon, dtype=float).reshape(-1, 2)
         if not np.isfinite(corners).all():
-            raise ValueError("a corner is no number")
+            raise UserError("a corner is no number")
         # Every edge that passes a row of middles turns outside into inside, or back, from there on.
         turns = np.zeros((height, width + 1), dtype=bool)
         for (x, y), (next_x, next_y) in zip(corners, np.roll(corners, -1, axis=0), strict=True):
@@ -101,7 +103,7 @@ def _runs(shape: dict) -> np.ndarray:
     counts = shape["counts"]
     runs = _unpacked(counts) if isinstance(counts, str) else counts
     if sum(runs) != height * width or min(runs) < 0:
-        raise ValueError(f"its runs cover {sum(runs)} of {height} x {width} pixels")
+        raise UserError(f"its runs cover {sum(runs)} of {height} x {width} pixels")
     values = np.arange(len(runs)) % 2 == 1
     return np.repeat(values, runs).reshape(width, height).T
 

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from openanimals.data.catalogue import Catalogue
 from openanimals.data.decode import read_pixels
-from openanimals.data.images import open_image
+from openanimals.data.image_io import open_image
 from openanimals.data.masks import is_shape
 
 
@@ -23,7 +23,7 @@ class Photographs:
 
     Attributes:
         paths: of the files.
-        boxes: what each is cropped to, or None (see :func:`~openanimals.data.images.open_image`).
+        boxes: what each is cropped to, or None (see :func:`~openanimals.data.image_io.open_image`).
         masks: where the animal of each is, or None (see the same).
         size: height and width that all are resized to, in pixels.
         exact: resize as Pillow does, bit for bit.

@@ -19,6 +19,7 @@ import numpy as np
 from openanimals.data.photographs import Photographs
 from openanimals.data.pixel_index import Entry, read_index, sign, write_index
 from openanimals.data.pixels import Pixels, in_threads, read_row
+from openanimals.utils.errors import UserError
 from openanimals.utils.files import atomic_path, exclusive, remove_leftovers
 
 logger = logging.getLogger(__name__)
@@ -169,7 +170,7 @@ class PixelFile:
         """
         expected, found = self.photographs.nbytes, self.path.stat().st_size
         if found != expected:
-            raise ValueError(f"it has {found} bytes; expected {expected}")
+            raise UserError(f"it has {found} bytes; expected {expected}")
         shape = (len(self.photographs), *self.photographs.size, 3)
         return np.memmap(self.path, dtype=np.uint8, mode="r", shape=shape)
 

@@ -6,6 +6,7 @@ import os
 from dataclasses import astuple, dataclass
 from pathlib import Path
 
+from openanimals.utils.errors import UserError
 from openanimals.utils.files import atomic_path
 
 FORMAT = 1  # of the index and of the file that it describes
@@ -90,9 +91,9 @@ def read_index(path: Path, key: str, count: int) -> list[Entry]:
         found = content["format"], content["key"], len(content["images"])
         entries = [Entry(*values) for values in content["images"]]
     except (KeyError, TypeError, ValueError) as error:
-        raise ValueError(f"its index is damaged ({error})") from error
+        raise UserError(f"its index is damaged ({error})") from error
     if found != (FORMAT, key, count):
-        raise ValueError(
+        raise UserError(
             f"its index is of other settings: format, key and images are {found}; "
             f"expected {(FORMAT, key, count)}"
         )

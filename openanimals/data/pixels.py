@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from openanimals.data.images import ImageError
+from openanimals.data.image_io import ImageError
 from openanimals.data.photographs import Photographs
 from openanimals.utils.machine import cores
 

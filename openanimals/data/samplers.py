@@ -11,6 +11,8 @@ from typing import Any
 
 import numpy as np
 
+from openanimals.utils.errors import UserError
+
 NAIVE_SEED = 860870892
 """Seed of :func:`identity_stream` in the published runs: ``RandomState(666).randint(2**31)``."""
 
@@ -96,7 +98,7 @@ def balanced_stream(
     Source: BalancedIdentitySampler of FastReID.
     """
     if len(cameras) != len(labels):
-        raise ValueError(f"{len(cameras)} cameras for {len(labels)} images; expected one each")
+        raise UserError(f"{len(cameras)} cameras for {len(labels)} images; expected one each")
     rows_of = _rows_by_identity(labels)
     _check_batch(len(rows_of), batch_size, instances)
     drawn = batch_size // instances
@@ -165,7 +167,7 @@ def batches(
         ValueError: the batch is empty or no multiple of the number of processes.
     """
     if batch_size < 1 or batch_size % world_size:
-        raise ValueError(
+        raise UserError(
             f"SOLVER.IMS_PER_BATCH is {batch_size}; expected a positive multiple of the number "
             f"of processes, {world_size}"
         )
@@ -194,20 +196,20 @@ def _rows_by_identity(labels: Sequence[Any]) -> list[np.ndarray]:
 
 def _check_rows(count: int) -> None:
     if count < 1:
-        raise ValueError("the training set has no images; expected at least one")
+        raise UserError("the training set has no images; expected at least one")
 
 
 def _check_batch(identities: int, batch_size: int, instances: int) -> None:
     """Raise unless batches of P x K can be drawn; without this check the stream would hang."""
     _check_rows(identities)
     if instances < 1 or batch_size < 1 or batch_size % instances:
-        raise ValueError(
+        raise UserError(
             f"SOLVER.IMS_PER_BATCH is {batch_size}; expected a positive multiple of "
             f"DATALOADER.NUM_INSTANCE, {instances}"
         )
     needed = batch_size // instances
     if identities < needed:
-        raise ValueError(
+        raise UserError(
             f"a batch needs {needed} identities (SOLVER.IMS_PER_BATCH {batch_size} / "
             f"DATALOADER.NUM_INSTANCE {instances}) but the training set has {identities}; "
             f"lower SOLVER.IMS_PER_BATCH to at most {identities * instances} "

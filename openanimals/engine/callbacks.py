@@ -4,12 +4,12 @@ from copy import deepcopy
 from logging import getLogger
 
 from openanimals.config import CfgNode
-from openanimals.data.sets import Sets
+from openanimals.data.build import Sets
 from openanimals.engine import checkpoint
 from openanimals.engine.checkpoint import RunFolder
 from openanimals.engine.device import place
+from openanimals.engine.evaluate import RESULTS_BEFORE, test, write_results
 from openanimals.engine.precise_bn import update_statistics
-from openanimals.engine.testing import RESULTS_BEFORE, test, write_results
 from openanimals.engine.trainer import Trainer
 from openanimals.evaluation import Result
 from openanimals.utils import distributed

@@ -7,6 +7,7 @@ import torch
 
 from openanimals.config import CfgNode
 from openanimals.modeling.weights import WeightsError, find_state_dict, load_file
+from openanimals.utils.errors import UserError
 from openanimals.utils.files import atomic_path
 
 FORMAT = 1
@@ -15,7 +16,7 @@ BEST = "model_best.pth"
 FINAL = "model_final.pth"
 
 
-class CheckpointError(ValueError):
+class CheckpointError(UserError):
     """A checkpoint that cannot be read, written or used; names the file and the cause."""
 
 

@@ -2,9 +2,9 @@
 
 from pathlib import Path
 
-from openanimals.evaluation.compare import Difference, compare_rankings
 from openanimals.evaluation.metrics import Ranking
 from openanimals.evaluation.rows import SavedResultError, TestRows
+from openanimals.evaluation.significance import Difference, compare_rankings
 from openanimals.evaluation.store import load_rankings
 
 

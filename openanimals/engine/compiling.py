@@ -6,11 +6,13 @@ from contextlib import contextmanager
 import torch
 from torch import nn
 
+from openanimals.utils.errors import UserError
+
 # Shapes, and which layers learn, that one kind of block may be compiled for. ResNet-50 has 8.
 _VARIANTS = 64
 
 
-class CompileError(ValueError):
+class CompileError(UserError):
     """torch.compile could not be had."""
 
 

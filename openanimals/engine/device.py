@@ -8,9 +8,10 @@ from torch import nn
 
 from openanimals.config import CfgNode
 from openanimals.utils import distributed
+from openanimals.utils.errors import UserError
 
 
-class DeviceError(ValueError):
+class DeviceError(UserError):
     """A device that was asked for and is not there."""
 
 

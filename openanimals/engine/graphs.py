@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from openanimals.modeling import ModelOutput, ReIDModel
 from openanimals.utils import distributed
+from openanimals.utils.errors import UserError
 
 
 def check(device: torch.device) -> None:
@@ -17,11 +18,9 @@ def check(device: torch.device) -> None:
         ValueError: not on CUDA, or in several processes, whose exchange of gradients they lack.
     """
     if device.type != "cuda":
-        raise ValueError(
-            f"SOLVER.CUDA_GRAPHS is True, which needs a CUDA device, not {device.type}"
-        )
+        raise UserError(f"SOLVER.CUDA_GRAPHS is True, which needs a CUDA device, not {device.type}")
     if distributed.world_size() > 1:
-        raise ValueError("SOLVER.CUDA_GRAPHS is True, which works in one process; set it to False")
+        raise UserError("SOLVER.CUDA_GRAPHS is True, which works in one process; set it to False")
 
 
 class Replayed:

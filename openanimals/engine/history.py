@@ -6,7 +6,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from openanimals.data.sets import TrainSet
+from openanimals.data.build import TrainSet
+from openanimals.utils.errors import UserError
 
 _REMEDY = (
     "lower SOLVER.BASE_LR, lengthen the warm-up, or try SOLVER.AMP.DTYPE bfloat16. The last "
@@ -14,7 +15,7 @@ _REMEDY = (
 )
 
 
-class NonFiniteLossError(ArithmeticError):
+class NonFiniteLossError(UserError):
     """A loss, or a weight, became infinite or not a number."""
 
 

@@ -1,10 +1,10 @@
 """Look at the data of a configuration before any training."""
 
 from openanimals.config import CfgNode, ConfigError
-from openanimals.data.check import check_data
+from openanimals.data.build import load_catalogue_of
 from openanimals.data.contact_sheet import contact_sheet
-from openanimals.data.sets import load_catalogue_of
 from openanimals.data.splits import make_split
+from openanimals.data.validate import check_data
 from openanimals.engine.plugins import import_modules
 
 

@@ -3,8 +3,10 @@
 from collections.abc import Sequence
 from signal import SIGTERM
 
+from openanimals.utils.errors import UserError
 
-class LaunchError(ValueError):
+
+class LaunchError(UserError):
     """One of the processes failed; it has said why."""
 
 
@@ -40,7 +42,7 @@ def launch(
     if machines > 1:
         host, _, port = address.removeprefix("tcp://").rpartition(":")
         if not host or not port.isdigit():
-            raise ValueError(
+            raise UserError(
                 f"--dist-url is {address!r}; with --num-machines {machines} it must be the "
                 "tcp://host:port of machine 0"
             )

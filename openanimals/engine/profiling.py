@@ -12,6 +12,7 @@ from tempfile import TemporaryDirectory
 import torch
 from torch.profiler import ProfilerActivity, profile, schedule
 
+from openanimals.utils.errors import UserError
 from openanimals.utils.files import atomic_path
 from openanimals.utils.logging import table
 
@@ -33,9 +34,9 @@ def check(steps: int, left: int) -> None:
         ValueError: too few are left, or the number is negative.
     """
     if steps < 0:
-        raise ValueError(f"--profile {steps}: expected the number of iterations to trace")
+        raise UserError(f"--profile {steps}: expected the number of iterations to trace")
     if steps and steps + WARM_UP > left:
-        raise ValueError(
+        raise UserError(
             f"--profile {steps} needs {steps + WARM_UP} iterations, {WARM_UP} of them to warm up, "
             f"but the training has {left} left"
         )

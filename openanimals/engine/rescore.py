@@ -8,8 +8,8 @@ from typing import Any
 import torch
 
 from openanimals.config import CfgNode, ConfigError, load
+from openanimals.engine.evaluate import show_results, write_results
 from openanimals.engine.scoring import score
-from openanimals.engine.testing import show_results, write_results
 from openanimals.evaluation import Result
 from openanimals.evaluation.rows import SavedResultError
 from openanimals.evaluation.store import features_file, load_features

@@ -9,19 +9,20 @@ import numpy as np
 import torch
 
 from openanimals.config import CfgNode
-from openanimals.data.flanks import SIDES, flank
-from openanimals.data.sets import TestSet
+from openanimals.data.build import TestSet
+from openanimals.data.viewpoints import SIDES, flank
 from openanimals.evaluation import Expansion, Rerank, Result, evaluate
 from openanimals.evaluation.encounters import bursts, days
-from openanimals.evaluation.protocol import Labels, Pairs, uses_cameras
-from openanimals.evaluation.reduction import reduce_dimensions
+from openanimals.evaluation.pca import reduce_dimensions
+from openanimals.evaluation.protocols import Labels, Pairs, uses_cameras
 from openanimals.evaluation.rows import TestRows
 from openanimals.evaluation.store import TestFeatures
+from openanimals.utils.errors import UserError
 
 logger = getLogger(__name__)
 
 
-class ProtocolError(ValueError):
+class ProtocolError(UserError):
     """A protocol that a test set does not allow; names the set, the key and what is missing."""
 
 

@@ -13,6 +13,7 @@ from openanimals.engine.device import amp_dtype
 from openanimals.modeling import LossTerm, ReIDModel, losses
 from openanimals.solver import clip_gradients
 from openanimals.utils import distributed
+from openanimals.utils.errors import UserError
 
 
 class Step:
@@ -137,7 +138,7 @@ def _check_parts(cfg: CfgNode) -> None:
     identity_balanced = cfg.DATALOADER.SAMPLER_TRAIN != "TrainingSampler"
     unit = cfg.DATALOADER.NUM_INSTANCE if identity_balanced else 1
     if batch % (count * unit * processes):
-        raise ValueError(
+        raise UserError(
             f"SOLVER.IMS_PER_BATCH ({batch}) must be a multiple of SOLVER.ACCUMULATE ({count}) x "
             f"{unit} images of an identity x {processes} process(es), so that a step has equal "
             "parts of whole identities"

@@ -9,17 +9,18 @@ import torch
 
 from openanimals.config import CfgNode, without_pretraining
 from openanimals.data.batches import Batch, Batches
+from openanimals.data.build import TrainSet
 from openanimals.data.image_cache import ImageCache
-from openanimals.data.images import ImageError
-from openanimals.data.loaders import build_augment, build_train_loader
-from openanimals.data.sets import TrainSet
+from openanimals.data.image_io import ImageError
+from openanimals.data.loaders import build_train_loader, build_transforms
 from openanimals.engine.device import place
 from openanimals.engine.history import History, check_weights
-from openanimals.engine.logbook import Logbook, NoLogbook
 from openanimals.engine.step import Step
+from openanimals.engine.writers import Logbook, NoLogbook
 from openanimals.modeling import build_losses, build_model
 from openanimals.solver import build_optimizer, build_schedule
 from openanimals.utils import distributed
+from openanimals.utils.errors import UserError
 from openanimals.utils.reproducibility import generator, seed_global_streams
 
 logger = getLogger(__name__)
@@ -70,7 +71,7 @@ class Trainer:
         self.schedule = build_schedule(cfg, max(1, len(train.images) // batch_size))
         frozen_epochs = cfg.SOLVER.FREEZE_EPOCHS * self.schedule.iters_per_epoch
         self.frozen_iters = frozen_epochs or cfg.SOLVER.FREEZE_ITERS
-        self.augment = build_augment(cfg)
+        self.augment = build_transforms(cfg)
         self.labels = torch.as_tensor(train.labels)
         self.history = History(train, partial(self.schedule.lr_at, base_lr=cfg.SOLVER.BASE_LR))
         self.best_map = -1.0
@@ -86,7 +87,7 @@ class Trainer:
     def _count_classes(self) -> int:
         classes, identities = self.cfg.MODEL.HEADS.NUM_CLASSES, len(self.train_set.identities)
         if 0 < classes < identities:
-            raise ValueError(
+            raise UserError(
                 f"MODEL.HEADS.NUM_CLASSES is {classes}, but the training set has {identities} "
                 "identities; set it to 0 to have them counted"
             )
@@ -190,7 +191,7 @@ class Trainer:
         """
         if state["identities"] != self.train_set.identities:
             ours, theirs = set(self.train_set.identities), set(state["identities"])
-            raise ValueError(
+            raise UserError(
                 f"the checkpoint was trained on {len(theirs)} identities, the data have "
                 f"{len(ours)}; {len(ours ^ theirs)} of them are on one side only. Resume with the "
                 "data and split that the run began with"
@@ -207,7 +208,7 @@ class Trainer:
         groups = self.optimizer.state_dict()["param_groups"]
         recorded = state["optimizer"]["param_groups"]
         if [group["params"] for group in groups] != [group["params"] for group in recorded]:
-            raise ValueError(
+            raise UserError(
                 "the checkpoint's optimiser has other groups of weights. Resume with the "
                 "SOLVER.WEIGHT_DECAY... and SOLVER...._LR_FACTOR keys that the run began with"
             )

@@ -16,6 +16,7 @@ import numpy as np
 import torch
 
 from openanimals.evaluation.rows import SavedResultError
+from openanimals.utils.errors import UserError
 from openanimals.utils.files import atomic_path
 
 FORMAT = 2
@@ -53,7 +54,7 @@ def read_header(path: Path) -> dict[str, Any]:
         found = file.metadata() or {}
         text = found.get("header", "")
         if found.get("sha256") != _sha256(text.encode()):
-            raise ValueError("its header was changed")
+            raise UserError("its header was changed")
         header: dict[str, Any] = json.loads(text)
     if header.get("format") != FORMAT:
         raise SavedResultError(
@@ -73,7 +74,7 @@ def read_arrays(path: Path, names: Sequence[str]) -> list[np.ndarray]:
         arrays = [file.get_tensor(name).numpy() for name in names]
         for name, array in zip(names, arrays, strict=True):
             if _digest(array) != digests[name]:
-                raise ValueError(f"{name} was changed")
+                raise UserError(f"{name} was changed")
     return arrays
 
 

@@ -3,7 +3,7 @@
 Two photographs of an individual, seconds apart, share their light, their background and its pose.
 To find one by the other says little about recognising the animal a year later. The functions here
 turn what a catalogue knows of its images into labels for
-:class:`openanimals.evaluation.protocol.Pairs`. An image that lacks what a rule looks at gets None,
+:class:`openanimals.evaluation.protocols.Pairs`. An image that lacks what a rule looks at gets None,
 which equals no other label: it is an encounter of its own.
 """
 
@@ -12,6 +12,8 @@ from datetime import datetime
 
 import numpy as np
 import pandas as pd
+
+from openanimals.utils.errors import UserError
 
 MICROSECONDS = 60_000_000  # of a minute
 
@@ -70,7 +72,7 @@ def _moment(date: str | None) -> datetime:
     except ValueError:
         moment = None
     if moment is None or moment.tzinfo:
-        raise ValueError(
+        raise UserError(
             f"{date!r} is no date; expected YYYY-MM-DD or YYYY-MM-DDTHH:MM:SS, the local time"
         )
     return moment

@@ -10,13 +10,14 @@ from torch import nn
 
 from openanimals.evaluation import tiles
 from openanimals.evaluation.distance import distance_blocks
-from openanimals.evaluation.expansion import Expansion, expand
 from openanimals.evaluation.metrics import Ranking, Result
-from openanimals.evaluation.protocol import Labels, Pairs
-from openanimals.evaluation.ranks import rank_block
+from openanimals.evaluation.protocols import Labels, Pairs
+from openanimals.evaluation.query_expansion import Expansion, expand
+from openanimals.evaluation.ranking import rank_block
 from openanimals.evaluation.rerank import Rerank, rerank_blocks
 from openanimals.evaluation.roc import Verification
 from openanimals.utils import distributed
+from openanimals.utils.errors import UserError
 
 
 def extract_features(
@@ -54,7 +55,7 @@ def extract_features(
                 output = (output + model(images.flip(3)).float()) / 2
             features.append(output.cpu().numpy())
     if not features:
-        raise ValueError("there are no images to extract features from")
+        raise UserError("there are no images to extract features from")
     return np.concatenate(features)
 
 
@@ -88,7 +89,7 @@ def evaluate(
         query_identities: `[Q]` labels.
         gallery_identities: `[G]` labels.
         query_cameras: `[Q]` labels, or None where the protocol uses no cameras
-            (:func:`openanimals.evaluation.protocol.uses_cameras`).
+            (:func:`openanimals.evaluation.protocols.uses_cameras`).
         gallery_cameras: `[G]` labels, or None.
         encounters: `[Q]` and `[G]` labels: gallery images of a query's individual from its
             encounter are left out of its ranking.
@@ -120,13 +121,13 @@ def evaluate(
         ("gallery", gallery_features, part.stop - part.start),
     ):
         if len(features) != count:
-            raise ValueError(f"{len(features)} {what} features for {count} identities")
+            raise UserError(f"{len(features)} {what} features for {count} identities")
     if shard is not None:
         if roc or expansion is not None or rerank is not None:
-            raise ValueError("ROC, expansion and re-ranking take the whole gallery, not a shard")
+            raise UserError("ROC, expansion and re-ranking take the whole gallery, not a shard")
         held = sum(distributed.gather(part.stop - part.start))
         if held != len(gallery_identities):
-            raise ValueError(f"shards of {held} of {len(gallery_identities)} gallery images")
+            raise UserError(f"shards of {held} of {len(gallery_identities)} gallery images")
     pairs = Pairs(
         query_identities,
         gallery_identities,

@@ -11,6 +11,8 @@ from typing import Any, NamedTuple
 import numpy as np
 import pandas as pd
 
+from openanimals.utils.errors import UserError
+
 
 class Ranking(NamedTuple):
     """How some queries fared, one entry each; without a match in the gallery, NaN and 0.
@@ -61,7 +63,7 @@ class Result:
 
     def __post_init__(self) -> None:
         if not self.matched.any():
-            raise ValueError(
+            raise UserError(
                 f"none of the {len(self.matched)} queries has an image of its individual among the "
                 f"{len(self.gallery_identities)} gallery images that are left in its ranking; "
                 "check the split, and what the protocol removes"

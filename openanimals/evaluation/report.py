@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
-from openanimals.evaluation.compare import Difference
+from openanimals.evaluation.significance import Difference
 from openanimals.utils.logging import table
 
 ROC = ("AUC", "TPR@FPR=")  # how the keys of a ROC curve begin

@@ -17,6 +17,7 @@ from scipy import sparse
 from torch import Tensor
 
 from openanimals.evaluation.distance import checked, nearest, pair_distances
+from openanimals.utils.errors import UserError
 
 SPARE = 4  # neighbours beyond the last, any of which may change places with it
 CLOSE = 1e-6  # distances that products in float32 cannot tell apart
@@ -42,12 +43,12 @@ class Rerank:
 
     def __post_init__(self) -> None:
         if not 1 <= self.k2 <= self.k1:
-            raise ValueError(
+            raise UserError(
                 f"re-ranking averages over k2 = {self.k2} of k1 = {self.k1} neighbours "
                 "(TEST.RERANK.K2 and K1); expected 1 <= k2 <= k1"
             )
         if not 0 <= self.weight <= 1:
-            raise ValueError(
+            raise UserError(
                 f"the original distance has the weight {self.weight} in re-ranking "
                 "(TEST.RERANK.LAMBDA); expected 0 to 1"
             )

@@ -2,6 +2,8 @@
 
 import numpy as np
 
+from openanimals.utils.errors import UserError
+
 FALSE_SHARES = (1e-4, 1e-3, 1e-2, 1e-1)
 
 
@@ -37,7 +39,7 @@ class Verification:
         """
         matched, unmatched = np.concatenate(self._matched), np.concatenate(self._unmatched)
         if not len(matched) or not len(unmatched):
-            raise ValueError(
+            raise UserError(
                 f"a ROC curve (TEST.ROC) needs pairs of the same and of different individuals, but "
                 f"there are {len(matched)} and {len(unmatched)}"
             )

@@ -14,11 +14,12 @@ from typing import Any
 import pandas as pd
 
 from openanimals.evaluation.encounters import days
+from openanimals.utils.errors import UserError
 
 TIED = ("path", "identity", "bbox")  # what features depend on; the digest covers these columns
 
 
-class SavedResultError(ValueError):
+class SavedResultError(UserError):
     """Saved results that cannot be used; names the file and what was expected."""
 
 
@@ -135,10 +136,10 @@ def _columns(table: Any) -> dict[str, list]:
     names = table.column_names
     for name in ("part", *TIED):
         if name not in names:
-            raise ValueError(f"no column {name}")
+            raise UserError(f"no column {name}")
     twice = [name for name in names if names.count(name) > 1]
     if twice:
-        raise ValueError(f"two columns {twice[0]}")
+        raise UserError(f"two columns {twice[0]}")
     columns = {name: _values(name, table[name]) for name in names}
     days(columns.get("date", []))  # raises
     return columns
@@ -161,7 +162,7 @@ def _values(name: str, column: Any) -> list:
     if name != "bbox" and (pa.types.is_binary(kind) or pa.types.is_large_binary(kind)):
         return [None if v is None else v.decode("utf-8", "surrogateescape") for v in values]
     expected = "lists of numbers" if name == "bbox" else "text"
-    raise ValueError(f"the column {name} is of the type {kind}, not {expected}")
+    raise UserError(f"the column {name} is of the type {kind}, not {expected}")
 
 
 def _tied(rows: pd.DataFrame) -> list[list[str]]:

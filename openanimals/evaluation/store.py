@@ -16,6 +16,7 @@ import numpy as np
 from openanimals.evaluation.archive import read_arrays, read_header, write_archive
 from openanimals.evaluation.metrics import Ranking, Result
 from openanimals.evaluation.rows import SavedResultError, TestRows
+from openanimals.utils.errors import UserError
 from openanimals.utils.files import atomic_path
 
 LONGEST = 200  # bytes; a file's name may have 255, with what stands before and after a test set's
@@ -150,7 +151,7 @@ def _halved(part: str, features: np.ndarray) -> np.ndarray:
     beyond = (largest > HALF[1]) | (largest < HALF[0]) & (largest > 0)
     if beyond.any():
         row = int(beyond.argmax())
-        raise ValueError(
+        raise UserError(
             f"the largest feature of {part} image {row} is {largest[row]:g}, which float16 cannot "
             f"hold ({HALF[0]:g} to {HALF[1]:g}); set TEST.STORE to float32"
         )

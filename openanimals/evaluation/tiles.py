@@ -17,6 +17,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from openanimals.utils.errors import UserError
 from openanimals.utils.registry import did_you_mean
 
 QUERY_TILE, GALLERY_TILE = 256, 1024  # 8 MiB of gallery at 2048 dimensions, 64 MiB at 16384
@@ -71,7 +72,7 @@ def metric_named(name: str) -> Metric:
         ValueError: there is none of the name.
     """
     if name not in METRICS:
-        raise ValueError(
+        raise UserError(
             f"unknown distance {name!r}{did_you_mean(name, METRICS)}; known: {', '.join(METRICS)}"
         )
     return METRICS[name]
@@ -102,7 +103,7 @@ def squared_lengths(features: Features, what: str, first: int = 0) -> Tensor:
         found[part] = torch.linalg.vector_norm(tile, dim=1, dtype=torch.float64).square()
     broken = (~found.float().isfinite()).nonzero().flatten().tolist()
     if broken:
-        raise ValueError(
+        raise UserError(
             f"{len(broken)} of {len(features)} {what} features are not finite (first: row "
             f"{first + broken[0]}); nothing can be ranked by them"
         )
@@ -116,15 +117,15 @@ def check_same_length(query: Features, gallery: Features) -> None:
         ValueError: they have not.
     """
     if query.shape[1] != gallery.shape[1]:
-        raise ValueError(
+        raise UserError(
             f"query features have {query.shape[1]} dimensions, "
             f"gallery features {gallery.shape[1]}; they must come from the same model"
         )
 
 
-def unlike_features(features: Features, what: str) -> ValueError:
+def unlike_features(features: Features, what: str) -> UserError:
     """Return the error for an array that has no features in it."""
-    return ValueError(
+    return UserError(
         f"{what} features have the shape {list(features.shape)}; "
         "expected [images, dimensions], at least one of each"
     )

@@ -16,6 +16,7 @@ from openanimals.modeling.heads import REID_HEADS_REGISTRY, EmbeddingHead
 from openanimals.modeling.losses import LOSS_REGISTRY, LossTerm
 from openanimals.modeling.model import ReIDModel
 from openanimals.modeling.weights import RESNET_WEIGHTS, fetch
+from openanimals.utils.errors import UserError
 
 
 def build_model(cfg: Any, num_classes: int) -> ReIDModel:
@@ -37,7 +38,7 @@ def build_model(cfg: Any, num_classes: int) -> ReIDModel:
     else:
         backbone = BACKBONE_REGISTRY.get(name)(cfg)
     if backbone.channels != cfg.MODEL.BACKBONE.FEAT_DIM:
-        raise ValueError(
+        raise UserError(
             f"MODEL.BACKBONE.FEAT_DIM is {cfg.MODEL.BACKBONE.FEAT_DIM}, but {name} has "
             f"{backbone.channels} channels; set MODEL.BACKBONE.FEAT_DIM to {backbone.channels}"
         )
@@ -66,7 +67,7 @@ def _try_sizes(cfg: Any, model: ReIDModel) -> None:
             with torch.no_grad():
                 model(torch.zeros(1, 3, *size, device=model.pixel_mean.device))
         except (ValueError, AssertionError, RuntimeError) as error:  # as layers see fit
-            raise ValueError(f"{key} is {list(size)}: {error}") from error
+            raise UserError(f"{key} is {list(size)}: {error}") from error
     model.train()
 
 
@@ -94,7 +95,7 @@ def _resnet(cfg: Any) -> Backbone:
     if keys.PRETRAIN and keys.PRETRAIN_PATH:
         weights = Path(keys.PRETRAIN_PATH)
     elif keys.PRETRAIN and keys.NORM == "GN":
-        raise ValueError(
+        raise UserError(
             "MODEL.BACKBONE.NORM is GN, and the weights that could be downloaded were trained with "
             "batch norm: set MODEL.BACKBONE.PRETRAIN_PATH to a file trained with GN, or "
             "MODEL.BACKBONE.PRETRAIN False to start from random weights"
@@ -119,7 +120,7 @@ def _timm(cfg: Any, name: str) -> Backbone:
     keys = cfg.MODEL.BACKBONE
     for key, default in _RESNET_ONLY.items():
         if keys[key] != default:
-            raise ValueError(
+            raise UserError(
                 f"MODEL.BACKBONE.{key} {keys[key]} is for build_resnet_backbone; set it to "
                 f"{default} with timm/{name}"
             )

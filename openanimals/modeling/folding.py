@@ -17,6 +17,7 @@ from torchvision.models.resnet import BasicBlock, Bottleneck
 from openanimals.modeling.heads import EmbeddingHead
 from openanimals.modeling.ibn import IBN
 from openanimals.modeling.norms import FrozenBN, GhostBN, SyncBN
+from openanimals.utils.errors import UserError
 
 Model = TypeVar("Model", bound=nn.Module)
 
@@ -53,7 +54,7 @@ def check(model: nn.Module) -> None:
         ValueError: it has none.
     """
     if not any(_pairs(model)):
-        raise ValueError(
+        raise UserError(
             "TEST.FOLD_NORMS is True, but this model has no batch norm that could be folded into "
             "a convolution before it; set it to False"
         )

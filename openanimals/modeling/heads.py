@@ -10,6 +10,7 @@ from openanimals.modeling.margins import CLASSIFIERS
 from openanimals.modeling.norms import make_neck
 from openanimals.modeling.pools import POOLS
 from openanimals.modeling.precision import full_precision, no_autocast
+from openanimals.utils.errors import UserError
 from openanimals.utils.registry import Registry, did_you_mean
 
 REID_HEADS_REGISTRY: Registry[Callable[[Any, int, int], nn.Module]] = Registry("head")
@@ -102,7 +103,7 @@ class EmbeddingHead(nn.Module):
         """
         pooled = self.pool(feature_map)  # [B, in_channels, 1, 1]
         if pooled.shape[1:] != (self.in_channels, 1, 1):
-            raise ValueError(
+            raise UserError(
                 f"MODEL.HEADS.POOL_LAYER {self.pool_name!r} turns a map of {self.in_channels} "
                 f"channels and {feature_map.shape[2]}x{feature_map.shape[3]} positions into "
                 f"{list(pooled.shape[1:])}; expected [{self.in_channels}, 1, 1]"
@@ -112,7 +113,7 @@ class EmbeddingHead(nn.Module):
         if not self.training:
             return after
         if targets is None or self.classifier is None:
-            raise ValueError("training needs targets and a head with num_classes > 0")
+            raise UserError("training needs targets and a head with num_classes > 0")
 
         weight = self.classifier.weight
         if self.cosine:
@@ -129,6 +130,6 @@ class EmbeddingHead(nn.Module):
 
 def _check_name(key: str, name: str, known: Any) -> None:
     if name not in known:
-        raise ValueError(
+        raise UserError(
             f"{key} is {name!r}{did_you_mean(name, known)}; it can be {', '.join(known)}"
         )

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from openanimals.modeling.backbones.backbone import Backbone
 from openanimals.modeling.layout import cut
+from openanimals.utils.errors import UserError
 from openanimals.utils.registry import did_you_mean
 
 # The dimension of [B, C, H, W] that is cut: into rows for upright bodies, into columns for long.
@@ -129,7 +130,7 @@ class ReIDModel(nn.Module):
         stripes = cut(feature_map, count, self.stripe_dim)
         if len(stripes) != count:
             lines = "rows" if self.stripe_dim == 2 else "columns"
-            raise ValueError(
+            raise UserError(
                 f"a feature map of {feature_map.shape[self.stripe_dim]} {lines} cannot be cut "
                 f"into {count} stripes; use larger images or fewer stripes in "
                 "MODEL.HEADS.BRANCHES"
@@ -163,7 +164,7 @@ class ReIDModel(nn.Module):
         parts = self.parts()
         for name in names:
             if name not in parts:
-                raise ValueError(
+                raise UserError(
                     f"MODEL.FREEZE_LAYERS names {name!r}{did_you_mean(name, parts)}; "
                     f"the parts of this model are {', '.join(parts)}"
                 )
@@ -205,7 +206,7 @@ def _head_names(branch: str, count: int) -> tuple[str, ...]:
 def _check(branches: Sequence[Sequence[int]], stripes: str, backbone: Backbone) -> None:
     """Refuse branches whose heads would not have a name of their own, or no shared stem."""
     if stripes not in _STRIPE_DIMS:
-        raise ValueError(
+        raise UserError(
             f"MODEL.HEADS.STRIPES is {stripes!r}{did_you_mean(stripes, _STRIPE_DIMS)}; "
             "it can be rows or cols"
         )
@@ -218,13 +219,13 @@ def _check(branches: Sequence[Sequence[int]], stripes: str, backbone: Backbone) 
         for counts in branches
     )
     if not fine:
-        raise ValueError(
+        raise UserError(
             f"MODEL.HEADS.BRANCHES is {[list(counts) for counts in branches]}; expected 1 to 9 "
             "branches, each [1], [n] or [1, n] with n stripes from 2 to 9, such as "
             "[[1], [1, 2], [1, 3]]"
         )
     if len(branches) > 1 and isinstance(backbone.stem, nn.Identity):
-        raise ValueError(
+        raise UserError(
             f"MODEL.HEADS.BRANCHES asks for {len(branches)} branches, but this backbone has no "
             "stem that they could share; use one branch, [[1]], or a convolutional backbone"
         )

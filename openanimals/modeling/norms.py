@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from openanimals.modeling.layout import layout_of
 from openanimals.modeling.precision import full_precision
 from openanimals.utils import distributed
+from openanimals.utils.errors import UserError
 from openanimals.utils.registry import did_you_mean
 
 
@@ -48,7 +49,7 @@ class GhostBN(nn.BatchNorm2d):
             return super().forward(x)
         batch, channels, height, width = x.shape
         if batch % self.splits:
-            raise ValueError(
+            raise UserError(
                 f"NORM GhostBN cuts a batch into {self.splits} parts, which {batch} images do not "
                 "make: change SOLVER.IMS_PER_BATCH (of each process), or take BN"
             )
@@ -136,7 +137,7 @@ _GROUPS = 32
 
 def _group_norm(channels: int) -> nn.GroupNorm:
     if channels % _GROUPS:
-        raise ValueError(
+        raise UserError(
             f"NORM GN has {_GROUPS} groups, and {channels} channels are no multiple of that: take "
             "another norm, or (in the heads) a MODEL.HEADS.EMBEDDING_DIM that is"
         )
@@ -163,7 +164,7 @@ def make_norm(name: str, channels: int) -> nn.Module:
         ValueError: an unknown name, or channels that it cannot have.
     """
     if name not in NORMS:
-        raise ValueError(
+        raise UserError(
             f"NORM is {name!r}{did_you_mean(name, NORMS)}; it can be {', '.join(NORMS)}"
         )
     return NORMS[name](channels)

@@ -15,6 +15,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from openanimals.utils.errors import UserError
+
 logger = logging.getLogger(__name__)
 
 _IBN_NET = "https://github.com/XingangPan/IBN-Net/releases/download/v1.0"
@@ -36,7 +38,7 @@ HEAD_CLASSIFIERS = ("heads.*.classifier.weight",)
 """What may differ in a ReIDModel's checkpoint that is only evaluated: its number of classes."""
 
 
-class WeightsError(ValueError):
+class WeightsError(UserError):
     """Weights that cannot be had or read; says which file and what to set instead."""
 
 

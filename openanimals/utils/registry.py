@@ -4,6 +4,8 @@ import difflib
 from collections.abc import Callable, Iterable, Iterator
 from typing import Generic, TypeVar
 
+from openanimals.utils.errors import UserError
+
 T = TypeVar("T")
 
 
@@ -41,7 +43,7 @@ class Registry(Generic[T]):
 
         def file_under(thing: T) -> T:
             if name in self._entries:
-                raise ValueError(f"{self.kind} {name!r} is registered already")
+                raise UserError(f"{self.kind} {name!r} is registered already")
             self._entries[name] = thing
             return thing
 
@@ -55,7 +57,7 @@ class Registry(Generic[T]):
         """
         if name not in self._entries:
             hint = did_you_mean(name, self._entries)
-            raise ValueError(
+            raise UserError(
                 f"unknown {self.kind} {name!r}{hint}; known: {', '.join(sorted(self._entries))}"
             )
         return self._entries[name]

@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from openanimals.data.images import ImageError, read_image
+from openanimals.data.image_io import ImageError, read_image
 from openanimals.data.photographs import Photographs
 
 

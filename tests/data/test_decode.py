@@ -11,7 +11,7 @@ from PIL import ExifTags, Image
 
 from openanimals.data import decode
 from openanimals.data.decode import jpeg_pixels, read_pixels
-from openanimals.data.images import ImageError
+from openanimals.data.image_io import ImageError
 
 pytestmark = pytest.mark.filterwarnings("ignore:The image decoding:DeprecationWarning")
 

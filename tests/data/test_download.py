@@ -13,8 +13,8 @@ import pytest
 
 from openanimals.data import download, fetch
 from openanimals.data.catalogue import CatalogueError
+from openanimals.data.datasets import wildlife
 from openanimals.data.fetch import DownloadError
-from openanimals.data.sources import wildlife
 from openanimals.data.splits import paper_partition
 from tests.data import wildlife_fixtures as fixtures
 

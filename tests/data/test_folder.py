@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from openanimals.data.catalogue import CatalogueError
-from openanimals.data.sources import folder
+from openanimals.data.datasets import folder
 from tests.data.pictures import save_picture
 
 TIME = r"(T(?P<hour>\d\d)(?P<minute>\d\d))?"

@@ -13,11 +13,11 @@ from torch.utils.data import DataLoader
 from openanimals.config import load
 from openanimals.data import batches as batches_module
 from openanimals.data import loaders
+from openanimals.data.build import TrainSet
 from openanimals.data.catalogue import Catalogue
-from openanimals.data.images import read_image
+from openanimals.data.image_io import read_image
 from openanimals.data.loaders import build_cache, build_test_loader, build_train_loader
 from openanimals.data.samplers import balanced_stream, batches, identity_stream, shuffled_stream
-from openanimals.data.sets import TrainSet
 
 INDIVIDUALS, IMAGES = 6, 5
 SIZE = (8, 10)  # height, width

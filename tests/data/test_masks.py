@@ -10,11 +10,11 @@ from matplotlib.path import Path as Outline
 from PIL import ExifTags, Image
 
 from openanimals.config import load
+from openanimals.data.build import TrainSet, load_sets
 from openanimals.data.catalogue import Catalogue
-from openanimals.data.images import ImageError, open_image, read_image
+from openanimals.data.image_io import ImageError, open_image, read_image
 from openanimals.data.loaders import build_test_loader, build_train_loader
 from openanimals.data.masks import is_shape, shape_mask, shape_text
-from openanimals.data.sets import TrainSet, load_sets
 
 ROWS, COLUMNS = np.mgrid[:90, :120]
 ELLIPSE = (COLUMNS - 60) ** 2 / 40**2 + (ROWS - 45) ** 2 / 30**2 < 1
@@ -237,7 +237,7 @@ def test_training_and_test_see_the_same_background(zoo, photo, background):
 
 
 def test_images_without_a_mask_are_counted(zoo, monkeypatch, caplog):
-    monkeypatch.setattr("openanimals.data.sets.load_catalogue", lambda *_, **__: zoo)
+    monkeypatch.setattr("openanimals.data.build.load_catalogue", lambda *_, **__: zoo)
     with caplog.at_level(logging.WARNING):
         found = load_sets(cfg("mask"))
     assert found.tests[0].masked

@@ -1,7 +1,7 @@
 import pytest
 
 from openanimals.data.catalogue import CatalogueError
-from openanimals.data.sources import load_catalogue
+from openanimals.data.datasets import load_catalogue
 from tests.data.pictures import save_picture
 
 MARKET = {

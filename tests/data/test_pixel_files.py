@@ -14,7 +14,7 @@ import pytest
 from PIL import Image
 
 from openanimals.data import photographs
-from openanimals.data.images import ImageError, read_image
+from openanimals.data.image_io import ImageError, read_image
 from openanimals.data.photographs import Photographs
 from openanimals.data.pixel_files import PixelFile, make_room
 from tests import processes

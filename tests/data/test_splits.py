@@ -10,7 +10,6 @@ import pandas as pd
 import pytest
 
 from openanimals.data.catalogue import Catalogue
-from openanimals.data.classic_sort import classic_argsort
 from openanimals.data.splits import (
     Split,
     hold_out,
@@ -20,6 +19,7 @@ from openanimals.data.splits import (
     source_split,
     write_split,
 )
+from openanimals.data.splits.classic_sort import classic_argsort
 from tests.reference import load_json
 
 RECORDED = load_json("partition.json")

@@ -12,8 +12,8 @@ import pytest
 from PIL import Image
 
 from openanimals.data.catalogue import Catalogue
-from openanimals.data.sources import synthetic
-from openanimals.data.sources.herd import bodies, coats, noise, traps
+from openanimals.data.datasets import synthetic
+from openanimals.data.datasets.synthetic import bodies, coats, noise, traps
 
 TINY = {"identities": 2, "images": 5, "pixels": 48}
 RECORDED = (  # camera, date and orientation of the tiny herd's photographs

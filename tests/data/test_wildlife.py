@@ -11,7 +11,7 @@ import pandas as pd
 import pytest
 
 from openanimals.data.catalogue import Catalogue, CatalogueError
-from openanimals.data.sources import catalogue_cache, wildlife
+from openanimals.data.datasets import catalogue_cache, wildlife
 from openanimals.data.splits import source_split
 from tests.data import wildlife_fixtures as fixtures
 
@@ -258,7 +258,7 @@ def test_second_start_imports_nothing_heavy(package, data):
     fixtures.make_hyena(data)
     expected = wildlife.read("HyenaID2022", data).digest()
     code = (
-        "import sys; from openanimals.data.sources import wildlife; "
+        "import sys; from openanimals.data.datasets import wildlife; "
         f"catalogue = wildlife.read('HyenaID2022', {str(data)!r}); "
         "assert not {'wildlife_datasets', 'cv2', 'matplotlib'} & set(sys.modules); "
         "print(catalogue.digest())"

@@ -7,8 +7,8 @@ import pandas as pd
 import pytest
 
 from openanimals.data.catalogue import Catalogue
-from openanimals.data.sources.dates import iso_dates
-from openanimals.data.sources.wildlife_frame import to_table
+from openanimals.data.datasets.dates import iso_dates
+from openanimals.data.datasets.wildlife_frame import to_table
 from openanimals.data.splits import source_split
 
 

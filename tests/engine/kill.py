@@ -23,7 +23,7 @@ import torch
 from torch import nn
 
 from openanimals.data.photographs import Photographs
-from openanimals.engine import testing
+from openanimals.engine import evaluate as testing
 from openanimals.modeling import BACKBONE_REGISTRY
 from openanimals.utils import distributed
 from tests.tiny import tiny

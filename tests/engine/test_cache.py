@@ -7,7 +7,7 @@ import torch
 
 from openanimals.data.pixel_files import SUFFIX
 from openanimals.engine import checkpoint
-from openanimals.engine import run as engine
+from openanimals.engine import train as engine
 from tests.engine.test_resume import SIGKILL, assert_same_outcome
 from tests.engine.tiny_run import command, tiny_cfg
 from tests.processes import environments, run, run_together

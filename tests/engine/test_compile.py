@@ -15,7 +15,8 @@ from torch import nn
 from torchvision.models.resnet import BasicBlock
 
 from openanimals.config import load
-from openanimals.engine import checkpoint, run
+from openanimals.engine import checkpoint
+from openanimals.engine import train as run
 from openanimals.engine.compiling import CompileError, blocks, compile_blocks, naming_the_key
 from openanimals.modeling import build_losses, build_model, losses
 from tests.conftest import REPOSITORY

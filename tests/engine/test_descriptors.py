@@ -9,8 +9,8 @@ import torch.nn.functional as F
 
 import openanimals
 from openanimals.config import load
+from openanimals.data.build import load_sets
 from openanimals.data.loaders import build_test_loader
-from openanimals.data.sets import load_sets
 from openanimals.engine.loading import load_weights
 from openanimals.evaluation import store
 from openanimals.modeling import build_model

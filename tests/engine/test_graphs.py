@@ -6,10 +6,10 @@ import pytest
 import torch
 
 from openanimals.config import ConfigError
-from openanimals.data.sets import load_sets
+from openanimals.data.build import load_sets
 from openanimals.engine import graphs
-from openanimals.engine.logbook import NoLogbook
 from openanimals.engine.trainer import Trainer
+from openanimals.engine.writers import NoLogbook
 from openanimals.modeling import build_model
 from openanimals.utils import distributed
 from tests.engine.tiny_run import tiny_cfg

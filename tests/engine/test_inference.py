@@ -5,8 +5,10 @@ import pytest
 import torch
 
 from openanimals.config import ConfigError
-from openanimals.data.sets import load_sets
-from openanimals.engine import device, run, testing
+from openanimals.data.build import load_sets
+from openanimals.engine import device
+from openanimals.engine import evaluate as testing
+from openanimals.engine import train as run
 from openanimals.engine.device import DeviceError
 from openanimals.evaluation import extract_features
 from openanimals.modeling import build_model

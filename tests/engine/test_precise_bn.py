@@ -9,9 +9,10 @@ import torch
 from torch import nn
 
 from openanimals.config import ConfigError
+from openanimals.data.build import load_sets
 from openanimals.data.loaders import build_train_loader
-from openanimals.data.sets import load_sets
-from openanimals.engine import checkpoint, run
+from openanimals.engine import checkpoint
+from openanimals.engine import train as run
 from openanimals.engine.precise_bn import estimate, update_statistics
 from openanimals.engine.trainer import Trainer
 from openanimals.modeling.ibn import IBN

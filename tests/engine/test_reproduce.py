@@ -11,7 +11,7 @@ import pytest
 
 from openanimals.cli import main
 from openanimals.config import load
-from openanimals.engine import run as engine_run
+from openanimals.engine import train as engine_run
 from openanimals.engine.reproduction import records, runner
 from openanimals.engine.reproduction import reproduce as tool
 from openanimals.engine.reproduction.grid import Grid

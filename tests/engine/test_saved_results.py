@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 
 from openanimals import cli
-from openanimals.engine import run
+from openanimals.engine import train as run
 from openanimals.engine.loading import config_from_checkpoint
 from openanimals.evaluation.store import features_file, load_features, load_rankings
 from tests.engine.photographs import animals, source

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from openanimals.config import load
-from openanimals.engine import run
+from openanimals.engine import train as run
 from openanimals.engine.scoring import ProtocolError, evaluation_options, protocols, score
 from openanimals.evaluation import Expansion, Rerank, evaluate
 from openanimals.evaluation.rows import TestRows

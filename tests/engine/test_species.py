@@ -5,7 +5,7 @@ import json
 
 import pytest
 
-from openanimals.data.sources import wildlife
+from openanimals.data.datasets import wildlife
 from openanimals.data.splits import Split, paper_partition, read_split
 from tests.conftest import REPOSITORY
 from tests.data import wildlife_fixtures as fixtures

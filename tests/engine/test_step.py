@@ -8,12 +8,12 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from openanimals.config import ConfigError, load
-from openanimals.data.loaders import build_augment
-from openanimals.data.sets import load_sets
+from openanimals.data.build import load_sets
+from openanimals.data.loaders import build_transforms
 from openanimals.engine import checkpoint
-from openanimals.engine.logbook import NoLogbook
 from openanimals.engine.step import Step
 from openanimals.engine.trainer import Trainer
+from openanimals.engine.writers import NoLogbook
 from openanimals.modeling import build_losses, build_model, losses
 from openanimals.solver import build_optimizer
 from openanimals.utils import distributed
@@ -156,7 +156,7 @@ def test_model_and_losses_need_no_values(method):
         model = build_model(cfg, 4).train()
         images = torch.zeros(8, 3, 96, 96, dtype=torch.uint8)
         targets = torch.zeros(8, dtype=torch.long)
-    images = build_augment(cfg)(images, torch.Generator().manual_seed(0))
+    images = build_transforms(cfg)(images, torch.Generator().manual_seed(0))
     terms = losses.compute(build_losses(cfg), model(images, targets), targets)
     sum(terms.values()).backward()
     with pytest.raises((RuntimeError, NotImplementedError)):

@@ -5,8 +5,8 @@ import pytest
 
 from openanimals.evaluation import evaluate
 from openanimals.evaluation.metrics import Result
-from openanimals.evaluation.protocol import Pairs
-from openanimals.evaluation.ranks import rank_queries
+from openanimals.evaluation.protocols import Pairs
+from openanimals.evaluation.ranking import rank_queries
 from tests.evaluation import distances
 from tests.reference import load_arrays, load_json
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from openanimals.evaluation.metrics import Result, bootstrap_interval
-from openanimals.evaluation.ranks import rank_queries
+from openanimals.evaluation.ranking import rank_queries
 
 
 @pytest.fixture

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from openanimals.evaluation import evaluate, report
-from openanimals.evaluation.compare import Difference
+from openanimals.evaluation.significance import Difference
 
 
 @pytest.fixture

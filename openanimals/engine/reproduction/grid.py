@@ -10,6 +10,7 @@ from typing import Any
 from openanimals.config import CfgNode, get_cfg, load
 from openanimals.engine.reproduction.budget import scaled_schedule
 from openanimals.engine.reproduction.published import VERDICTS
+from openanimals.utils.errors import UserError
 from openanimals.utils.registry import did_you_mean
 
 CONFIGS = Path(__file__).parents[3] / "configs"
@@ -143,7 +144,7 @@ class Grid:
         ours = OURS | ({"SOLVER.MAX_EPOCH": "--epochs"} if self.epochs else {})
         for key in keys:
             if key in ours:
-                raise ValueError(f"{key} is set for each cell; use {ours[key]} instead")
+                raise UserError(f"{key} is set for each cell; use {ours[key]} instead")
         self.twins  # noqa: B018 (loads all rows)
 
     @property
@@ -228,7 +229,7 @@ def choose(what: str, names: Sequence[str], known: Sequence[str]) -> list[str]:
     for name in names:
         if name not in known:
             hint = did_you_mean(name, known)
-            raise ValueError(f"unknown {what} {name!r}{hint}; known: {', '.join(known)}")
+            raise UserError(f"unknown {what} {name!r}{hint}; known: {', '.join(known)}")
     return [name for name in known if name in names]
 
 

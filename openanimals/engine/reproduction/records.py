@@ -11,6 +11,7 @@ from typing import Any
 from openanimals.config import CfgNode
 from openanimals.engine.reproduction import provenance
 from openanimals.engine.reproduction.grid import Cell, Grid
+from openanimals.utils.errors import UserError
 from openanimals.utils.files import atomic_path
 
 FILE = "cell.json"
@@ -26,7 +27,7 @@ DATA = ("DATASETS.NAMES", "DATASETS.TESTS")
 """Keys that species may differ in, but not the cells of one."""
 
 
-class GridError(ValueError):
+class GridError(UserError):
     """A folder whose cells are not those that were asked for."""
 
 

@@ -14,11 +14,12 @@ from openanimals.engine.reproduction.records import GridError, Record
 from openanimals.engine.reproduction.request import Request, check_request
 from openanimals.engine.reproduction.runner import locked, missing, run_here, run_in_processes
 from openanimals.engine.reproduction.tables import write_tables
+from openanimals.utils.errors import UserError
 
 logger = getLogger(__name__)
 
 
-class CellsFailedError(ValueError):
+class CellsFailedError(UserError):
     """Some cells failed; the others are done."""
 
 
@@ -161,7 +162,7 @@ class _Work:
 
 def _training_images(cfg: CfgNode) -> tuple[int, str]:
     """Return how many images training has, or 0 and what is wrong with the data."""
-    from openanimals.data.sets import load_sets
+    from openanimals.data.build import load_sets
 
     ConfigError.raise_for(import_modules(cfg.IMPORTS))
     try:

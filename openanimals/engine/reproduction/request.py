@@ -14,6 +14,7 @@ from openanimals.engine.reproduction.grid import (
     choose,
     known_species,
 )
+from openanimals.utils.errors import UserError
 
 
 @dataclass(frozen=True)
@@ -65,9 +66,9 @@ def request_of(options: Mapping[str, Any], arguments: Sequence[str]) -> Request:
     """
     smoke, table = options["smoke"], options["table"]
     if not (smoke or table):
-        raise ValueError(f"which --table? One of {', '.join(TABLES)}")
+        raise UserError(f"which --table? One of {', '.join(TABLES)}")
     if smoke and (options["size"] != "published" or options["epochs"] or options["gpus"]):
-        raise ValueError("--smoke is one process of toy size: leave out --size, --epochs, --gpus")
+        raise UserError("--smoke is one process of toy size: leave out --size, --epochs, --gpus")
     lists = {name: list(options[name]) for name in ("species", "methods")}
     overrides = list(options["opts"])
     for names in lists.values():  # which have taken the KEY VALUE pairs that follow them
@@ -99,20 +100,20 @@ def check_request(request: Request) -> None:
     for option, least in (("seeds", 1), ("epochs", 0), ("gpus", 0)):
         given = getattr(request, option)
         if given < least:
-            raise ValueError(f"--{option} is {given}; expected {least} or more")
+            raise UserError(f"--{option} is {given}; expected {least} or more")
     if request.rows and len(request.tables) > 1:
-        raise ValueError("--methods are rows of one table: name it by --table")
+        raise UserError("--methods are rows of one table: name it by --table")
     for table in request.tables:
         request.rows_of(table), request.species_of(table)
     if request.size == "cpu" and request.epochs < 1:
-        raise ValueError("--size cpu compares at equal budget: say for how many --epochs")
+        raise UserError("--size cpu compares at equal budget: say for how many --epochs")
     if "DATASETS.NAMES" in names and len(request.species) != 1:
-        raise ValueError("DATASETS.NAMES is one species' data: name it by --species, on its own")
+        raise UserError("DATASETS.NAMES is one species' data: name it by --species, on its own")
     if request.gpus:
         import torch
 
         if request.gpus > torch.cuda.device_count():
-            raise ValueError(
+            raise UserError(
                 f"--gpus is {request.gpus}, but PyTorch sees {torch.cuda.device_count()} CUDA "
                 "devices; leave it out to run one cell after another"
             )

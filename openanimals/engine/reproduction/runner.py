@@ -128,7 +128,7 @@ class _Job:
 
 def run_here(cells: Sequence[Cell], begin: Begin, end: End) -> None:
     """Run cells one after another in this process; arguments as for :func:`run_in_processes`."""
-    from openanimals.engine.run import train
+    from openanimals.engine.train import train
 
     for cell in cells:
         begin(cell)

@@ -14,6 +14,7 @@ from openanimals.modeling.backbones.backbone import Backbone
 from openanimals.modeling.ibn import IBN
 from openanimals.modeling.norms import make_norm
 from openanimals.modeling.weights import load_pretrained
+from openanimals.utils.errors import UserError
 from openanimals.utils.registry import did_you_mean
 
 logger = getLogger(__name__)
@@ -97,12 +98,12 @@ def resnet(
         ArchitectureError: the weights are of another network.
     """
     if depth not in _DEPTHS:
-        raise ValueError(
+        raise UserError(
             f"MODEL.BACKBONE.DEPTH is {depth!r}{did_you_mean(depth, _DEPTHS)}; "
             f"it can be {', '.join(_DEPTHS)}"
         )
     if last_stride not in (1, 2):
-        raise ValueError(f"MODEL.BACKBONE.LAST_STRIDE is {last_stride!r}; it can be 1 or 2")
+        raise UserError(f"MODEL.BACKBONE.LAST_STRIDE is {last_stride!r}; it can be 1 or 2")
     block, counts = _DEPTHS[depth]
     make = partial(make_norm, norm)
     network = ResNet(_WITH_SE[block] if se else block, counts, norm_layer=make)

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from openanimals.modeling.backbones import timm_weights
 from openanimals.modeling.backbones.backbone import Backbone
+from openanimals.utils.errors import UserError
 
 _CUT_STRIDE = 16  # where ResNet-50 is cut as well: after the first block of its third stage
 _PROBE = 128  # pixels; a map at stride 32 still has a few
@@ -50,7 +51,7 @@ def timm_backbone(
         WeightsError: the weights cannot be had or are of another network.
     """
     if last_stride not in (1, 2):
-        raise ValueError(f"MODEL.BACKBONE.LAST_STRIDE is {last_stride!r}; it can be 1 or 2")
+        raise UserError(f"MODEL.BACKBONE.LAST_STRIDE is {last_stride!r}; it can be 1 or 2")
     # Built on the CPU even under torch's meta device, where there is nothing to try it on.
     device = torch.get_default_device()
     with torch.device(device if pooled else "cpu"):
@@ -195,7 +196,7 @@ def _keep_stride_16(name: str, backbone: Backbone, image_size: tuple[int, int]) 
     except RuntimeError as error:
         reached, cause = False, str(error)
     if not reached:
-        raise ValueError(
+        raise UserError(
             f"MODEL.BACKBONE.LAST_STRIDE 1 is not possible with timm/{name} (images of "
             f"{image_size[0]}x{image_size[1]}: {cause}); set MODEL.BACKBONE.LAST_STRIDE to 2"
         )

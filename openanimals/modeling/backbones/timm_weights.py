@@ -7,6 +7,7 @@ from typing import Any
 from torch import nn
 
 from openanimals.modeling.weights import ArchitectureError, WeightsError, load_pretrained
+from openanimals.utils.errors import UserError
 from openanimals.utils.registry import did_you_mean
 
 HUB = "hf-hub:"
@@ -30,13 +31,13 @@ def create(name: str, pretrained: bool, weights: str | Path | None) -> Any:
     try:
         import timm
     except ModuleNotFoundError as error:
-        raise ValueError(
+        raise UserError(
             f"MODEL.BACKBONE.NAME 'timm/{name}' needs timm: pip install 'openanimals[timm]'"
         ) from error
     hosted = name.startswith(_HOSTS)
     if not hosted and not timm.is_model(name):
         hint = did_you_mean(name, timm.list_models())
-        raise ValueError(f"timm {timm.__version__} has no model {name!r}{hint}")
+        raise UserError(f"timm {timm.__version__} has no model {name!r}{hint}")
     download = pretrained and not weights
     try:
         network: Any = timm.create_model(name, pretrained=download, num_classes=0)

@@ -1,0 +1,212 @@
+"""From the names in a config to the images that train and the images that test."""
+
+import logging
+import os
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+
+from openanimals.config import CfgNode
+from openanimals.data.catalogue import Catalogue, CatalogueError, concatenate
+from openanimals.data.datasets import load_catalogue
+from openanimals.data.image_io import rows_with_bad_boxes
+from openanimals.data.splits import Split, hold_out, make_split
+from openanimals.data.viewpoints import separate_viewpoints
+from openanimals.utils.reproducibility import derive_seed
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class TrainSet:
+    """Images to learn from.
+
+    Attributes:
+        images: one row an image.
+        identities: names of the individuals (or, with DATASETS.FLANKS separate, of their sides),
+            sorted; the position is the label.
+        labels: the label of each row.
+    """
+
+    images: Catalogue
+    identities: list[str]
+    labels: np.ndarray
+
+    @classmethod
+    def of(cls, images: Catalogue) -> "TrainSet":
+        """Number the identities of a catalogue in sorted order."""
+        names, labels = np.unique(np.array(images.identities, dtype=object), return_inverse=True)
+        return cls(images, names.tolist(), labels)
+
+
+@dataclass(frozen=True)
+class TestSet:
+    """Images to find again, and images to find them among.
+
+    Attributes:
+        name: in logs and results.
+        source: where the images are from; it decides whether cameras count.
+        query: the images to find again.
+        gallery: the images to find them among.
+        masked: whether their background is to be black.
+    """
+
+    __test__ = False  # not a pytest class
+
+    name: str
+    source: str
+    query: Catalogue
+    gallery: Catalogue
+    masked: bool = False
+
+    def unmatched_queries(self) -> int:
+        """Return how many queries have no image of their individual in the gallery."""
+        searchable = set(self.gallery.identities)
+        return sum(identity not in searchable for identity in self.query.identities)
+
+
+@dataclass
+class Sets:
+    """All images of a run.
+
+    Attributes:
+        train: None if only evaluating.
+        tests: one for each name in DATASETS.TESTS.
+        validation: training identities held out (DATASETS.VAL_FRACTION), or None.
+        splits: for each source in use its catalogue and split, to be written beside the run.
+        held_out: images of the training half and the part of them that validates, or None.
+        dropped: for each source the number of rows whose box is empty or outside the image.
+    """
+
+    train: TrainSet | None = None
+    tests: list[TestSet] = field(default_factory=list)
+    validation: TestSet | None = None
+    splits: dict[str, tuple[Catalogue, Split]] = field(default_factory=dict)
+    held_out: tuple[Catalogue, Split] | None = None
+    dropped: dict[str, int] = field(default_factory=dict)
+
+    def table(self) -> list[list[str]]:
+        """Return rows of text: part, source, images, individuals, images each (min, max)."""
+        parts = [("train", self.train.images)] if self.train else []
+        for test in [*self.tests, *([self.validation] if self.validation else [])]:
+            parts += [(f"{test.name} query", test.query), (f"{test.name} gallery", test.gallery)]
+        rows = [["part", "images", "individuals", "images each"]]
+        for name, images in parts:
+            counts = Counter(images.identities).values()
+            each = f"{min(counts)} to {max(counts)}" if counts else "-"
+            rows.append([name, str(len(images)), str(len(counts)), each])
+        return rows
+
+
+def data_root(cfg: CfgNode) -> Path:
+    """Return the folder of the data sets: DATASETS.ROOT, else the environment's, else datasets."""
+    named = (cfg.DATASETS.ROOT, *map(os.environ.get, ("REID_DATASETS", "FASTREID_DATASETS")))
+    return Path(next(filter(None, named), "datasets")).expanduser()
+
+
+def load_catalogue_of(cfg: CfgNode, name: str) -> Catalogue:
+    """Return the catalogue called ``name``, found and read as the DATASETS keys say."""
+    return load_catalogue(name, data_root(cfg), date_pattern=cfg.DATASETS.DATE_PATTERN)
+
+
+def load_sets(cfg: CfgNode, train: bool = True) -> Sets:
+    """Read the catalogues that DATASETS names, split them and drop rows without a usable box.
+
+    Args:
+        cfg: the configuration.
+        train: also gather the training set; else only the test sets.
+
+    Raises:
+        ValueError: a source is unknown or missing; its split is unusable; the training set is
+            empty or of one identity; a test set has no query whose identity is in its gallery; or
+            there are no sides, or no masks, where a key asks for them.
+    """
+    sets = Sets()
+    for name in (*(cfg.DATASETS.NAMES if train else ()), *cfg.DATASETS.TESTS):
+        if name not in sets.splits:
+            catalogue = load_catalogue_of(cfg, name)
+            split = make_split(catalogue, cfg.DATASETS.SPLIT, cfg.DATASETS.SPLIT_FILE)
+            split, sets.dropped[name] = _without_bad_boxes(catalogue, split)
+            if cfg.INPUT.BACKGROUND == "mask":
+                _check_masks(catalogue, split)
+            sets.splits[name] = (catalogue, split)
+    for name in cfg.DATASETS.TESTS:
+        catalogue, split = sets.splits[name]
+        sets.tests.append(_test_set(cfg, name, catalogue, split))
+    if train:
+        _add_train(cfg, sets)
+    return sets
+
+
+def _add_train(cfg: CfgNode, sets: Sets) -> None:
+    parts = []
+    for name in cfg.DATASETS.NAMES:
+        catalogue, split = sets.splits[name]
+        extra = [*split.query, *split.gallery] if cfg.DATASETS.COMBINEALL else []
+        # Where individuals are known before the test, the gallery trains as it is.
+        parts.append(catalogue.select(list(dict.fromkeys([*split.train, *extra]))))
+    images = concatenate(parts)
+    if cfg.DATASETS.VAL_FRACTION:
+        held = hold_out(
+            images.identities,
+            range(len(images)),
+            cfg.DATASETS.VAL_FRACTION,
+            derive_seed(cfg.SEED, "validation") % 2**32,
+        )
+        sets.held_out = (images, held)
+        sets.validation = _test_set(cfg, "validation", images, held)
+        images = images.select(held.train)
+    if cfg.DATASETS.FLANKS == "separate":
+        images = separate_viewpoints(images)
+    sets.train = TrainSet.of(images)
+    count = len(sets.train.identities)
+    if count < 2:
+        raise CatalogueError(
+            f"the training set of {images.name} has {len(images)} images of {count} individuals; "
+            "expected at least 2 individuals. Identities are split between training and test, so "
+            "a source needs at least 4 (or a split of its own: DATASETS.SPLIT)"
+        )
+
+
+def _test_set(cfg: CfgNode, name: str, catalogue: Catalogue, split: Split) -> TestSet:
+    query, gallery = catalogue.select(split.query), catalogue.select(split.gallery)
+    test = TestSet(name, catalogue.name, query, gallery, cfg.INPUT.BACKGROUND == "mask")
+    if test.unmatched_queries() == len(test.query):
+        raise CatalogueError(
+            f"{name}: none of its {len(test.query)} query images has another image of the same "
+            f"individual among the {len(test.gallery)} gallery images, so nothing can be "
+            "evaluated; expected individuals with at least 3 images in the test half"
+        )
+    return test
+
+
+def _check_masks(catalogue: Catalogue, split: Split) -> None:
+    """Count the images in use that keep their background because they have no mask."""
+    masks = catalogue.column("mask")
+    used = {row for part in (split.train, split.query, split.gallery) for row in part}
+    lacking = sum(masks[row] is None for row in used)
+    if lacking == len(used):
+        raise CatalogueError(
+            f"INPUT.BACKGROUND is 'mask', but none of the {len(used)} images of {catalogue.name} "
+            "has a mask; expected the column mask (or INPUT.BACKGROUND keep)"
+        )
+    if lacking:
+        logger.warning(
+            "%s: %d of %d images have no mask and keep their background",
+            catalogue.name,
+            lacking,
+            len(used),
+        )
+
+
+def _without_bad_boxes(catalogue: Catalogue, split: Split) -> tuple[Split, int]:
+    """Drop rows whose box is empty or outside, after the partition so that nothing shifts."""
+    bad = set(rows_with_bad_boxes(catalogue))
+
+    def good(rows: Sequence[int]) -> list[int]:
+        return [row for row in rows if row not in bad]
+
+    return Split(good(split.train), good(split.query), good(split.gallery)), len(bad)

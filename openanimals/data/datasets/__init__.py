@@ -1,0 +1,119 @@
+"""Where catalogues come from: one file a source, and the names under which a config asks for them.
+
+==============================  ==========================================================
+``folder:DIR``                  one sub-folder of photographs for each individual
+``csv:FILE``                    a table with the columns path and identity
+``Animals-SyntheticHerd``       drawn on the fly; ``Animals-SyntheticHerd:identities=8,images=6``
+``Animals-<Class>``             a class of wildlife-datasets, for instance Animals-HyenaID2022
+a name in DATASET_REGISTRY      Market1501, DukeMTMC, MSMT17, and those that user code registers
+==============================  ==========================================================
+"""
+
+import inspect
+from collections.abc import Callable
+from pathlib import Path
+
+from openanimals.data.catalogue import Catalogue, CatalogueError
+from openanimals.utils.registry import Registry, did_you_mean
+
+DATASET_REGISTRY: Registry[Callable[[Path], Catalogue]] = Registry("data set")
+
+HERD = "Animals-SyntheticHerd"
+FORMS = f"{HERD}[:identities=N,...], Animals-<Class of wildlife-datasets>, folder:DIR, csv:FILE"
+
+
+def load_catalogue(
+    name: str, root: str | Path = "datasets", *, date_pattern: str = ""
+) -> Catalogue:
+    """Return the catalogue that a config calls ``name``.
+
+    Args:
+        name: one of the forms at the top of this file.
+        root: the data root (the key ``DATASETS.ROOT``); ``folder:`` and ``csv:`` do not use it.
+        date_pattern: the key ``DATASETS.DATE_PATTERN``; only ``folder:`` and ``csv:`` use it.
+
+    Returns:
+        The catalogue, at least one row, its name the one that was asked for.
+
+    Raises:
+        CatalogueError: no such source, its data is missing or wrong, or it has no image.
+        ValueError: an option of the synthetic herd or the date pattern is wrong.
+
+    Example:
+        >>> load_catalogue("Animals-SyntheticHerd:identities=2,images=3")  # doctest: +SKIP
+        Catalogue('Animals-SyntheticHerd:identities=2,images=3', 6 images, 2 identities)
+    """
+    catalogue = _read(name, Path(root).expanduser(), date_pattern)
+    if not isinstance(catalogue, Catalogue):
+        raise CatalogueError(
+            f"{name}: its function returned a {type(catalogue).__name__}; expected a Catalogue"
+        )
+    if not len(catalogue):
+        raise CatalogueError(f"{name}: no image in {catalogue.root.absolute()}")
+    catalogue.name = name
+    return catalogue
+
+
+def _read(name: str, root: Path, date_pattern: str) -> Catalogue:
+    # Each source is imported where it is asked for: they must not need each other's packages.
+    from openanimals.data.datasets import person  # noqa: F401  (registers the person sets)
+
+    form, _, argument = name.partition(":")
+    if name in DATASET_REGISTRY:
+        return DATASET_REGISTRY.get(name)(root)
+    if form == "folder" and argument:
+        from openanimals.data.datasets import folder
+
+        return folder.read(argument, date_pattern)
+    if form == "csv" and argument:
+        from openanimals.data.datasets import csv_table
+
+        return csv_table.read(argument, date_pattern)
+    if form == HERD:
+        from openanimals.data.datasets import synthetic
+
+        return synthetic.read(root, **_options(name, argument, synthetic.read))
+    class_name = name.removeprefix("Animals-")
+    if class_name != name and not did_you_mean(class_name, ["SyntheticHerd"]):
+        from openanimals.data.datasets import wildlife
+
+        return wildlife.read(class_name, root)
+    raise CatalogueError(
+        f"unknown data set {name!r}{_closest(name)}; known: {', '.join(DATASET_REGISTRY)}, {FORMS}"
+    )
+
+
+def _closest(name: str) -> str:
+    """Guess what an unknown name was meant to be; see :func:`did_you_mean`."""
+    from openanimals.data.datasets import wildlife
+
+    if Path(name).expanduser().exists():
+        prefix = "folder" if Path(name).expanduser().is_dir() else "csv"
+        return f" (did you mean '{prefix}:{name}'?)"
+    for class_name in wildlife.class_names():
+        if name.casefold() == class_name.casefold():
+            return f" (did you mean 'Animals-{class_name}'?)"
+    animals = [HERD, *(f"Animals-{class_name}" for class_name in wildlife.class_names())]
+    known = [*DATASET_REGISTRY, *animals, "folder:DIR", "csv:FILE"]
+    return did_you_mean(name, known) or did_you_mean(name.partition(":")[0], known)
+
+
+def _options(name: str, text: str, function: Callable) -> dict[str, int]:
+    """Read ``key=value,key=value`` into whole numbers by keyword of the function."""
+    parameters = inspect.signature(function).parameters.values()
+    known = [p.name for p in parameters if p.kind is inspect.Parameter.KEYWORD_ONLY]
+    options: dict[str, int] = {}
+    for part in text.split(",") if text else []:
+        key, _, value = (piece.strip() for piece in part.partition("="))
+        if key not in known:
+            raise CatalogueError(
+                f"{name}: unknown option {key!r}{did_you_mean(key, known)}; "
+                f"known: {', '.join(known)}"
+            )
+        try:
+            options[key] = int(value)
+        except ValueError:
+            raise CatalogueError(
+                f"{name}: {key} is {value!r}; expected a whole number, as in {key}=8"
+            ) from None
+    return options

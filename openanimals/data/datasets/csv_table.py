@@ -1,0 +1,197 @@
+"""``csv:FILE``: a table of photographs made by hand, by a spreadsheet or by a script."""
+
+import csv
+import difflib
+import logging
+import re
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+
+import pandas as pd
+
+from openanimals.data.catalogue import COLUMNS, Catalogue, CatalogueError, iso_date
+from openanimals.data.masks import is_shape
+from openanimals.data.datasets.dates import dates_from_names
+from openanimals.utils.registry import did_you_mean
+
+logger = logging.getLogger(__name__)
+
+BBOX_COLUMNS = ("bbox_x", "bbox_y", "bbox_w", "bbox_h")
+SPLITS = ("train", "query", "gallery", "test")
+SHOWN = 5  # wrong lines that an error names; the rest are counted
+
+
+def read(file: str | Path, date_pattern: str = "") -> Catalogue:
+    r"""Read a table of photographs.
+
+    The file is UTF-8 text; its first line names the columns, in any case and order; cells are
+    separated by commas, semicolons or tabs, whichever the first line has most of. An empty cell
+    is a missing value. Other columns are ignored.
+
+    ============  ===================================================================
+    path          required; absolute or relative to the file's folder (``\`` is ``/``)
+    identity      required; text, so ``007`` stays ``007``; ``unknown`` is nobody
+    bbox          ``x y w h`` in pixels, separated by spaces or commas, brackets
+                  allowed; or four columns bbox_x, bbox_y, bbox_w, bbox_h
+    date          ISO: ``2025-04-01`` or ``2025-04-01 09:32:14``
+    sequence      text: the burst, video or encounter that a photograph belongs to
+    orientation   text: a side if it says left or right
+    mask          a path like the image's, or a shape (see ``data/masks.py``)
+    split         train, query or gallery; or train or test
+    camera        text; so species
+    ============  ===================================================================
+
+    Args:
+        file: the file, absolute or relative to the working directory; ``~`` is the home.
+        date_pattern: finds the date in the file name for rows that have none in the table, see
+            :func:`openanimals.data.datasets.dates.dates_from_names`.
+
+    Returns:
+        A catalogue called ``csv:<file>``, its root the file's folder, rows in the file's order.
+
+    Raises:
+        CatalogueError: no such file, not UTF-8, a column missing or misspelt, wrong cells (with
+            their lines), no rows, or not one of the images exists.
+        ValueError: the pattern is wrong.
+    """
+    name = f"csv:{file}"
+    location = Path(file).expanduser()
+    header, lines = _cells(name, location)
+    columns = _columns(name, header)
+    rows, problems = [], []
+    for line, cells in lines:
+        if len(cells) != len(header):
+            problems.append(f"line {line} has {len(cells)} cells instead of {len(header)}")
+            continue
+        row, wrong = _row(dict(zip(columns, cells, strict=True)))
+        problems += [f"line {line} {text}" for text in wrong]
+        rows.append(row)
+    if problems:
+        more = f"; and {len(problems) - SHOWN} more" if len(problems) > SHOWN else ""
+        raise CatalogueError(f"{name}: {'; '.join(problems[:SHOWN])}{more}")
+    if not rows:
+        raise CatalogueError(f"{name}: there is a header but no row; expected one row an image")
+    catalogue = Catalogue(name, location.parent, pd.DataFrame(rows, dtype=object))
+    if not any(catalogue.path(row).is_file() for row in range(len(catalogue))):
+        raise CatalogueError(
+            f"{name}: none of its {len(catalogue)} images exists, for instance "
+            f"{catalogue.path(0).absolute()}; relative paths start from the file's folder"
+        )
+    if date_pattern:
+        _fill_dates(catalogue, date_pattern)
+    return catalogue
+
+
+def _cells(name: str, location: Path) -> tuple[list[str], list[tuple[int, list[str]]]]:
+    """Return the header's cells, and the line number and cells of each line that has any.
+
+    The csv module rather than pandas, which forgets the line numbers that our errors name.
+    """
+    try:
+        with open(location, encoding="utf-8-sig", newline="") as handle:
+            first = handle.readline()
+            separator = max(",;\t", key=first.count)
+            handle.seek(0)
+            csv.field_size_limit(2**31 - 1)  # the outline of a mask may be a long text
+            lines = list(_numbered(csv.reader(handle, delimiter=separator, strict=True)))
+    except FileNotFoundError:
+        raise CatalogueError(
+            f"{name}: {location.absolute()} does not exist; expected a file with the columns "
+            "path and identity"
+        ) from None
+    except IsADirectoryError:
+        raise CatalogueError(
+            f"{name}: {location.absolute()} is a folder; expected a file "
+            f"(for a folder of images write folder:{location})"
+        ) from None
+    except UnicodeDecodeError as error:
+        raise CatalogueError(
+            f"{name}: not UTF-8 text ({error.reason} at byte {error.start}); "
+            "save the table as CSV in UTF-8"
+        ) from None
+    except csv.Error as error:
+        raise CatalogueError(f"{name}: not a table of cells: {error}") from None
+    if not lines:
+        raise CatalogueError(f"{name}: the file is empty; expected the columns path and identity")
+    return lines[0][1], lines[1:]
+
+
+def _numbered(reader: Iterator[list[str]]) -> Iterator[tuple[int, list[str]]]:
+    for cells in reader:
+        stripped = [cell.strip() for cell in cells]
+        if any(stripped):
+            yield reader.line_num, stripped  # type: ignore[attr-defined]
+
+
+def _columns(name: str, header: list[str]) -> list[str]:
+    """Return the header in lower case, checked."""
+    columns = [column.lower() for column in header]
+    known = [*COLUMNS, *BBOX_COLUMNS]
+    repeated = [column for column, count in Counter(columns).items() if column and count > 1]
+    if repeated:
+        raise CatalogueError(f"{name}: two columns are called {repeated[0]!r}")
+    absent = [column for column in known if column not in columns]
+    for column in columns:
+        # A strict cutoff, so that columns of the user's own ("site", "name") pass.
+        if column not in known and difflib.get_close_matches(column, absent, n=1, cutoff=0.75):
+            raise CatalogueError(
+                f"{name}: unknown column {column!r}{did_you_mean(column, absent)}; "
+                f"known: {', '.join(known)}"
+            )
+    for column in ("path", "identity"):
+        if column in absent:
+            raise CatalogueError(
+                f"{name}: no column {column!r}; the columns are {', '.join(header)}"
+            )
+    boxes = [column for column in BBOX_COLUMNS if column in columns]
+    if boxes and (len(boxes) < 4 or "bbox" in columns):
+        raise CatalogueError(
+            f"{name}: columns {', '.join(boxes)}{' and bbox' if 'bbox' in columns else ''}; "
+            f"expected either bbox or all of {', '.join(BBOX_COLUMNS)}"
+        )
+    return columns
+
+
+def _row(cells: dict[str, str]) -> tuple[dict[str, object], list[str]]:
+    """Return the values of one line by column, and what is wrong with them."""
+    row: dict[str, object] = {column: cells.get(column) or None for column in COLUMNS}
+    wrong = [f"has no {column}" for column in ("path", "identity") if row[column] is None]
+    for column in ("path", "mask"):
+        file = cells.get(column) or None
+        # Run lengths have backslashes of their own.
+        row[column] = file if file is None or is_shape(file) else file.replace("\\", "/")
+    text = cells.get("bbox", " ".join(cells.get(column, "") for column in BBOX_COLUMNS)).strip()
+    row["bbox"] = _box(text) if text else None
+    if text and row["bbox"] is None:
+        wrong.append(f"has bbox {text!r}, expected four numbers: x y w h")
+    if row["date"] is not None:
+        try:
+            row["date"] = iso_date(cells["date"])
+        except ValueError:
+            wrong.append(f"has date {cells['date']!r}, expected year-month-day like 2025-04-01")
+    if row["split"] is not None and row["split"] not in SPLITS:
+        wrong.append(
+            f"has split {cells['split']!r}{did_you_mean(cells['split'], SPLITS)}, "
+            f"expected {', '.join(SPLITS)} or nothing"
+        )
+    return row, wrong
+
+
+def _box(text: str) -> tuple[float, ...] | None:
+    numbers = [number for number in re.split(r"[\s,;]+", text.strip("[]() ")) if number]
+    try:
+        return tuple(map(float, numbers)) if len(numbers) == 4 else None
+    except ValueError:
+        return None
+
+
+def _fill_dates(catalogue: Catalogue, date_pattern: str) -> None:
+    """Put the date of the file name into rows that have none."""
+    dates = catalogue.column("date")
+    undated = [row for row, date in enumerate(dates) if date is None]
+    paths = [catalogue.table["path"].iat[row] for row in undated]
+    found = dates_from_names(catalogue.name, paths, date_pattern)
+    for row, date in zip(undated, found, strict=True):
+        dates[row] = date
+    catalogue.table["date"] = pd.Series(dates, dtype=object)

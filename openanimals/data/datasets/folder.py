@@ -1,0 +1,165 @@
+"""``folder:DIR``: photographs in one sub-folder for each individual."""
+
+import logging
+import os
+from collections import Counter
+from pathlib import Path
+
+import pandas as pd
+
+from openanimals.data.catalogue import Catalogue, CatalogueError
+from openanimals.data.datasets.dates import dates_from_names
+
+logger = logging.getLogger(__name__)
+
+IMAGE_SUFFIXES = (".bmp", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp")
+
+
+def read(folder: str | Path, date_pattern: str = "") -> Catalogue:
+    """List the photographs below a folder that has one sub-folder for each individual.
+
+    The identity is the name of the sub-folder; folders inside it belong to the same individual.
+    Rows are in code-point order of the POSIX path relative to ``folder``. Links to folders are
+    followed. Hidden files and folders (``.name``) are skipped; so are, with a warning that counts
+    them, files that are not images, images that lie beside the sub-folders, and folders that a
+    link reaches a second time.
+
+    Args:
+        folder: the folder, absolute or relative to the working directory; ``~`` is the home.
+        date_pattern: regular expression that finds dates in file names, see
+            :func:`openanimals.data.datasets.dates.dates_from_names`; empty: no dates.
+
+    Returns:
+        A catalogue called ``folder:<folder>``, its root the folder; path, identity and, with a
+        pattern, date are filled.
+
+    Raises:
+        CatalogueError: the folder is missing, holds no image or a folder that cannot be listed,
+            or lies a level above or below the one that has a sub-folder for each individual.
+        ValueError: the pattern is wrong.
+    """
+    name = f"folder:{folder}"
+    root = Path(folder).expanduser()
+    if not root.is_dir():
+        what = "is a file" if root.exists() else "does not exist"
+        raise CatalogueError(
+            f"{name}: {root.absolute()} {what}; expected a folder with one sub-folder of images "
+            "for each individual"
+        )
+    images, others, again = _walk(root)
+    loose = [path for path in images if "/" not in path]
+    paths = [path for path in images if "/" in path]
+    if not paths:
+        raise CatalogueError(f"{name}: {_why_nothing(root, loose, others)}")
+    identities = [path.split("/", 1)[0] for path in paths]
+    _check_level(name, paths, set(identities))
+    _warn_of_skipped(name, loose, others, again)
+    dates = dates_from_names(name, paths, date_pattern)
+    table = pd.DataFrame({"path": paths, "identity": identities, "date": dates}, dtype=object)
+    return Catalogue(name, root, table)
+
+
+def _walk(root: Path) -> tuple[list[str], list[str], list[str]]:
+    """Return the images, the other files and the folders met again, as POSIX paths below root.
+
+    Each is in code-point order. No folder is listed twice, else its photographs would be two
+    rows, perhaps of two individuals. Links wait until all else is listed, so that a photograph
+    has the path, and the individual, of the folder that it really lies in.
+    """
+    images: list[str] = []
+    others: list[str] = []
+    again: list[str] = []
+    listed: set[Path] = set()
+    starts = [root]
+    for start in starts:  # grows by the links that are found
+        for parent, folders, files in os.walk(start, onerror=_refuse):
+            inside = Path(parent).relative_to(root)
+            real = Path(parent).resolve()
+            if real in listed or (inside.parts and _leads_back(Path(parent))):
+                again.append(inside.as_posix())
+                folders.clear()
+                continue
+            listed.add(real)
+            folders[:] = sorted(folder for folder in folders if not folder.startswith("."))
+            starts += [
+                Path(parent, folder) for folder in folders if Path(parent, folder).is_symlink()
+            ]
+            for file in files:
+                if not file.startswith("."):
+                    is_image = Path(file).suffix.lower() in IMAGE_SUFFIXES
+                    (images if is_image else others).append((inside / file).as_posix())
+    return sorted(images), sorted(others), sorted(again)
+
+
+def _refuse(error: OSError) -> None:
+    """Stop at an unreadable folder, which ``os.walk`` would pass over in silence."""
+    raise CatalogueError(f"cannot list {error.filename}: {error.strerror}") from error
+
+
+def _leads_back(folder: Path) -> bool:
+    """Tell whether a folder is a link to one that it lies in, perhaps far above the root."""
+    return folder.is_symlink() and folder.parent.resolve().is_relative_to(folder.resolve())
+
+
+def _why_nothing(root: Path, loose: list[str], others: list[str]) -> str:
+    """Say why no individual was found, and what to do."""
+    if loose:
+        parent = os.path.normpath(root / "..")
+        return (
+            f"the {len(loose)} images of {root.absolute()} lie in no sub-folder; expected one "
+            f"sub-folder for each individual (if this folder is one individual, name the folder "
+            f"above it: folder:{parent})"
+        )
+    found = f"only {len(others)} other files ({_suffixes(others)})" if others else "no file"
+    return (
+        f"no image in {root.absolute()}, {found}; expected one sub-folder for each individual "
+        f"with files {' '.join(IMAGE_SUFFIXES)}"
+    )
+
+
+def _check_level(name: str, paths: list[str], individuals: set[str]) -> None:
+    """Refuse a folder one level too high; warn where it might be."""
+    if any(path.count("/") == 1 for path in paths):
+        return
+    inner = {tuple(path.split("/")[:2]) for path in paths}
+    if len(individuals) == 1 and len(inner) > 1:
+        (only,) = individuals
+        raise CatalogueError(
+            f"{name}: its only sub-folder {only!r} holds no image itself but {len(inner)} "
+            f"sub-folders of images; if those are the individuals, name {name}/{only}"
+        )
+    if len(inner) > len(individuals):
+        logger.warning(
+            "%s: images lie two or more levels deep; each of the %d top folders is taken as one "
+            "individual, not each of the %d folders inside them",
+            name,
+            len(individuals),
+            len(inner),
+        )
+
+
+def _warn_of_skipped(name: str, loose: list[str], others: list[str], again: list[str]) -> None:
+    if loose:
+        logger.warning(
+            "%s: skipped %d images that lie in no individual's sub-folder, for instance %s",
+            name,
+            len(loose),
+            loose[0],
+        )
+    if others:
+        logger.warning(
+            "%s: skipped %d files that are not images (%s)", name, len(others), _suffixes(others)
+        )
+    if again:
+        logger.warning(
+            "%s: skipped %d folders that links reach a second time, for instance %s",
+            name,
+            len(again),
+            again[0],
+        )
+
+
+def _suffixes(files: list[str]) -> str:
+    """Return ``.heic 12, .txt 1`` for the five commonest suffixes."""
+    counts = Counter(Path(file).suffix.lower() or "no suffix" for file in files)
+    return ", ".join(f"{suffix} {count}" for suffix, count in counts.most_common(5))

@@ -1,0 +1,122 @@
+"""The person data sets Market1501, DukeMTMC and MSMT17, in the layouts of their archives.
+
+They come with a split and with cameras, which the animals' protocol ignores and theirs uses.
+"""
+
+import re
+from pathlib import Path
+
+import pandas as pd
+
+from openanimals.data.catalogue import Catalogue, CatalogueError
+from openanimals.data.datasets import DATASET_REGISTRY
+from openanimals.data.datasets.folder import IMAGE_SUFFIXES
+
+SPLIT_FOLDERS = {"train": "bounding_box_train", "query": "query", "gallery": "bounding_box_test"}
+MSMT_LISTS = {
+    "list_train.txt": "train",
+    "list_val.txt": "train",  # the benchmark trains on both: 32,621 images of 1,041 people
+    "list_query.txt": "query",
+    "list_gallery.txt": "gallery",
+}
+MSMT_FOLDERS = {"MSMT17_V2": "mask_{}_v2", "MSMT17_V1": "{}"}  # {} is train or test
+JUNK = "-1"  # Market1501's detections of no one in particular; not to be ranked at all
+
+Row = tuple[str, str, str, str]  # path, identity, camera, split
+
+
+@DATASET_REGISTRY.register("Market1501")
+def market1501(root: Path) -> Catalogue:
+    """Read Market1501 from ``root/Market-1501-v15.09.15`` (or ``root/Market1501``).
+
+    Files are called ``<identity>_c<camera>s<sequence>_<frame>_<box>.jpg``. Junk (identity -1) is
+    dropped; the distractors (identity 0000) stay in the gallery.
+
+    Raises:
+        CatalogueError: a folder is missing, or an image is called otherwise.
+    """
+    return _three_folders("Market1501", root, ["Market-1501-v15.09.15", "Market1501"])
+
+
+@DATASET_REGISTRY.register("DukeMTMC")
+def duke_mtmc(root: Path) -> Catalogue:
+    """Read DukeMTMC-reID from ``root/DukeMTMC-reID`` (or ``root/DukeMTMC``).
+
+    Files are called ``<identity>_c<camera>_f<frame>.jpg``.
+
+    Raises:
+        CatalogueError: a folder is missing, or an image is called otherwise.
+    """
+    return _three_folders("DukeMTMC", root, ["DukeMTMC-reID", "DukeMTMC"])
+
+
+@DATASET_REGISTRY.register("MSMT17")
+def msmt17(root: Path) -> Catalogue:
+    """Read MSMT17 from ``root/MSMT17_V2`` (or ``root/MSMT17_V1``).
+
+    The lists name an image and its label on each line; the camera is the third field of the file
+    name. Training and test labels both start from 0 but are different people, so the identities
+    are called ``train-<label>`` and ``test-<label>``.
+
+    Raises:
+        CatalogueError: a list is missing or empty, or a line or file name is not as described.
+    """
+    base = _find("MSMT17", root, list(MSMT_FOLDERS))
+    rows: list[Row] = []
+    for file, split in MSMT_LISTS.items():
+        part = "train" if split == "train" else "test"
+        folder = MSMT_FOLDERS[base.name].format(part)
+        if not (base / file).is_file():
+            raise CatalogueError(f"MSMT17: no list {(base / file).absolute()}")
+        text = (base / file).read_text(encoding="utf-8")
+        for number, line in enumerate(text.splitlines(), start=1):
+            match = re.fullmatch(r"(\S+/\d+_\d+_(\d+)_\S+) (\d+)", line.strip())
+            if match is None:
+                raise CatalogueError(
+                    f"MSMT17: {file}, line {number} is {line!r}; expected a path and a label like "
+                    "'0000/0000_000_01_0303morning_0015_1.jpg 0'"
+                )
+            path, camera, label = match.groups()
+            rows.append((f"{folder}/{path}", f"{part}-{label}", camera, split))
+    return _catalogue("MSMT17", base, rows)
+
+
+def _three_folders(name: str, root: Path, folders: list[str]) -> Catalogue:
+    """Read the layout that Market1501 introduced: a folder each for train, query and gallery."""
+    base = _find(name, root, folders)
+    rows: list[Row] = []
+    for split, folder in SPLIT_FOLDERS.items():
+        if not (base / folder).is_dir():
+            raise CatalogueError(f"{name}: no folder {(base / folder).absolute()}")
+        for file in sorted(path.name for path in (base / folder).iterdir()):
+            if Path(file).suffix.lower() not in IMAGE_SUFFIXES:
+                continue
+            match = re.match(r"(-1|\d+)_c(\d+)", file)
+            if match is None:
+                raise CatalogueError(
+                    f"{name}: {folder}/{file} should be called <identity>_c<camera>..., "
+                    "like 0002_c1s1_000451_03.jpg or 0001_c2_f0046182.jpg"
+                )
+            if match[1] != JUNK:
+                rows.append((f"{folder}/{file}", match[1], match[2], split))
+    return _catalogue(name, base, rows)
+
+
+def _find(name: str, root: Path, folders: list[str]) -> Path:
+    """Return the first of the folders that exists below the root."""
+    for folder in folders:
+        if (root / folder).is_dir():
+            return root / folder
+    places = " and ".join(str((root / folder).absolute()) for folder in folders)
+    raise CatalogueError(
+        f"{name}: not found; looked for {places}. Unpack the archive that its authors hand out "
+        f"there, or set DATASETS.ROOT to the folder that has {folders[0]}"
+    )
+
+
+def _catalogue(name: str, base: Path, rows: list[Row]) -> Catalogue:
+    for split in SPLIT_FOLDERS:
+        if not any(row[3] == split for row in rows):
+            raise CatalogueError(f"{name}: {base.absolute()} has no {split} image")
+    columns = ["path", "identity", "camera", "split"]
+    return Catalogue(name, base, pd.DataFrame(rows, columns=columns, dtype=object))

@@ -1,0 +1,285 @@
+"""What the command line asks for: train a model, or evaluate one."""
+
+from collections.abc import Sequence
+from logging import getLogger
+from pathlib import Path
+
+import torch
+
+from openanimals.config import CfgNode, ConfigError, load_text, without_pretraining
+from openanimals.data.build import Sets, load_sets
+from openanimals.data.loaders import build_cache
+from openanimals.data.samplers import identities_too_small
+from openanimals.data.splits.io import write_split
+from openanimals.engine import checkpoint, profiling
+from openanimals.engine.callbacks import Evaluate, EvaluateBefore, Save
+from openanimals.engine.checkpoint import CheckpointError, RunFolder
+from openanimals.engine.device import (
+    DeviceError,
+    describe_environment,
+    evaluation_dtype,
+    pick_device,
+    place,
+)
+from openanimals.engine.evaluate import (
+    RESULTS_BEFORE,
+    draw_results,
+    show_results,
+    test,
+    write_results,
+)
+from openanimals.engine.loading import load_weights, match
+from openanimals.engine.plugins import import_modules
+from openanimals.engine.scoring import check_protocol
+from openanimals.engine.trainer import Trainer
+from openanimals.engine.writers import Logbook, NoLogbook
+from openanimals.evaluation import Result
+from openanimals.modeling import build_model
+from openanimals.utils import distributed
+from openanimals.utils.files import atomic_path, remove_leftovers
+from openanimals.utils.logging import set_up_logging, table
+
+logger = getLogger(__name__)
+
+
+def train(cfg: CfgNode, resume: bool = False, profile: int = 0) -> dict[str, Result]:
+    """Train as the configuration says, and evaluate the final model.
+
+    Args:
+        cfg: a checked configuration.
+        resume: go on from the output folder's last checkpoint, if it has one.
+        profile: iterations to trace, into the output folder.
+
+    Returns:
+        The result of each test set.
+
+    Raises:
+        ValueError: a mistake in the configuration, data or checkpoint; nothing is written then.
+    """
+    folder = RunFolder(cfg.OUTPUT_DIR)
+    if not resume:
+        folder.refuse_if_used()
+    device, sets = _prepare(cfg, training=True)
+    with distributed.process_group(device):
+        latest = _latest(folder) if resume else None
+        if distributed.is_main():
+            remove_leftovers(folder.path)
+        _start_log(folder.path)
+        torch.backends.cudnn.benchmark = cfg.CUDNN_BENCHMARK
+        replaced = latest is not None or bool(cfg.MODEL.WEIGHTS)
+        cache = build_cache(cfg, device)
+        trainer = Trainer(cfg, sets.train, device, pretrained=not replaced, cache=cache)
+        if cfg.MODEL.WEIGHTS and latest is None:
+            load_weights(cfg, trainer.model, cfg.MODEL.WEIGHTS, sets.train.identities)
+        if latest is not None:
+            _resume(trainer, latest)
+        profiling.check(profile, trainer.schedule.max_iter - trainer.iteration)
+        if distributed.is_main():
+            _introduce(cfg, trainer, sets)
+        results = None
+        if trainer.iteration < trainer.schedule.max_iter:
+            results = _fit(cfg, trainer, sets, folder, profile)
+        results = results or test(
+            cfg, trainer.model, sets.tests, device, folder=folder.path, cache=cache
+        )
+        return _report(folder.path, results, sets, before=folder.path / RESULTS_BEFORE)
+
+
+def evaluate_only(cfg: CfgNode) -> dict[str, Result]:
+    """Evaluate MODEL.WEIGHTS (or, without, the pre-trained backbone) on DATASETS.TESTS.
+
+    Raises:
+        ValueError: a mistake in the configuration, data or checkpoint.
+    """
+    problems = []
+    if not (cfg.MODEL.WEIGHTS or cfg.MODEL.BACKBONE.PRETRAIN):
+        problems.append(
+            "nothing to evaluate: set MODEL.WEIGHTS to a checkpoint (or MODEL.BACKBONE.PRETRAIN "
+            "True, to evaluate the pre-trained backbone as it is)"
+        )
+    if cfg.TEST.PRECISE_BN.ENABLED:
+        problems.append(
+            "TEST.PRECISE_BN.ENABLED is True, but its statistics are taken from training images, "
+            "and an evaluation has none: set it to False (a model trained with it has them)"
+        )
+    device, sets = _prepare(cfg, training=False, problems=problems)
+    with distributed.process_group(device):
+        folder = RunFolder(cfg.OUTPUT_DIR)
+        _start_log(folder.path)
+        if cfg.MODEL.WEIGHTS:
+            cfg = without_pretraining(cfg)
+        model = build_model(cfg, num_classes=0)
+        if cfg.MODEL.WEIGHTS:
+            load_weights(cfg, model, cfg.MODEL.WEIGHTS)
+        if distributed.is_main():
+            logger.info(describe_environment(cfg, device))
+            _introduce_data(sets)
+        if folder.latest():  # what the run itself reported stays
+            folder = RunFolder(folder.path / f"eval_{Path(cfg.MODEL.WEIGHTS).stem or 'pretrained'}")
+        cache = build_cache(cfg, device, build=False)
+        model = place(model, device)
+        results = test(cfg, model, sets.tests, device, folder=folder.path, cache=cache)
+        if distributed.is_main():
+            _write_config(cfg, folder.path)
+        return _report(folder.path, results, sets)
+
+
+def _prepare(
+    cfg: CfgNode, training: bool, problems: Sequence[str] = ()
+) -> tuple[torch.device, Sets]:
+    """Find the device and the data; what is wrong with either is told in one error."""
+    problems = [*problems, *import_modules(cfg.IMPORTS)]
+    try:
+        device = pick_device(cfg.MODEL.DEVICE)
+        evaluation_dtype(cfg, device)
+    except DeviceError as error:
+        problems.append(str(error))
+    try:
+        sets = load_sets(cfg, train=training)
+        check_protocol(cfg, [*sets.tests, *filter(None, [sets.validation])])
+    except ValueError as error:
+        if not problems:
+            raise
+        problems.append(str(error))
+    ConfigError.raise_for(problems)
+    return device, sets
+
+
+def _start_log(folder: Path) -> None:
+    try:
+        set_up_logging(folder / "log.txt", quiet=not distributed.is_main())
+    except OSError as error:
+        raise ConfigError([f"OUTPUT_DIR cannot be written: {error}"]) from error
+
+
+def _introduce(cfg: CfgNode, trainer: Trainer, sets: Sets) -> None:
+    """Log what the run is made of, and write its configuration and splits beside it."""
+    logger.info(describe_environment(cfg, trainer.device))
+    _introduce_data(sets)
+    _warn_of_small_identities(cfg, sets)
+    parameters = sum(p.numel() for p in trainer.model.parameters())
+    logger.info("model: %.2f M parameters, output in %s", parameters / 1e6, cfg.OUTPUT_DIR)
+    for line in trainer.schedule.describe(cfg.SOLVER.BASE_LR):
+        logger.info("schedule: %s", line)
+    folder = RunFolder(cfg.OUTPUT_DIR).path
+    _write_config(cfg, folder)
+    for number, (catalogue, split) in enumerate(sets.splits.values()):
+        suffix = f"_{number}" if number else ""
+        write_split(folder / f"split{suffix}.json", catalogue, split)
+    if sets.held_out:
+        write_split(folder / "split_validation.json", *sets.held_out)
+
+
+def _write_config(cfg: CfgNode, folder: Path) -> None:
+    with atomic_path(folder / "config.yaml") as temporary:
+        temporary.write_text(cfg.dump(), encoding="utf-8")
+
+
+def _introduce_data(sets: Sets) -> None:
+    """Log the table of images, and count those that are of no use."""
+    logger.info("data\n%s", table(sets.table()))
+    for name, dropped in sets.dropped.items():
+        if dropped:
+            logger.warning(
+                "%s: %d rows dropped; their box is empty or outside of the image", name, dropped
+            )
+    for test_set in sets.tests:
+        unmatched = test_set.unmatched_queries()
+        if unmatched:
+            logger.warning(
+                "%s: %d queries have no image of their individual in the gallery and are left out",
+                test_set.name,
+                unmatched,
+            )
+
+
+def _warn_of_small_identities(cfg: CfgNode, sets: Sets) -> None:
+    if cfg.DATALOADER.SAMPLER_TRAIN != "TrainingSampler":
+        instances = cfg.DATALOADER.NUM_INSTANCE
+        small = len(identities_too_small(sets.train.labels.tolist(), instances))
+        if small:
+            logger.warning(
+                "%d training identities have fewer than %d images (DATALOADER.NUM_INSTANCE); "
+                "theirs are repeated within a batch",
+                small,
+                instances,
+            )
+
+
+def _latest(folder: RunFolder) -> Path | None:
+    """Return the checkpoint to resume from; every process must see the same one."""
+    latest = folder.latest()
+    names = {path and path.name for path in distributed.gather(latest)}
+    if len(names) > 1:
+        raise CheckpointError(
+            f"the processes see different checkpoints in {folder.path}: "
+            f"{', '.join(map(str, names))}. OUTPUT_DIR must be a folder that all machines share"
+        )
+    return latest
+
+
+def _resume(trainer: Trainer, latest: Path) -> None:
+    content = checkpoint.read(latest)
+    if not {"optimizer", "identities", "config"} <= content.keys():
+        raise CheckpointError(f"{latest} holds no training state; give it as MODEL.WEIGHTS instead")
+    trainer.check_identities(content)
+    match(trainer.cfg, trainer.model, content["model"], latest)
+    began = load_text(content["config"], where=str(latest))
+    if began.SOLVER.OPT != trainer.cfg.SOLVER.OPT:
+        raise CheckpointError(
+            f"{latest} was trained by {began.SOLVER.OPT}, so SOLVER.OPT {trainer.cfg.SOLVER.OPT} "
+            "cannot go on from it; give it as MODEL.WEIGHTS instead"
+        )
+    changed = checkpoint.differing_keys(trainer.cfg, began)
+    trainer.resume(content)
+    logger.info("resumed from %s at iteration %d", latest, trainer.iteration)
+    if changed and distributed.is_main():
+        logger.warning("keys that changed since then: %s", ", ".join(changed))
+
+
+def _fit(
+    cfg: CfgNode, trainer: Trainer, sets: Sets, folder: RunFolder, profile: int
+) -> dict[str, Result] | None:
+    """Train, evaluating and saving at the ends of epochs; return the final results."""
+    logbook: Logbook | NoLogbook = NoLogbook()
+    if distributed.is_main():
+        schedule = trainer.schedule
+        logbook = Logbook(
+            folder.path,
+            start=trainer.iteration,
+            iterations=schedule.max_iter,
+            iters_per_epoch=schedule.iters_per_epoch,
+            images_per_step=cfg.SOLVER.IMS_PER_BATCH,
+        )
+    before, evaluation = EvaluateBefore(trainer, sets, folder), Evaluate(cfg, sets, folder)
+    save = Save(cfg, folder)
+
+    def end_epoch(trainer: Trainer) -> None:
+        try:
+            before(trainer)
+            evaluation(trainer)
+        except Exception:  # such as a test image that cannot be read; it must not cost the weights
+            save(trainer)
+            raise
+        save(trainer)
+
+    trainer.after_epoch = [end_epoch]
+    traced = profile if distributed.is_main() else 0
+    try:
+        with profiling.tracing(traced, folder.path) as trainer.after_step:
+            trainer.run(logbook)
+    finally:
+        logbook.close()
+    return evaluation.final
+
+
+def _report(
+    folder: Path, results: dict[str, Result], sets: Sets, before: Path | None = None
+) -> dict[str, Result]:
+    """Write and show results, and draw them."""
+    if distributed.is_main():
+        write_results(folder, results)
+        draw_results(folder, results, sets.tests)
+        show_results(results, before)
+    distributed.barrier()
+    return results

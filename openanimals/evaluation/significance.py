@@ -1,0 +1,128 @@
+"""A paired test between two models that were asked the same queries.
+
+Two intervals that overlap say little of a difference: hard queries are hard for both models. So
+each query is compared with itself, and since the queries of one individual succeed and fail
+together, individuals are what is resampled and what is permuted.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+
+from openanimals.evaluation.metrics import Ranking, bootstrap_interval
+from openanimals.utils.errors import UserError
+
+FLIPS = 10_000  # sign patterns drawn; where there are no more than these, all are enumerated
+BLOCK = 1000  # patterns held at once
+
+
+@dataclass(frozen=True)
+class Difference:
+    """How much two models differ in the mean of a measure.
+
+    Attributes:
+        first: mean of the first model, in percent.
+        second: mean of the second.
+        interval: 95 % interval of second minus first.
+        p_value: probability of a difference at least as large, in either direction, if for each
+            individual it were a matter of chance which of the two models is which.
+        queries: that were compared.
+        identities: individuals that they show.
+    """
+
+    first: float
+    second: float
+    interval: tuple[float, float]
+    p_value: float
+    queries: int
+    identities: int
+
+    @property
+    def difference(self) -> float:
+        """Second minus first, in percent."""
+        return self.second - self.first
+
+
+def compare_rankings(
+    first: Ranking, second: Ranking, individuals: np.ndarray
+) -> dict[str, Difference]:
+    """Compare Rank-1 and mAP of two models over the same queries.
+
+    Args:
+        first: rankings of the `Q` queries by the first model.
+        second: the same by the second.
+        individuals: `[Q]`, the identity of each query.
+
+    Returns:
+        The differences under ``Rank-1`` and ``mAP``.
+
+    Raises:
+        ValueError: the rankings are not of the same queries, or a query has a match in one only.
+    """
+    counts = len(first.first_hit), len(second.first_hit), len(individuals)
+    if len(set(counts)) > 1:
+        raise UserError(
+            f"rankings of {counts[0]} and {counts[1]} queries of {counts[2]} images; expected the "
+            "same queries"
+        )
+    matched = first.first_hit > 0
+    if (matched != (second.first_hit > 0)).any():
+        raise UserError(
+            f"{matched.sum()} queries count in the one result and {(second.first_hit > 0).sum()} "
+            "in the other; expected the same, judged by the same rules"
+        )
+    shown = np.asarray(individuals, dtype=object)[matched]
+    measures = {
+        "Rank-1": [100.0 * (ranking.first_hit[matched] == 1) for ranking in (first, second)],
+        "mAP": [100 * ranking.average_precision[matched] for ranking in (first, second)],
+    }
+    return {name: paired_difference(a, b, shown) for name, (a, b) in measures.items()}
+
+
+def paired_difference(
+    first: np.ndarray, second: np.ndarray, groups: np.ndarray, *, seed: int = 0
+) -> Difference:
+    """Compare the means of paired values.
+
+    Args:
+        first: `[N]`, one a query.
+        second: `[N]`, of the same queries.
+        groups: `[N]`, the individual of each.
+        seed: seed of both draws; the outcome is a pure function of the arguments.
+    """
+    change = np.asarray(second, dtype=np.float64) - first
+    group, names = pd.factorize(np.asarray(groups, dtype=object))
+    return Difference(
+        first=float(np.mean(first)),
+        second=float(np.mean(second)),
+        interval=bootstrap_interval(change, groups, seed=seed),
+        p_value=sign_flip_p_value(np.bincount(group, weights=change), seed=seed),
+        queries=len(change),
+        identities=len(names),
+    )
+
+
+def sign_flip_p_value(sums: np.ndarray, *, seed: int = 0, samples: int = FLIPS) -> float:
+    """Return the two-sided p-value of a sum whose terms are as likely of either sign.
+
+    All patterns of signs are looked at where there are at most ``samples`` of them. Else that many
+    are drawn, and the observed one counts as one of them, so that p is never 0.
+
+    Args:
+        sums: `[I]`, the sum of the differences of each individual. Zeros change nothing.
+        seed: seed of the draw.
+        samples: how many patterns to look at.
+    """
+    sums = sums[sums != 0]
+    # A pattern that reaches the observed sum exactly must not miss it by a rounding error.
+    threshold = abs(sums.sum()) - 1e-9 * np.abs(sums).sum()
+    if 2 ** len(sums) <= samples:
+        patterns = np.arange(2 ** len(sums))[:, None] >> np.arange(len(sums)) & 1
+        return float(np.mean(np.abs((2 * patterns - 1) @ sums) >= threshold))
+    # RandomState, not default_rng: numpy has frozen its stream, so that p-values last.
+    stream, reached = np.random.RandomState(seed), 1
+    for start in range(0, samples, BLOCK):
+        signs = 2 * stream.randint(2, size=(min(BLOCK, samples - start), len(sums))) - 1
+        reached += np.count_nonzero(np.abs(signs @ sums) >= threshold)
+    return reached / (samples + 1)

@@ -1,0 +1,190 @@
+import codecs
+import logging
+
+import pytest
+
+from openanimals.data.catalogue import CatalogueError
+from openanimals.data.datasets import csv_table
+from openanimals.data.image_io import rows_with_bad_boxes
+from tests.data.pictures import save_picture
+
+
+@pytest.fixture
+def write(tmp_path):
+    """Return a function that writes a table beside two photographs."""
+    save_picture(tmp_path / "photos" / "1.jpg")
+    save_picture(tmp_path / "photos" / "2.jpg")
+
+    def write_lines(*lines, encoding="utf-8"):
+        file = tmp_path / "herd.csv"
+        file.write_text("\n".join(lines) + "\n", encoding=encoding)
+        return file
+
+    return write_lines
+
+
+def test_all_columns(write, tmp_path):
+    file = write(
+        "path,identity,bbox,camera,date,sequence,orientation,species,mask,split,weather",
+        "photos/1.jpg,007,1 2 3.5 4,north,2025-04-01 09:32:14,12,left,cow,m/1.png,train,rain",
+        "photos/2.jpg,unknown,,,,,,,,,",
+    )
+    catalogue = csv_table.read(file)
+    assert catalogue.name == f"csv:{file}"
+    assert catalogue.root == tmp_path
+    assert catalogue.path(0).is_file()
+    assert catalogue.table.values.tolist() == [
+        [
+            "photos/1.jpg",
+            "007",
+            (1.0, 2.0, 3.5, 4.0),
+            "north",
+            "2025-04-01T09:32:14",
+            "12",
+            "left",
+            "cow",
+            "m/1.png",
+            "train",
+        ],
+        ["photos/2.jpg", "unknown", *[None] * 8],
+    ]
+
+
+@pytest.mark.parametrize("box", ["1 2 3 4", '"1,2,3,4"', '"[1, 2, 3, 4]"', '"(1.0, 2, 3, 4e0)"'])
+def test_spellings_of_a_box(write, box):
+    catalogue = csv_table.read(write("path,identity,bbox", f"photos/1.jpg,a,{box}"))
+    assert catalogue.column("bbox") == [(1.0, 2.0, 3.0, 4.0)]
+
+
+def test_a_box_in_four_columns(write):
+    file = write(
+        "bbox_x,bbox_y,bbox_w,bbox_h,path,identity", "1,2,3,4,photos/1.jpg,a", ",,,,photos/2.jpg,a"
+    )
+    assert csv_table.read(file).column("bbox") == [(1.0, 2.0, 3.0, 4.0), None]
+
+
+def test_an_empty_box_is_none_and_one_of_nan_is_bad(write):
+    file = write("path,identity,bbox", "photos/1.jpg,a,", "photos/2.jpg,a,nan nan nan nan")
+    catalogue = csv_table.read(file)
+    assert catalogue.column("bbox")[0] is None
+    assert rows_with_bad_boxes(catalogue) == [1]
+
+
+@pytest.mark.parametrize("separator", [",", ";", "\t"])
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig"])
+def test_separators_and_byte_order_mark(write, separator, encoding):
+    lines = ["path,identity,camera", "photos/1.jpg,Bjørk,c", "", "photos/2.jpg,NA,c"]
+    catalogue = csv_table.read(
+        write(*(x.replace(",", separator) for x in lines), encoding=encoding)
+    )
+    assert catalogue.identities == ["Bjørk", "NA"]
+
+
+def test_header_in_any_case_and_paths_from_windows(write):
+    catalogue = csv_table.read(write("Identity, PATH", r"a, photos\1.jpg"))
+    assert catalogue.column("path") == ["photos/1.jpg"]
+
+
+def test_paths_of_masks_are_like_those_of_images_and_shapes_stay_as_they_are(write):
+    packed = r'{"size": [120, 90], "counts": "\\?1Vh00oL0R^O0^]20dkN0ejN0k`00l\\O0]e00m50YM0[L"}'
+    quoted = '"' + packed.replace('"', '""') + '"'  # a cell, as spreadsheets write it
+    masks = [r"masks\1.png", quoted, '"[1, 2, 3, 4, 5, 6]"', ""]
+    catalogue = csv_table.read(write("path,identity,mask", *(f"photos/1.jpg,a,{m}" for m in masks)))
+    assert catalogue.column("mask") == ["masks/1.png", packed, "[1, 2, 3, 4, 5, 6]", None]
+
+
+def test_the_outline_of_a_mask_may_be_long(write):
+    outline = str([[0, 0, *range(40_000), 0, 9]])
+    catalogue = csv_table.read(write("path,identity,mask", f'photos/1.jpg,Ada,"{outline}"'))
+    assert catalogue.column("mask") == [outline]
+    assert len(outline) > 131072  # the limit of a cell, unless it is raised
+
+
+def test_dates_of_file_names_fill_only_the_gaps(write, tmp_path):
+    save_picture(tmp_path / "2020-05-06.jpg")
+    file = write("path,identity,date", "2020-05-06.jpg,a,2025-04-01", "2020-05-06.jpg,b,")
+    catalogue = csv_table.read(file, r"(?P<year>\d{4})-(?P<month>\d\d)-(?P<day>\d\d)")
+    assert catalogue.column("date") == ["2025-04-01", "2020-05-06"]
+
+
+@pytest.mark.parametrize(
+    ("header", "message"),
+    [
+        ("path,identiy", r"unknown column 'identiy' \(did you mean 'identity'\?\); known: path"),
+        ("path,identity,bbxo", r"unknown column 'bbxo' \(did you mean 'bbox'\?\)"),
+        ("path,name", "no column 'identity'; the columns are path, name"),
+        ("path,identity,path", "two columns are called 'path'"),
+        ("path,identity,bbox_x", "columns bbox_x; expected either bbox or all of bbox_x, bbox_y"),
+        ("path,identity,bbox,bbox_x,bbox_y,bbox_w,bbox_h", "bbox_h and bbox; expected either"),
+    ],
+)
+def test_wrong_headers(write, header, message):
+    with pytest.raises(CatalogueError, match=message):
+        csv_table.read(write(header, ",".join("x" for _ in header.split(","))))
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ("photos/1.jpg,,,,", "line 4 has no identity"),
+        (",a,,,", "line 4 has no path"),
+        ("photos/1.jpg,a,1 2 3,,", "line 4 has bbox '1 2 3', expected four numbers: x y w h"),
+        ("photos/1.jpg,a,1 2 3 x,,", "line 4 has bbox '1 2 3 x'"),
+        ("photos/1.jpg,a,,1.4.2025,", "line 4 has date '1.4.2025', expected year-month-day"),
+        ("photos/1.jpg,a,,2025-02-31,", "line 4 has date '2025-02-31'"),
+        ("photos/1.jpg,a,,,tain", r"line 4 has split 'tain' \(did you mean 'train'\?\)"),
+        ("photos/1.jpg,a", "line 4 has 2 cells instead of 5"),
+    ],
+)
+def test_wrong_cells_are_named_by_the_line_of_the_file(write, line, message):
+    file = write("path,identity,bbox,date,split", "photos/1.jpg,a,,,", "", line)
+    with pytest.raises(CatalogueError, match=message):
+        csv_table.read(file)
+
+
+def test_many_wrong_lines_are_counted(write):
+    with pytest.raises(CatalogueError, match="line 2 .*line 6 has no identity; and 4 more$"):
+        csv_table.read(write("path,identity", *["photos/1.jpg,"] * 9))
+
+
+def test_some_missing_images_are_left_to_the_check(write):
+    assert len(csv_table.read(write("path,identity", "gone.jpg,a", "photos/1.jpg,a"))) == 2
+
+
+def test_no_image_at_all_names_where_the_first_was_looked_for(write, tmp_path):
+    with pytest.raises(CatalogueError, match=f"none of its 2 images exists.*{tmp_path}/gone.jpg"):
+        csv_table.read(write("path,identity", "gone.jpg,a", "gone2.jpg,a"))
+
+
+def test_absolute_paths_and_other_working_directory(write, tmp_path, monkeypatch):
+    file = write("path,identity", f"{tmp_path}/photos/1.jpg,a", "photos/2.jpg,b")
+    monkeypatch.chdir(tmp_path)
+    catalogue = csv_table.read(file.name)
+    assert catalogue.name == "csv:herd.csv"
+    assert catalogue.path(0).is_file()
+    assert catalogue.path(1).is_file()
+
+
+def test_files_that_are_no_table(write, tmp_path):
+    with pytest.raises(CatalogueError, match="does not exist"):
+        csv_table.read(tmp_path / "nowhere.csv")
+    with pytest.raises(CatalogueError, match="is a folder; .*folder:"):
+        csv_table.read(tmp_path)
+    with pytest.raises(CatalogueError, match="the file is empty"):
+        csv_table.read(write(""))
+    with pytest.raises(CatalogueError, match="a header but no row"):
+        csv_table.read(write("path,identity"))
+    with pytest.raises(CatalogueError, match="not a table of cells"):
+        csv_table.read(write("path,identity", 'photos/1.jpg,"a"b'))
+    file = write("path,identity")
+    file.write_bytes(codecs.BOM_UTF16 + "path,identity".encode("utf-16-le"))
+    with pytest.raises(CatalogueError, match="not UTF-8 text"):
+        csv_table.read(file)
+
+
+def test_columns_of_the_users_own_are_ignored(write, caplog):
+    header = "path,identity,site,name,id,image,notes,weight"
+    with caplog.at_level(logging.WARNING):
+        catalogue = csv_table.read(write(header, "photos/1.jpg,a,1,2,3,4,5,6"))
+    assert len(catalogue) == 1
+    assert not caplog.records

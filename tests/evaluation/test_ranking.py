@@ -1,0 +1,77 @@
+"""Ranks against plain Python: ties, removed images, parts of a gallery."""
+
+import numpy as np
+import pytest
+
+from openanimals.evaluation import ranking
+from openanimals.evaluation.ranking import rank_block, rank_queries
+from tests.evaluation import equal_rankings, in_threads
+
+
+def naive_ranking(distances, matches, removed):
+    """One query, in plain Python: the kept rows in order, AP, INP and the rank of the first hit."""
+    rows = [row for row in range(len(distances)) if not removed[row]]
+    rows.sort(key=lambda row: (distances[row], row))
+    places = [rank for rank, row in enumerate(rows, start=1) if matches[row]]
+    if not places:
+        return rows, None, None, 0
+    precisions = [hits / rank for hits, rank in enumerate(places, start=1)]
+    return rows, sum(precisions) / len(places), len(places) / places[-1], places[0]
+
+
+@pytest.mark.parametrize("columns", [3, 2**15])  # of the gallery at a time
+@pytest.mark.parametrize("gallery", [1, 2, 7, 60])
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_against_plain_python_with_ties(gallery, columns, dtype, monkeypatch):
+    monkeypatch.setattr(ranking, "COLUMNS", columns)
+    rng = np.random.default_rng(gallery)
+    distances = (rng.integers(0, 8, (40, gallery)) / 10).astype(dtype)  # most are tied
+    distances[rng.random((40, gallery)) < 0.1] = -0.0  # is as near as 0.0
+    matches = rng.random((40, gallery)) < 0.2
+    removed = rng.random((40, gallery)) < 0.3
+    ranking = rank_queries(distances, matches, removed, top=5)
+    for query in range(40):
+        rows, precision, penalty, first = naive_ranking(
+            distances[query].tolist(), matches[query], removed[query]
+        )
+        assert ranking.first_hit[query] == first
+        padded = (rows + [-1] * 5)[: min(5, gallery)]
+        assert ranking.top[query].tolist() == padded
+        near = [np.nan if row < 0 else distances[query, row] for row in padded]
+        np.testing.assert_array_equal(ranking.top_distances[query], near)
+        if first:
+            assert ranking.average_precision[query] == pytest.approx(precision, rel=1e-12)
+            assert ranking.inverse_negative_penalty[query] == pytest.approx(penalty, rel=1e-12)
+        else:
+            assert np.isnan(ranking.average_precision[query])
+            assert np.isnan(ranking.inverse_negative_penalty[query])
+
+
+def test_arguments_are_left_alone():
+    distances, matches = np.arange(3.0)[None], np.ones((1, 3), dtype=bool)
+    rank_queries(distances, matches, removed=np.array([[True, False, False]]))
+    assert distances.tolist() == [[0, 1, 2]] and matches.all()
+
+
+@pytest.mark.parametrize("columns", [3, 2**15])
+@pytest.mark.parametrize("borders", [[0, 30, 60], [0, 0, 7, 8, 60], [0, 59, 60, 60]])
+def test_parts_of_a_gallery_add_up(borders, columns, monkeypatch):
+    monkeypatch.setattr(ranking, "COLUMNS", columns)
+    monkeypatch.setattr(ranking, "QUERIES", 7)
+    rng = np.random.default_rng(1)
+    distances = rng.integers(0, 9, (20, 60)).astype(np.float32)
+    matches, removed = rng.random((20, 60)) < 0.2, rng.random((20, 60)) < 0.3
+    removed[3] = True
+
+    def rank_part(number):
+        start, stop = borders[number : number + 2]
+
+        def masks(queries, images):
+            return matches[queries, images], removed[queries, images]
+
+        part = distances[:, start:stop].copy()
+        return rank_block(part, masks, corner=(0, start), top=12, shared=True)
+
+    whole = rank_queries(distances, matches, removed, top=12)
+    for ranking in in_threads(rank_part, len(borders) - 1, monkeypatch):
+        equal_rankings(ranking, whole)

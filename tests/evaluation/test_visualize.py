@@ -1,0 +1,60 @@
+import numpy as np
+import pytest
+from PIL import Image
+
+from openanimals.evaluation import evaluate, visualize
+
+
+@pytest.fixture
+def result():
+    """Ada is found at once, bo third, and eve has no match; similarities fall with the row."""
+    gallery = np.array([[1.0, 0.0], [1.0, 0.1], [1.0, 0.2], [1.0, 0.3]])
+    return evaluate(gallery[[0, 0, 0]], gallery, ["ada", "bo", "eve"], ["ada", "cy", "bo", "bo"])
+
+
+def frame_colour(sheet, colour):
+    """The colour just left of an image of one colour, wherever it is; None if it is not there."""
+    rows, columns = np.nonzero((sheet == colour).all(axis=2))
+    return tuple(sheet[rows[0], columns[0] - 1].tolist()) if len(rows) else None
+
+
+def test_right_images_are_framed_green_and_wrong_ones_red(result, tmp_path):
+    def solid(*colour):
+        return np.full((20, 20, 3), colour, dtype=np.uint8)
+
+    def draw(name, **sections):
+        path = tmp_path / name
+        counts = {"best": 0, "worst": 0, "random": 0, **sections}
+        visualize.draw_rank_lists(
+            result, lambda i: solid(200, i, 200), lambda i: solid(0, 99, 10 * i), path, **counts
+        )
+        return np.asarray(Image.open(path).convert("RGB"))
+
+    green, red = visualize.RIGHT, visualize.WRONG
+    best, worst = draw("best.png", best=1), draw("worst.png", worst=1)
+    frames = [frame_colour(best, (0, 99, 10 * i)) for i in range(4)]
+    assert frames == [green, red, red, red]
+    frames = [frame_colour(worst, (0, 99, 10 * i)) for i in range(4)]
+    assert frames == [red, red, green, green]
+    # Each picture shows its own query; all sections together show each once, and never eve.
+    assert (
+        frame_colour(best, (200, 0, 200)) == frame_colour(worst, (200, 1, 200)) == visualize.QUERY  # noqa: E501
+    )
+    assert frame_colour(best, (200, 1, 200)) is frame_colour(worst, (200, 0, 200)) is None
+    everything = draw("all.png", best=5, worst=5, random=5)
+    shown = [(everything == (200, i, 200)).all(axis=2).sum() for i in range(3)]
+    assert shown[0] == shown[1] > 0 and shown[2] == 0
+
+
+def test_short_rankings_and_tall_images(tmp_path):
+    names = ["ada", "ada", "bo"]
+    removed = evaluate(np.eye(3)[:1], np.eye(3), ["ada"], names, ["1"], ["1", "2", "1"])
+    tall = np.zeros((50, 10, 3), dtype=np.uint8)
+    visualize.draw_rank_lists(removed, lambda i: tall, lambda i: tall, tmp_path / "lists.jpg", k=3)
+    assert Image.open(tmp_path / "lists.jpg").format == "JPEG"
+
+
+def test_cmc_plot(result, tmp_path):
+    visualize.plot_cmc({"before": result, "after": result}, tmp_path / "cmc.png")
+    assert min(Image.open(tmp_path / "cmc.png").size) > 500
+    assert [path.name for path in tmp_path.iterdir()] == ["cmc.png"]
