@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from openanimals.evaluation import ranking
+from openanimals.evaluation import ranking as module
 from openanimals.evaluation.ranking import rank_block, rank_queries
 from tests.evaluation import equal_rankings, in_threads
 
@@ -23,7 +23,7 @@ def naive_ranking(distances, matches, removed):
 @pytest.mark.parametrize("gallery", [1, 2, 7, 60])
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 def test_against_plain_python_with_ties(gallery, columns, dtype, monkeypatch):
-    monkeypatch.setattr(ranking, "COLUMNS", columns)
+    monkeypatch.setattr(module, "COLUMNS", columns)
     rng = np.random.default_rng(gallery)
     distances = (rng.integers(0, 8, (40, gallery)) / 10).astype(dtype)  # most are tied
     distances[rng.random((40, gallery)) < 0.1] = -0.0  # is as near as 0.0
@@ -56,8 +56,8 @@ def test_arguments_are_left_alone():
 @pytest.mark.parametrize("columns", [3, 2**15])
 @pytest.mark.parametrize("borders", [[0, 30, 60], [0, 0, 7, 8, 60], [0, 59, 60, 60]])
 def test_parts_of_a_gallery_add_up(borders, columns, monkeypatch):
-    monkeypatch.setattr(ranking, "COLUMNS", columns)
-    monkeypatch.setattr(ranking, "QUERIES", 7)
+    monkeypatch.setattr(module, "COLUMNS", columns)
+    monkeypatch.setattr(module, "QUERIES", 7)
     rng = np.random.default_rng(1)
     distances = rng.integers(0, 9, (20, 60)).astype(np.float32)
     matches, removed = rng.random((20, 60)) < 0.2, rng.random((20, 60)) < 0.3
