@@ -105,11 +105,20 @@ def _train(options: argparse.Namespace, arguments: list[str]) -> None:
             options.max_restarts,
         )
         return
-    if options.eval_only:
-        run.evaluate_only(cfg)
+
+    def work() -> None:
+        if options.eval_only:
+            run.evaluate_only(cfg)
+        else:
+            resume = options.resume or distributed.restarted()
+            run.train(cfg, resume=resume, profile=options.profile)
+
+    if launched:
+        from openanimals.engine.launch import recorded
+
+        recorded(work)
     else:
-        resume = options.resume or distributed.restarted()
-        run.train(cfg, resume=resume, profile=options.profile)
+        work()
 
 
 def _add_check(verbs: argparse._SubParsersAction) -> None:

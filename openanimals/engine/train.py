@@ -33,7 +33,7 @@ from openanimals.engine.loading import load_weights, match
 from openanimals.engine.plugins import import_modules
 from openanimals.engine.scoring import check_protocol
 from openanimals.engine.trainer import TRAINER_REGISTRY, Trainer
-from openanimals.engine.writers import Writers, build_writers
+from openanimals.engine.writers import WRITER_REGISTRY, Writers, build_writers
 from openanimals.evaluation import Result
 from openanimals.modeling import build_model
 from openanimals.utils import distributed
@@ -149,6 +149,12 @@ def _prepare(
 ) -> tuple[torch.device, Sets]:
     """Find the device and the data; what is wrong with either is told in one error."""
     problems = [*problems, *import_modules(cfg.IMPORTS)]
+    for registry, names in (
+        (TRAINER_REGISTRY, [cfg.TRAINER]),
+        (CALLBACK_REGISTRY, cfg.CALLBACKS),
+        (WRITER_REGISTRY, cfg.WRITERS),
+    ):
+        problems += registry.unknown(names)
     try:
         device = pick_device(cfg.MODEL.DEVICE)
         evaluation_dtype(cfg, device)
