@@ -113,6 +113,29 @@ def test_cfg_is_read_only_where_config_meets_components():
     assert not wrong
 
 
+# Words that were ours alone; what a module, class or function is called now is the field's.
+UNUSUAL = {
+    *("photographs", "draws", "pixels", "ready_images", "images", "decode", "augment"),
+    *("rectangles", "step", "occasional", "batches", "trainbatches", "flank", "side"),
+    *("orientation", "logbook", "history", "test", "testing", "scoring", "tiles", "ranks", "rows"),
+    *("store", "archive", "reduction", "expansion", "compare", "pictures", "cell", "groups"),
+    *("sheets", "request", "records", "leash", "lifeline"),
+}
+SEEN_IN_OTHERS = {"Writers.step", "tools/compare.py"}  # a loop's own word; a command's name
+
+
+def test_things_are_called_by_the_words_of_the_field():
+    found = set()
+    for name, tree in TREES.items():
+        found |= {name} if name.split("/")[-1].removesuffix(".py") in UNUSUAL else set()
+        for node in ast.walk(tree):
+            if isinstance(node, ast.ClassDef):
+                found |= {f"{name}: {node.name}"} if node.name.lower() in UNUSUAL else set()
+            if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+                found |= {f"{name}: {node.name}"} if node.name.strip("_") in UNUSUAL else set()
+    assert found <= SEEN_IN_OTHERS
+
+
 def test_files_are_short():
     lengths = {name: len((REPOSITORY / name).read_text().splitlines()) for name in TREES}
     assert not {name: length for name, length in lengths.items() if length > 300}
