@@ -11,7 +11,7 @@ from openanimals.config.node import CfgNode as CN
 _C = CN()
 
 _C.SEED = 0  # everything random derives from it, except the sampler (see DATALOADER.SEED)
-_C.IMPORTS = []  # modules of your own to import first: they register backbones, losses, data sets
+_C.IMPORTS = []  # modules of your own to import first, of all files: they register what they hold
 _C.OUTPUT_DIR = "logs/"  # checkpoints, logs, curves and results of the run
 _C.CUDNN_BENCHMARK = False  # let cuDNN time its algorithms (faster, not reproducible bit for bit)
 _C.LOG_PERIOD = 10  # iterations between lines of metrics.json; losses leave the device only then
@@ -228,8 +228,10 @@ REFUSED: dict[str, tuple[Any, str]] = {
 """FastReID's keys that change nothing here: the one value that each accepts, and the reason."""
 
 
+_C.refused.update(REFUSED)
+
+
 def get_cfg() -> CN:
-    """Return a new, changeable tree of all keys at their defaults."""
-    cfg = _C.clone()
-    cfg.refuse(REFUSED)
+    """Return a new, changeable tree of all keys at their defaults, those of plugins among them."""
+    cfg: CN = _C.clone()
     return cfg

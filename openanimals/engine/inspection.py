@@ -1,11 +1,10 @@
 """Look at the data of a configuration before any training."""
 
-from openanimals.config import CfgNode, ConfigError
+from openanimals.config import CfgNode
 from openanimals.data.build import load_catalogue_of
 from openanimals.data.contact_sheet import contact_sheet
 from openanimals.data.splits import make_split
 from openanimals.data.validate import check_data
-from openanimals.engine.plugins import import_modules
 
 
 def inspect(cfg: CfgNode, sheet: str = "") -> str:
@@ -18,7 +17,6 @@ def inspect(cfg: CfgNode, sheet: str = "") -> str:
     Raises:
         ValueError: the data set cannot be found, read or split.
     """
-    ConfigError.raise_for(import_modules(cfg.IMPORTS))
     catalogue = load_catalogue_of(cfg, cfg.DATASETS.NAMES[0])
     split = make_split(catalogue, cfg.DATASETS.SPLIT, cfg.DATASETS.SPLIT_FILE)
     instances = cfg.DATALOADER.NUM_INSTANCE

@@ -6,11 +6,10 @@ from pathlib import Path
 
 import torch
 
-from openanimals.config import CfgNode, ConfigError, load, without_pretraining
+from openanimals.config import CfgNode, load, without_pretraining
 from openanimals.engine.checkpoint import CheckpointError, RunFolder
 from openanimals.engine.device import pick_device, place
 from openanimals.engine.loading import config_from_checkpoint, load_weights
-from openanimals.engine.plugins import import_modules
 from openanimals.modeling import ReIDModel, build_model
 from openanimals.utils.errors import UserError
 
@@ -52,7 +51,6 @@ def load_model(
     """
     cfg, path = _find(source, ["MODEL.DEVICE", str(device)])
     path = weights or path or cfg.MODEL.WEIGHTS
-    ConfigError.raise_for(import_modules(cfg.IMPORTS))
     place_on = pick_device(cfg.MODEL.DEVICE)
     if path:
         cfg = without_pretraining(cfg)

@@ -29,7 +29,6 @@ from openanimals.engine.evaluate import (
     write_results,
 )
 from openanimals.engine.loading import load_weights, match
-from openanimals.engine.plugins import import_modules
 from openanimals.engine.scoring import check_protocol
 from openanimals.engine.trainer import Trainer
 from openanimals.engine.writers import Logbook, NoLogbook
@@ -128,7 +127,7 @@ def _prepare(
     cfg: CfgNode, training: bool, problems: Sequence[str] = ()
 ) -> tuple[torch.device, Sets]:
     """Find the device and the data; what is wrong with either is told in one error."""
-    problems = [*problems, *import_modules(cfg.IMPORTS)]
+    problems = list(problems)
     try:
         device = pick_device(cfg.MODEL.DEVICE)
         evaluation_dtype(cfg, device)
