@@ -10,9 +10,10 @@ from openanimals.utils.logging import set_up_logging
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run a command line; a mistake of the user's ends in one message and exit status 2.
+    """Run a command line; what the user can mend ends in one message and exit status 2.
 
-    Set the environment variable OPENANIMALS_TRACEBACK to see where it was raised.
+    Any other exception is passed on. Set the environment variable OPENANIMALS_TRACEBACK to see
+    where the user's mistake was found.
 
     Args:
         arguments: what follows the program's name; None takes them from the system.
@@ -22,7 +23,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     set_up_logging(quiet=os.environ.get("RANK", "0") != "0")
     try:
         options.run(options, arguments)
-    except (ValueError, ArithmeticError, OSError) as error:
+    except UserError as error:
         if os.environ.get("OPENANIMALS_TRACEBACK"):
             raise
         print(f"error: {error}", file=sys.stderr)
@@ -105,11 +106,20 @@ def _train(options: argparse.Namespace, arguments: list[str]) -> None:
             options.max_restarts,
         )
         return
-    if options.eval_only:
-        run.evaluate_only(cfg)
+
+    def work() -> None:
+        if options.eval_only:
+            run.evaluate_only(cfg)
+        else:
+            resume = options.resume or distributed.restarted()
+            run.train(cfg, resume=resume, profile=options.profile)
+
+    if launched:
+        from openanimals.engine.launch import recorded
+
+        recorded(work)
     else:
-        resume = options.resume or distributed.restarted()
-        run.train(cfg, resume=resume, profile=options.profile)
+        work()
 
 
 def _add_check(verbs: argparse._SubParsersAction) -> None:

@@ -57,6 +57,8 @@ RULES: dict[str, Rule] = {
     "SEED": NOT_NEGATIVE,
     "IMPORTS": _TEXTS,
     "LOG_PERIOD": POSITIVE,
+    "CALLBACKS": _TEXTS,
+    "WRITERS": _TEXTS,
     "MODEL.FREEZE_LAYERS": _TEXTS,
     "MODEL.PIXEL_MEAN": _COLOUR,
     "MODEL.PIXEL_STD": (lambda v: _numbers(v, 3) and min(v) > 0, "must be three numbers above 0"),
@@ -240,11 +242,6 @@ def _relations(cfg: CfgNode) -> list[str]:
         problems.append(
             f"SOLVER.IMS_PER_BATCH ({batch}) must be a multiple of SOLVER.ACCUMULATE ({parts}) x "
             f"{unit} images of an identity"
-        )
-    if cfg.SOLVER.CUDA_GRAPHS and parts > 1:
-        problems.append(
-            "SOLVER.CUDA_GRAPHS is True, but a graph cannot add up the gradients of "
-            f"SOLVER.ACCUMULATE ({parts}) parts; set one of them to its default"
         )
     if cfg.DATASETS.SPLIT == "file" and not cfg.DATASETS.SPLIT_FILE:
         problems.append("DATASETS.SPLIT is 'file', so DATASETS.SPLIT_FILE must name it")

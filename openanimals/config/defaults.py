@@ -15,6 +15,9 @@ _C.IMPORTS = []  # modules of your own to import first, of all files: they regis
 _C.OUTPUT_DIR = "logs/"  # checkpoints, logs, curves and results of the run
 _C.CUDNN_BENCHMARK = False  # let cuDNN time its algorithms (faster, not reproducible bit for bit)
 _C.LOG_PERIOD = 10  # iterations between lines of metrics.json; losses leave the device only then
+_C.TRAINER = "Trainer"  # a registered subclass of it, with a train_step of your own
+_C.CALLBACKS = []  # registered callbacks of your own, called at the end of each epoch
+_C.WRITERS = []  # registered writers, beside the console, metrics.json and TensorBoard
 
 _C.MODEL = CN()
 _C.MODEL.DEVICE = "auto"  # auto (CUDA, else MPS, else CPU), cpu, cuda, cuda:<n>, mps
@@ -166,7 +169,6 @@ _C.SOLVER.CHECKPOINT_PERIOD = 20  # epochs between kept checkpoints
 _C.SOLVER.IMS_PER_BATCH = 64  # images a step, over all processes
 _C.SOLVER.ACCUMULATE = 1  # parts that they pass through the model in, to save memory
 _C.SOLVER.COMPILE = False  # torch.compile the blocks of the model; the first step takes longer
-_C.SOLVER.CUDA_GRAPHS = False  # replay the kernels of a step as one graph; CUDA only
 _C.SOLVER.CLIP_GRADIENTS = CN()
 _C.SOLVER.CLIP_GRADIENTS.ENABLED = False  # limit gradients
 _C.SOLVER.CLIP_GRADIENTS.CLIP_TYPE = "norm"  # norm (of each parameter) or value

@@ -31,7 +31,7 @@ def write(path: Path, content: dict[str, Any]) -> None:
             torch.save({"format": FORMAT, **content}, temporary)
     except (OSError, RuntimeError) as error:  # torch's zip writer raises RuntimeError
         raise CheckpointError(
-            f"{path} could not be written ({error}); is there space left? The last checkpoint "
+            f"{path} could not be written ({error.__cause__ or error}); is there space left? The last checkpoint "
             "that was written is whole: make room and go on from it with --resume"
         ) from error
 

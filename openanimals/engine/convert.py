@@ -91,4 +91,6 @@ def _write(target: Path, content: dict[str, Any]) -> None:
         with atomic_path(target) as temporary:
             torch.save(content, temporary)
     except (OSError, RuntimeError) as error:  # torch's zip writer raises RuntimeError
-        raise CheckpointError(f"{target} could not be written ({error})") from error
+        raise CheckpointError(
+            f"{target} could not be written ({error.__cause__ or error})"
+        ) from error

@@ -39,9 +39,9 @@ def update_statistics(trainer: Trainer) -> None:
             trainer.check_readable(batch)
             images = batch.images.to(trainer.device, non_blocking=True)
             draws = generator(cfg.SEED, "precise_bn", number, rank)
-            yield trainer.augment(images, draws), trainer.labels[batch.rows].to(trainer.device)
+            yield trainer.transforms(images, draws), trainer.labels[batch.rows].to(trainer.device)
 
-    if not estimate(trainer.model, batches(), trainer.step.amp_dtype):
+    if not estimate(trainer.model, batches(), trainer.amp_dtype):
         logger.warning("TEST.PRECISE_BN: no layer has statistics that are not frozen")
 
 

@@ -6,7 +6,6 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from openanimals.data.build import TrainSet
 from openanimals.utils.errors import UserError
 
 _REMEDY = (
@@ -19,16 +18,16 @@ class NonFiniteLossError(UserError):
     """A loss, or a weight, became infinite or not a number."""
 
 
-class History:
+class LossMeter:
     """The losses since they were last taken: fetched in one go, so that no step waits for them.
 
     Args:
-        train: the images, to name those of a bad batch.
-        rate: from an iteration to its learning rate.
+        path: from a row of the training set to its file, to name the images of a bad batch.
+        lr_at: from an iteration to its learning rate.
     """
 
-    def __init__(self, train: TrainSet, rate: Callable[[int], float]) -> None:
-        self.train_set, self.rate = train, rate
+    def __init__(self, path: Callable[[int], str], lr_at: Callable[[int], float]) -> None:
+        self.path, self.lr_at = path, lr_at
         self.names: list[str] = []
         self.entries: list[tuple[int, Tensor, Tensor]] = []  # iteration, losses, rows
 
@@ -54,10 +53,10 @@ class History:
 
     def _raise_non_finite(self, iteration: int, losses: np.ndarray, rows: Tensor) -> None:
         named = ", ".join(f"{n} = {v:g}" for n, v in zip(self.names, losses, strict=True))
-        paths = "\n  ".join(str(self.train_set.images.path(row)) for row in rows.tolist())
+        paths = "\n  ".join(map(self.path, rows.tolist()))
         raise NonFiniteLossError(
             f"the loss is not finite at iteration {iteration} ({named}; learning rate "
-            f"{self.rate(iteration):.3g}); {_REMEDY}. Images of the batch:\n  {paths}"
+            f"{self.lr_at(iteration):.3g}); {_REMEDY}. Images of the batch:\n  {paths}"
         )
 
 
