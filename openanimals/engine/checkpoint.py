@@ -31,8 +31,8 @@ def write(path: Path, content: dict[str, Any]) -> None:
             torch.save({"format": FORMAT, **content}, temporary)
     except (OSError, RuntimeError) as error:  # torch's zip writer raises RuntimeError
         raise CheckpointError(
-            f"{path} could not be written ({error.__cause__ or error}); is there space left? The last checkpoint "
-            "that was written is whole: make room and go on from it with --resume"
+            f"{path} could not be written ({error.__cause__ or error}); is there space left? The "
+            "last checkpoint that was written is whole: make room and go on from it with --resume"
         ) from error
 
 

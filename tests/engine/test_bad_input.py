@@ -400,14 +400,14 @@ def test_keys_changed_for_the_rest_of_a_run_count(line, refused, trained, log):
 
 
 def test_ctrl_c_says_how_to_go_on(line, tmp_path, monkeypatch, capsys):
-    iterate = Trainer._iterate
+    step = Trainer.train_step
 
     def interrupted(self, batch):
         if self.iteration == 3:
             raise KeyboardInterrupt
-        iterate(self, batch)
+        return step(self, batch)
 
-    monkeypatch.setattr(Trainer, "_iterate", interrupted)
+    monkeypatch.setattr(Trainer, "train_step", interrupted)
     arguments = line(SOLVER__MAX_EPOCH=2)
     assert cli.main(arguments) == 130
     assert capsys.readouterr().err == "interrupted; to go on: the same command with --resume\n"
