@@ -1,5 +1,6 @@
 """Everything that can be known to be wrong from the configuration alone, in one error."""
 
+import math
 from collections.abc import Sequence
 from logging import getLogger
 from pathlib import Path
@@ -12,6 +13,8 @@ from openanimals.config.plugins import NOT_NEGATIVE, POSITIVE, SHARE, import_mod
 from openanimals.utils.registry import did_you_mean
 
 logger = getLogger(__name__)
+
+PK_SAMPLERS = ("NaiveIdentitySampler", "BalancedIdentitySampler")  # K images of P identities
 
 BRANCHES_OF = {"Baseline": [[1]], "MGN": [[1], [1, 2], [1, 3]]}
 
@@ -28,11 +31,6 @@ CHOICES = {
     "INPUT.CACHE": ("auto", "off", "ram", "disk", "device"),
     "DATASETS.SPLIT": ("auto", "source", "paper", "closed", "time", "original", "file"),
     "DATASETS.FLANKS": ("ignore", "separate"),
-    "DATALOADER.SAMPLER_TRAIN": (
-        "TrainingSampler",
-        "NaiveIdentitySampler",
-        "BalancedIdentitySampler",
-    ),
     "SOLVER.AMP.DTYPE": ("float16", "bfloat16"),
     "SOLVER.OPT": ("Adam", "AdamW", "SGD"),
     "SOLVER.SCHED": ("MultiStepLR", "CosineAnnealingLR"),
@@ -85,6 +83,7 @@ RULES: dict[str, Rule] = {
     "INPUT.REA.PROB": SHARE,
     "INPUT.REA.VALUE": _COLOUR,
     "INPUT.RPT.PROB": SHARE,
+    "INPUT.TRANSFORMS": _TEXTS,
     "DATASETS.NAMES": (lambda v: _TEXTS[0](v) and len(v) > 0, "must name at least one data set"),
     "DATASETS.TESTS": _TEXTS,
     "DATASETS.VAL_FRACTION": (lambda v: 0 <= v < 1, "must lie in 0..1, below 1"),
@@ -231,18 +230,8 @@ def _relations(cfg: CfgNode) -> list[str]:
             "MODEL.HEADS.BRANCHES must list, branch by branch, into how many stripes its map is "
             f"cut, like [[1], [1, 2], [1, 3]], not {branches!r}"
         )
-    batch, parts, unit = cfg.SOLVER.IMS_PER_BATCH, cfg.SOLVER.ACCUMULATE, 1
-    if cfg.DATALOADER.SAMPLER_TRAIN != "TrainingSampler":
-        unit = cfg.DATALOADER.NUM_INSTANCE
-    if unit > 0 and batch % unit:
-        problems.append(
-            f"SOLVER.IMS_PER_BATCH ({batch}) must be a multiple of DATALOADER.NUM_INSTANCE ({unit})"
-        )
-    elif unit > 0 and parts > 0 and batch % (unit * parts):
-        problems.append(
-            f"SOLVER.IMS_PER_BATCH ({batch}) must be a multiple of SOLVER.ACCUMULATE ({parts}) x "
-            f"{unit} images of an identity"
-        )
+    if min(cfg.SOLVER.ACCUMULATE, cfg.DATALOADER.NUM_INSTANCE) > 0:
+        problems += batch_problems(cfg)
     if cfg.DATASETS.SPLIT == "file" and not cfg.DATASETS.SPLIT_FILE:
         problems.append("DATASETS.SPLIT is 'file', so DATASETS.SPLIT_FILE must name it")
     if cfg.DATASETS.SPLIT_FILE and cfg.DATASETS.SPLIT != "file":
@@ -264,6 +253,29 @@ def _relations(cfg: CfgNode) -> list[str]:
     if cfg.SOLVER.NESTEROV and cfg.SOLVER.OPT != "SGD":
         problems.append(f"SOLVER.NESTEROV is for SGD, not for {cfg.SOLVER.OPT}")
     return problems
+
+
+def instances(cfg: CfgNode) -> int:
+    """Return how many images of an identity a batch has: K, or 1 where the sampler is free."""
+    return cfg.DATALOADER.NUM_INSTANCE if cfg.DATALOADER.SAMPLER_TRAIN in PK_SAMPLERS else 1
+
+
+def batch_problems(cfg: CfgNode, processes: int = 1) -> list[str]:
+    """Return what is wrong with a batch that is shared among processes; at most one sentence.
+
+    Each process gets as many images as another, and each part of its share (SOLVER.ACCUMULATE) is
+    made of whole identities.
+    """
+    factors = {
+        "DATALOADER.NUM_INSTANCE ({})": instances(cfg),
+        "SOLVER.ACCUMULATE ({})": cfg.SOLVER.ACCUMULATE,
+        "{} processes": processes,
+    }
+    batch = cfg.SOLVER.IMS_PER_BATCH
+    if batch % math.prod(factors.values()) == 0:
+        return []
+    unit = " x ".join(name.format(count) for name, count in factors.items() if count > 1)
+    return [f"SOLVER.IMS_PER_BATCH ({batch}) must be a multiple of {unit}"]
 
 
 def _numbers(value: Any, count: int, kind: type = float) -> bool:
