@@ -10,6 +10,10 @@ from openanimals.utils.logging import set_up_logging
 
 NEEDED = ("yacs", "yaml", "torch", "torchvision", "numpy", "pandas", "PIL", "tqdm")
 """Packages without which no verb works: the wrong Python runs it."""
+ACTIVATE = (
+    "activate the environment of OpenAnimals (source .venv/bin/activate) or, if there is none, "
+    "make it (make install)"
+)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -34,11 +38,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except ModuleNotFoundError as error:
         if error.name not in NEEDED:
             raise
-        print(
-            f"error: {sys.executable} has no {error.name}; activate the environment of OpenAnimals "
-            "(source .venv/bin/activate) or, if there is none, make it (make install)",
-            file=sys.stderr,
-        )
+        print(f"error: {sys.executable} has no {error.name}; {ACTIVATE}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         resume = " with --resume" if options.run is _train and not options.eval_only else ""
@@ -62,6 +62,11 @@ def build_parser() -> argparse.ArgumentParser:
     return parser
 
 
+def _add_config_file(parser: argparse.ArgumentParser, remark: str) -> None:
+    text = f"several are merged in order; {remark}"
+    parser.add_argument("--config-file", metavar="YAML", action="append", default=[], help=text)
+
+
 def _add_configs(verbs: argparse._SubParsersAction) -> None:
     parser = verbs.add_parser("configs", help="list the config files that come with the package")
     parser.set_defaults(run=_configs)
@@ -77,12 +82,7 @@ def _configs(options: argparse.Namespace, arguments: list[str]) -> None:
 
 def _add_train(verbs: argparse._SubParsersAction) -> None:
     parser = verbs.add_parser("train", help="train a model, or evaluate one (--eval-only)")
-    parser.add_argument(
-        "--config-file",
-        metavar="YAML",
-        action="append",
-        help="several are merged in order; may be left out with --eval-only",
-    )
+    _add_config_file(parser, "may be left out with --eval-only")
     parser.add_argument("--resume", action="store_true", help="go on from the last checkpoint")
     parser.add_argument("--eval-only", action="store_true", help="evaluate MODEL.WEIGHTS")
     parser.add_argument(
@@ -150,21 +150,11 @@ def _train(options: argparse.Namespace, arguments: list[str]) -> None:
 
 def _add_check(verbs: argparse._SubParsersAction) -> None:
     parser = verbs.add_parser("check", help="look for what is wrong with data sets")
-    parser.add_argument(
-        "--config-file",
-        metavar="YAML",
-        action="append",
-        help="check all its data sets; several are merged in order",
-    )
-    parser.add_argument(
-        "--contact-sheet", metavar="FILE", default="", help="draw some images of individuals"
-    )
-    parser.add_argument(
-        "opts",
-        nargs=argparse.REMAINDER,
-        metavar="[NAME] KEY VALUE",
-        help="Animals-<Class>, folder:DIR, csv:FILE, ...; overrides",
-    )
+    _add_config_file(parser, "all its data sets are checked")
+    drawn = "draw some images of individuals"
+    parser.add_argument("--contact-sheet", metavar="FILE", default="", help=drawn)
+    named = "Animals-<Class>, folder:DIR, csv:FILE, ...; overrides"
+    parser.add_argument("opts", nargs=argparse.REMAINDER, metavar="[NAME] KEY VALUE", help=named)
     parser.set_defaults(run=_check)
 
 
@@ -197,13 +187,7 @@ def _add_convert(verbs: argparse._SubParsersAction) -> None:
     parser = verbs.add_parser("convert", help="turn a checkpoint of FastReID into ours, or back")
     parser.add_argument("source", metavar="IN", help="a checkpoint; its names tell which way")
     parser.add_argument("target", metavar="OUT", help="the file to write; must not be there yet")
-    parser.add_argument(
-        "--config-file",
-        metavar="YAML",
-        action="append",
-        default=[],
-        help="what the model was trained with; several are merged in order",
-    )
+    _add_config_file(parser, "what the model was trained with")
     parser.add_argument("opts", nargs="*", metavar="KEY VALUE", help="overrides")
     parser.set_defaults(run=_convert)
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from openanimals.config.defaults import get_cfg
-from openanimals.config.files import Layer, find, read_file, read_overrides, read_text
+from openanimals.config.files import Layer, read_file, read_overrides, read_text
 from openanimals.config.node import CfgNode, ConfigError, Rule
 from openanimals.config.plugins import NOT_NEGATIVE, POSITIVE, SHARE, import_modules
 from openanimals.utils.registry import did_you_mean
@@ -138,9 +138,9 @@ def load(
         folder = "logs/" + "+".join(path.stem for path in paths)
         layers.append(Layer("the names of the files", [("OUTPUT_DIR", folder)]))
     for path in paths:
-        layers += read_file(path)
-        if (file := find(path)) != path.expanduser():
-            logger.info("%s is not here; the shipped one is taken: %s", path, file)
+        layers += (read := read_file(path))
+        if read[-1].where != str(path.expanduser()):
+            logger.info("%s is not here; the shipped one is taken: %s", path, read[-1].where)
     return _checked([*layers, read_overrides(overrides)])
 
 

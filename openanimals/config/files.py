@@ -52,15 +52,18 @@ def read_file(path: str | Path, folder: Path = Path(), below: tuple[Path, ...] =
         folder: that a relative path starts from.
         below: the files that this one is a base of.
     """
-    file = find(path, folder)
-    if file.resolve() in below:
-        return [_wrong(str(file), f"is its own {BASE_KEY}")]
+    file = folder / Path(path).expanduser()
     try:
+        file = find(path, folder)
+        if file.resolve() in below:
+            return [_wrong(str(file), f"is its own {BASE_KEY}")]
         text = file.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
+    except FileNotFoundError as error:
         name = _shipped_name(Path(path))
         hint = did_you_mean(name, shipped()) or did_you_mean(Path(name).name, shipped())
-        return [_wrong(str(file), f"cannot be read ({error}){'' if file.exists() else hint}")]
+        return [_wrong(str(file), f"cannot be read ({error}){hint}")]
+    except (OSError, ValueError) as error:  # UnicodeDecodeError among them
+        return [_wrong(str(file), f"cannot be read ({error})")]
     return read_text(text, str(file), (*below, file.resolve()))
 
 

@@ -48,8 +48,9 @@ class MetricsFile:
 
     def __init__(self, folder: Path, start: int, iters_per_epoch: int) -> None:
         self.path, self.iters_per_epoch = folder / "metrics.json", iters_per_epoch
-        self._forget_from(start)
-        self.file = open(self.path, "a", encoding="utf-8")  # noqa: SIM115 (closed in close)
+        with naming(self.path):
+            self._forget_from(start)
+            self.file = open(self.path, "a", encoding="utf-8")  # noqa: SIM115 (closed in close)
 
     def write(self, iteration: int, scalars: Mapping[str, float]) -> None:
         """Write a line, at once."""
