@@ -21,8 +21,9 @@ INTRODUCTION = """# Configuration keys
 Written by `python tools/config_reference.py` from the comments in
 [openanimals/config/defaults.py](../openanimals/config/defaults.py).
 Set keys in a YAML file, or as `KEY VALUE` at the end of the command line. A file builds on others
-by `_BASE_: other.yml`, or `_BASE_: [first.yml, second.yml]`; paths are relative to the file, and
-later values win.
+by `_BASE_: other.yml`, or `_BASE_: [first.yml, second.yml]`. A path is relative to the file, or
+names one that comes with the package (`openanimals configs`); later values win. Plugins have
+[keys of their own](extending.md#keys-of-your-own).
 """
 
 REFUSED = """
