@@ -29,8 +29,9 @@ setup(
     long_description_content_type="text/markdown",
     license="Apache-2.0",
     python_requires=">=3.10",
-    packages=find_packages(include=["openanimals", "openanimals.*"]),
-    package_data={"openanimals": ["py.typed"]},
+    packages=[*find_packages(include=["openanimals", "openanimals.*"]), "openanimals.configs"],
+    package_dir={"openanimals.configs": "configs"},
+    package_data={"openanimals": ["py.typed"], "openanimals.configs": ["**/*.yml"]},
     install_requires=[
         "torch>=2.6",
         "torchvision",

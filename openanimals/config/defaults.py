@@ -11,7 +11,7 @@ from openanimals.config.node import CfgNode as CN
 _C = CN()
 
 _C.SEED = 0  # everything random derives from it, except the sampler (see DATALOADER.SEED)
-_C.IMPORTS = []  # modules of your own to import first: they register backbones, losses, data sets
+_C.IMPORTS = []  # modules of your own to import first, of all files: they register what they hold
 _C.OUTPUT_DIR = "logs/"  # checkpoints, logs, curves and results of the run
 _C.CUDNN_BENCHMARK = False  # let cuDNN time its algorithms (faster, not reproducible bit for bit)
 _C.LOG_PERIOD = 10  # iterations between lines of metrics.json; losses leave the device only then
@@ -85,7 +85,7 @@ _C.INPUT.SIZE_TEST = [256, 128]  # height, width
 _C.INPUT.BACKGROUND = "keep"  # or mask: black outside of the animal (where there are masks)
 _C.INPUT.EXACT_TRAIN = False  # resize as Pillow does, bit for bit; else some values differ by 1
 _C.INPUT.EXACT_TEST = True  # the same for evaluation
-_C.INPUT.CACHE = "auto"  # ready images kept off, in ram, on disk or device; auto: disk if they fit
+_C.INPUT.CACHE = "auto"  # decoded images kept: off, ram, disk, device; auto: on disk if they fit
 _C.INPUT.CACHE_LIMIT = 16.0  # GiB that they may take
 _C.INPUT.CACHE_DIR = ""  # of those on disk; empty: openanimals/images in the user's cache folder
 _C.INPUT.CROP = CN()
@@ -122,6 +122,7 @@ _C.INPUT.REA.VALUE = [123.675, 116.28, 103.53]  # RGB of the erased box, 0..255
 _C.INPUT.RPT = CN()
 _C.INPUT.RPT.ENABLED = False  # random patches of other images
 _C.INPUT.RPT.PROB = 0.5  # share of the images that are changed
+_C.INPUT.TRANSFORMS = []  # registered transforms of your own, applied after ours, in order
 
 _C.DATASETS = CN()
 _C.DATASETS.NAMES = ("Market1501",)  # Animals-<Class>, folder:DIR, csv:FILE, or a registered name
@@ -230,8 +231,10 @@ REFUSED: dict[str, tuple[Any, str]] = {
 """FastReID's keys that change nothing here: the one value that each accepts, and the reason."""
 
 
+_C.refused.update(REFUSED)
+
+
 def get_cfg() -> CN:
-    """Return a new, changeable tree of all keys at their defaults."""
-    cfg = _C.clone()
-    cfg.refuse(REFUSED)
+    """Return a new, changeable tree of all keys at their defaults, those of plugins among them."""
+    cfg: CN = _C.clone()
     return cfg

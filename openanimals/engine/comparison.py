@@ -3,6 +3,7 @@
 from pathlib import Path
 
 from openanimals.evaluation.metrics import Ranking
+from openanimals.evaluation.report import comparison_table
 from openanimals.evaluation.rows import SavedResultError, TestRows
 from openanimals.evaluation.significance import Difference, compare_rankings
 from openanimals.evaluation.store import load_rankings
@@ -46,6 +47,11 @@ def compare(first: str | Path, second: str | Path) -> dict[str, Difference]:
             for measure, difference in found.items():
                 differences[f"{name}, {protocol}, {measure}"] = difference
     return differences
+
+
+def compare_table(first: str | Path, second: str | Path) -> str:
+    """Do as :func:`compare`, and return a table of the differences."""
+    return comparison_table(compare(first, second))
 
 
 def _saved(path: Path) -> dict[str, tuple[TestRows, dict[str, Ranking]]]:

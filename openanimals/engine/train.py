@@ -30,7 +30,6 @@ from openanimals.engine.evaluate import (
     write_results,
 )
 from openanimals.engine.loading import load_weights, match
-from openanimals.engine.plugins import import_modules
 from openanimals.engine.scoring import check_protocol
 from openanimals.engine.trainer import TRAINER_REGISTRY, Trainer
 from openanimals.engine.writers import WRITER_REGISTRY, Writers, build_writers
@@ -148,7 +147,7 @@ def _prepare(
     cfg: CfgNode, training: bool, problems: Sequence[str] = ()
 ) -> tuple[torch.device, Sets]:
     """Find the device and the data; what is wrong with either is told in one error."""
-    problems = [*problems, *import_modules(cfg.IMPORTS)]
+    problems = list(problems)
     for registry, names in (
         (TRAINER_REGISTRY, [cfg.TRAINER]),
         (CALLBACK_REGISTRY, cfg.CALLBACKS),

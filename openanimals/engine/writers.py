@@ -11,6 +11,7 @@ from typing import Protocol
 
 from openanimals.config import CfgNode
 from openanimals.utils import distributed
+from openanimals.utils.errors import naming
 from openanimals.utils.files import atomic_path
 from openanimals.utils.progress import Progress
 from openanimals.utils.registry import Registry
@@ -47,14 +48,16 @@ class MetricsFile:
 
     def __init__(self, folder: Path, start: int, iters_per_epoch: int) -> None:
         self.path, self.iters_per_epoch = folder / "metrics.json", iters_per_epoch
-        self._forget_from(start)
-        self.file = open(self.path, "a", encoding="utf-8")  # noqa: SIM115 (closed in close)
+        with naming(self.path):
+            self._forget_from(start)
+            self.file = open(self.path, "a", encoding="utf-8")  # noqa: SIM115 (closed in close)
 
     def write(self, iteration: int, scalars: Mapping[str, float]) -> None:
         """Write a line, at once."""
         record = {"iteration": iteration, "epoch": iteration // self.iters_per_epoch, **scalars}
-        self.file.write(json.dumps(record) + "\n")
-        self.file.flush()
+        with naming(self.path):
+            self.file.write(json.dumps(record) + "\n")
+            self.file.flush()
 
     def close(self) -> None:
         """Close the file."""

@@ -7,6 +7,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from openanimals.utils.errors import naming
+
 try:
     import fcntl
 except ImportError:  # Windows
@@ -24,21 +26,22 @@ def atomic_path(target: str | os.PathLike[str]) -> Iterator[Path]:
     untouched.
 
     Raises:
-        OSError: the folder cannot be written, or the disk is full.
+        FileError: the folder cannot be written, or the disk is full.
     """
     target = Path(target)
-    target.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(prefix=f".{target.name}.", suffix=".tmp", dir=target.parent)
-    os.close(handle)
-    temporary = Path(name)
-    try:
-        yield temporary
-        with open(temporary, "rb+") as file:
-            os.fsync(file.fileno())
-        temporary.chmod(0o666 & ~_umask())
-        os.replace(temporary, target)
-    finally:
-        temporary.unlink(missing_ok=True)
+    with naming(target):
+        target.parent.mkdir(parents=True, exist_ok=True)
+        handle, name = tempfile.mkstemp(prefix=f".{target.name}.", suffix=".tmp", dir=target.parent)
+        os.close(handle)
+        temporary = Path(name)
+        try:
+            yield temporary
+            with open(temporary, "rb+") as file:
+                os.fsync(file.fileno())
+            temporary.chmod(0o666 & ~_umask())
+            os.replace(temporary, target)
+        finally:
+            temporary.unlink(missing_ok=True)
 
 
 def remove_leftovers(folder: str | os.PathLike[str], names: str = "*") -> None:
@@ -64,10 +67,12 @@ def exclusive(folder: str | os.PathLike[str]) -> Iterator[None]:
         folder: where the lock is, in the file ``.lock``. It is made if need be.
 
     Raises:
-        OSError: the folder cannot be written.
+        FileError: the folder cannot be written.
     """
-    Path(folder).mkdir(parents=True, exist_ok=True)
-    with open(Path(folder) / ".lock", "a") as lock:  # a stranger's file of this name stays whole
+    with naming(folder):
+        Path(folder).mkdir(parents=True, exist_ok=True)
+        file = open(Path(folder) / ".lock", "a")  # noqa: SIM115 (closed below)
+    with file as lock:  # a stranger's file of this name stays whole
         if fcntl is not None:
             try:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -78,6 +78,24 @@ def test_files_that_are_none(write, text, message):
     assert message in problem
 
 
+@pytest.mark.parametrize("name", ["configs/ARBase/demo.yml", "ARBase/demo.yml"])
+def test_a_file_that_is_not_here_is_taken_from_the_shipped_ones(write, tmp_path, monkeypatch, name):
+    monkeypatch.chdir(tmp_path)
+    shipped = load(REPOSITORY / "configs/ARBase/demo.yml")
+    assert load(name) == load(write("mine/one.yml", f"_BASE_: {name}\n")) == shipped
+    assert load(write("mine/copy.yml", "_BASE_: ../Base-ARBase.yml\n")).SOLVER.MAX_EPOCH == 120
+    write(name, "SEED: 5\n")
+    assert load(name).SEED == 5
+
+
+@pytest.mark.parametrize("name", ["configs/ARBase/demmo.yml", "demmo.yml", "/none/demmo.yml"])
+def test_a_wrong_path_names_the_closest_shipped_file(tmp_path, monkeypatch, name):
+    monkeypatch.chdir(tmp_path)
+    (problem,) = mistakes(name)
+    assert problem.startswith(f"{name}: cannot be read (")
+    assert problem.endswith((" (did you mean 'ARBase/demo.yml'?)", "'species/demo.yml'?)"))
+
+
 def test_an_empty_file_changes_nothing(write):
     assert load(write("one.yml", "# nothing yet\n")) == load()
 

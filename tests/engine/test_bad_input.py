@@ -9,6 +9,7 @@ import os
 import pickle
 import re
 import resource
+import sys
 
 import pytest
 import torch
@@ -16,6 +17,7 @@ import torch
 from openanimals import cli
 from openanimals.engine import checkpoint
 from openanimals.engine.trainer import Trainer
+from openanimals.utils.errors import UserError
 from tests.conftest import REPOSITORY
 from tests.engine.photographs import animals, herd, source, truncate
 from tests.engine.tiny_run import command, overrides, run
@@ -372,6 +374,78 @@ def test_an_output_folder_that_cannot_be_written(line, refused, tmp_path):
     (tmp_path / "file").touch()
     error = refused(line(OUTPUT_DIR=tmp_path / "file" / "run"))
     assert "OUTPUT_DIR cannot be written" in error and f"{tmp_path}/file" in error
+    error = refused(line(OUTPUT_DIR=tmp_path / ("long" * 99)))
+    assert "longlong cannot be read: [Errno 36] File name too long" in error
+
+
+@pytest.mark.parametrize("name", ["log.txt", "config.yaml", "metrics.json", "results.json"])
+def test_files_that_cannot_be_written(line, refused, tmp_path, name):
+    (tmp_path / "run" / name).mkdir(parents=True)
+    error = refused(line())
+    assert f"{tmp_path}/run/{name} cannot be written: [Errno 21] Is a directory" in error
+
+
+HERD = "Animals-SyntheticHerd:identities=8,images=4,pixels=32"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["train", "--config-file", "folder"], "folder: cannot be read ([Errno 21] Is a directory"),
+        (["train", "--config-file", "a\0b"], "cannot be read (embedded null byte)"),
+        (["train", "--eval-only", "MODEL.WEIGHTS", "folder"], "no checkpoint at "),
+        (["train", "--eval-only", "MODEL.WEIGHTS", "w" * 300], "cannot be read: [Errno 36] File"),
+        (["check", "csv:file/x.csv"], "csv:file/x.csv cannot be read: [Errno 20] Not a directory"),
+        (["check", "folder:" + "x" * 300], "cannot be read: [Errno 36] File name too long"),
+        (["check", HERD, "DATASETS.ROOT", "file/x"], f"{HERD} cannot be read: [Errno 20] Not a"),
+        (
+            ["check", "--contact-sheet", "file/x.jpg", HERD],
+            "file/x.jpg cannot be written: [Errno 17] File exists: 'file'",
+        ),
+        (["convert", "folder", "x.pth"], "no checkpoint at "),
+        (["rescore", "file"], "expected the output folder of a run"),
+        (["compare", "file", "file"], "file is not a features file"),
+        pytest.param(
+            ["prepare", "Animals-HyenaID2022", "--root", "file/x"],
+            "file/x cannot be written: [Errno 20] Not a directory",
+            marks=needs_wildlife,
+        ),
+    ],
+)
+def test_files_and_folders_that_cannot_be_used(refused, tmp_path, monkeypatch, arguments, message):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "file").touch()
+    (tmp_path / "folder").mkdir()
+    assert message in refused(arguments)
+
+
+@pytest.mark.cli
+def test_a_mistake_in_a_plugin_shows_where_it_is(line, tmp_path, monkeypatch, capfd):
+    """Not one line without file or place, as if the user could mend it without opening a file."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "numpy_loss.py").write_text(
+        "import numpy as np\n"
+        "from openanimals.modeling import LOSS_REGISTRY, LossTerm\n"
+        "@LOSS_REGISTRY.register('NumpyLoss')\n"
+        "def build(cfg):\n"
+        "    def loss(features, targets):\n"
+        "        return np.zeros(3) + np.zeros(4)\n"
+        "    return LossTerm('loss_numpy', 'features', loss, scale=1.0)\n"
+    )
+    arguments = line(IMPORTS="['tests.tiny', 'numpy_loss']", MODEL__LOSSES__NAME="NumpyLoss")
+    with pytest.raises(ValueError, match="operands could not be broadcast") as error:
+        cli.main(arguments)
+    assert error.traceback[-1].path == tmp_path / "numpy_loss.py"
+    script = [sys.executable, "tools/train_net.py", *arguments[1:]]
+    ended = run(script, PYTHONPATH=os.pathsep.join([str(tmp_path), str(REPOSITORY)]))
+    assert ended.returncode == 1
+    assert f'File "{tmp_path}/numpy_loss.py", line 6, in loss' in ended.stderr
+
+
+def test_a_mistake_of_the_users_shows_its_traceback_if_asked_to(line, monkeypatch):
+    monkeypatch.setenv("OPENANIMALS_TRACEBACK", "1")
+    with pytest.raises(UserError, match="unknown backbone"):
+        cli.main(line(MODEL__BACKBONE__NAME="none"))
 
 
 def test_a_loss_that_is_not_finite_ends_the_run_before_any_save(line, refused, trained, log):
@@ -400,14 +474,14 @@ def test_keys_changed_for_the_rest_of_a_run_count(line, refused, trained, log):
 
 
 def test_ctrl_c_says_how_to_go_on(line, tmp_path, monkeypatch, capsys):
-    iterate = Trainer._iterate
+    step = Trainer.train_step
 
     def interrupted(self, batch):
         if self.iteration == 3:
             raise KeyboardInterrupt
-        iterate(self, batch)
+        return step(self, batch)
 
-    monkeypatch.setattr(Trainer, "_iterate", interrupted)
+    monkeypatch.setattr(Trainer, "train_step", interrupted)
     arguments = line(SOLVER__MAX_EPOCH=2)
     assert cli.main(arguments) == 130
     assert capsys.readouterr().err == "interrupted; to go on: the same command with --resume\n"

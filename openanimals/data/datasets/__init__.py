@@ -14,6 +14,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from openanimals.data.catalogue import Catalogue, CatalogueError
+from openanimals.utils.errors import naming
 from openanimals.utils.registry import Registry, did_you_mean
 
 DATASET_REGISTRY: Registry[Callable[[Path], Catalogue]] = Registry("data set")
@@ -43,7 +44,8 @@ def load_catalogue(
         >>> load_catalogue("Animals-SyntheticHerd:identities=2,images=3")  # doctest: +SKIP
         Catalogue('Animals-SyntheticHerd:identities=2,images=3', 6 images, 2 identities)
     """
-    catalogue = _read(name, Path(root).expanduser(), date_pattern)
+    with naming(name, "cannot be read"):
+        catalogue = _read(name, Path(root).expanduser(), date_pattern)
     if not isinstance(catalogue, Catalogue):
         raise CatalogueError(
             f"{name}: its function returned a {type(catalogue).__name__}; expected a Catalogue"

@@ -5,8 +5,7 @@ from dataclasses import replace
 from logging import getLogger
 from pathlib import Path
 
-from openanimals.config import CfgNode, ConfigError
-from openanimals.engine.plugins import import_modules
+from openanimals.config import CfgNode
 from openanimals.engine.reproduction import records
 from openanimals.engine.reproduction.grid import Cell, Grid
 from openanimals.engine.reproduction.progress import Progress
@@ -164,7 +163,6 @@ def _training_images(cfg: CfgNode) -> tuple[int, str]:
     """Return how many images training has, or 0 and what is wrong with the data."""
     from openanimals.data.build import load_sets
 
-    ConfigError.raise_for(import_modules(cfg.IMPORTS))
     try:
         train = load_sets(cfg).train
     except (ValueError, OSError) as error:
