@@ -2,7 +2,7 @@
 
 import sys
 
-from openanimals.cli import main
+from reproduce.command import main
 
 if __name__ == "__main__":
-    sys.exit(main(["reproduce", *sys.argv[1:]]))
+    sys.exit(main(sys.argv[1:]))
