@@ -1,7 +1,6 @@
 """From the runs of a folder to a table in Markdown and two in CSV, published numbers beside."""
 
 import json
-from collections.abc import Iterable
 
 import pandas as pd
 import yaml
@@ -13,16 +12,16 @@ from reproduce.run import read
 METRICS = ["Rank-1", "mAP"]
 LIMITS = [f"{metric} {limit}" for metric in METRICS for limit in ("low", "high")]
 PUBLISHED = [f"{metric} published" for metric in METRICS]
-FACTS = ["status", "error", "seconds", "started", "commit", "versions", "device"]
+TEXTS = ["status", "error", "started", "command", "commit", "versions", "device", "schedule"]
 RUNS = ["species", "row", "seed", "results on", "protocol", "Rank-1", "Rank-5", "Rank-10"]
-RUNS += ["mAP", "mINP", *LIMITS, *FACTS, "schedule", "command"]
+RUNS += ["mAP", "mINP", *LIMITS, "seconds", *TEXTS]
 HEADLINE = "headline"
 
 
-def write_tables(grid: Grid, rows: Iterable[str] = (), species: Iterable[str] = ()) -> None:
-    """Write ``<table>.md``, ``<table>.csv`` and ``<table>-runs.csv``; see :func:`aggregate`."""
+def write_tables(grid: Grid) -> None:
+    """Write ``<table>.md``, ``<table>.csv`` and ``<table>-runs.csv`` from the runs there are."""
     runs = read_runs(grid)
-    lines = aggregate(grid, runs, rows, species)
+    lines = aggregate(grid, runs)
     for name, content in (
         (f"{grid.table}.md", _markdown(grid, runs, lines)),
         (f"{grid.table}.csv", lines.to_csv(index=False)),
@@ -37,8 +36,8 @@ def read_runs(grid: Grid) -> pd.DataFrame:
     lines = []
     for file in sorted(grid.folder.glob("*/*/seed*/run.json")):
         row, species, seed = file.parts[-4:-1]
-        run = {"row": row, "species": species, "seed": int(seed.removeprefix("seed"))}
-        run |= read(file.parent)
+        run = dict.fromkeys(TEXTS, "") | read(file.parent)
+        run |= {"row": row, "species": species, "seed": int(seed.removeprefix("seed"))}
         results, test_set = {"": {}}, ""
         if run["status"] == "finished":
             results = json.loads((file.parent / "results.json").read_text(encoding="utf-8"))
@@ -55,21 +54,17 @@ def read_runs(grid: Grid) -> pd.DataFrame:
     return pd.DataFrame(lines, columns=RUNS)
 
 
-def aggregate(
-    grid: Grid, runs: pd.DataFrame, rows: Iterable[str] = (), species: Iterable[str] = ()
-) -> pd.DataFrame:
+def aggregate(grid: Grid, runs: pd.DataFrame) -> pd.DataFrame:
     """Return a line for each species, row and protocol, with mean and deviation over seeds.
 
     Args:
-        grid: the table; those of its rows that are the same show the same runs.
+        grid: the table. What it asks for has a line even without a run; rows that are the same
+            show the same runs.
         runs: as read from its folder.
-        rows: to show even where they have no runs.
-        species: the same.
     """
-    rows, species = {*rows}, {*species, *runs["species"]}
-    shown = [
-        r for r in TABLES[grid.table]["rows"] if r in rows or grid.twins[r] in set(runs["row"])
-    ]
+    rows = {row for row, twin in grid.twins.items() if twin in set(runs["row"])} | {*grid.rows}
+    species = {*grid.species, *runs["species"]}
+    shown = [row for row in grid.twins if row in rows]
     places = [(s, r, grid.twins[r]) for s in KNOWN_SPECIES if s in species for r in shown]
     lines = pd.DataFrame(places, columns=["species", "row", "trained as"])
 
@@ -115,13 +110,14 @@ def _markdown(grid: Grid, runs: pd.DataFrame, lines: pd.DataFrame) -> str:
         text += [f"- {', '.join(who)}: {schedule}"]
     runs = runs.drop_duplicates(["species", "row", "seed"])
     text += ["", "## How it was made", ""]
-    for what, facts in (
-        ("command", "`" + runs["command"] + "`"),
-        ("commit", runs["commit"].str.split().explode()),
-        ("versions", runs["versions"]),
-        ("device", runs["device"]),
-    ):
-        text += [f"- {what}: {'; '.join(facts.dropna().unique())}"] if facts.notna().any() else []
+    for what, facts in {
+        "command": [f"`{command}`" for command in runs["command"] if command],
+        "commit": " ".join(runs["commit"]).split(),
+        "versions": runs["versions"],
+        "device": runs["device"],
+    }.items():
+        different = "; ".join(filter(None, dict.fromkeys(facts)))
+        text += [f"- {what}: {different}"] if different else []
     text += [f"- time: {runs['seconds'].sum() / 3600:.2f} hours in {len(runs)} runs", ""]
     failed = runs[runs["status"] == "failed"]
     text += ["## Failed", ""] if len(failed) else []

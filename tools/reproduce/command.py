@@ -5,6 +5,7 @@ import json
 import shlex
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -27,26 +28,17 @@ def main(arguments: Sequence[str]) -> int:
     set_up_logging()
     try:
         options = parse(arguments)
-        plans = []
-        for table in [options.table] if options.table else TABLES:
-            known = list(TABLES[table]["rows"])
-            rows = choose("row", options.methods or known, known)
-            species = options.species or TABLES[table]["species"]
-            species = choose("species", species, KNOWN_SPECIES)
-            settings = (options.size, options.epochs, tuple(options.opts))
-            grid = Grid(table, Path(options.output), *settings)
-            grid.twins  # noqa: B018 (loads all rows: mistakes are told before anything runs)
-            plans.append((grid, rows, species))
+        grids = [_grid(options, table) for table in ([options.table] if options.table else TABLES)]
         if options.collect:
-            for plan in plans:
-                collect(*plan)
-        else:
-            command = shlex.join([*TOOL.split(), *arguments])
-            counts = [reproduce(*plan, options.seeds, options.gpus, command) for plan in plans]
-            failed, total = map(sum, zip(*counts, strict=True))
-            if failed:
-                where = ", ".join(f"{grid.folder}.md" for grid, *_ in plans)
-                raise UserError(f"{failed} of {total} runs failed; see {where}")
+            for grid in grids:
+                collect(grid)
+            return 0
+        command = shlex.join([*TOOL.split(), *arguments])
+        counts = [reproduce(grid, options.seeds, options.gpus, command) for grid in grids]
+        failed, total = map(sum, zip(*counts, strict=True))
+        if failed:
+            where = ", ".join(f"{grid.folder}.md" for grid in grids)
+            raise UserError(f"{failed} of {total} runs failed; see {where}")
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
@@ -114,15 +106,26 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
     return options
 
 
-def reproduce(
-    grid: Grid, rows: Sequence[str], species: Sequence[str], seeds: int, gpus: int, command: str
-) -> tuple[int, int]:
+def _grid(options: argparse.Namespace, table: str) -> Grid:
+    known = list(TABLES[table]["rows"])
+    grid = Grid(
+        table,
+        Path(options.output),
+        choose("row", options.methods or known, known),
+        choose("species", options.species or TABLES[table]["species"], KNOWN_SPECIES),
+        options.size,
+        options.epochs,
+        tuple(options.opts),
+    )
+    grid.twins  # noqa: B018 (loads all rows: mistakes are told before anything runs)
+    return grid
+
+
+def reproduce(grid: Grid, seeds: int, gpus: int, command: str) -> tuple[int, int]:
     """Train the runs that have not finished, and write the tables after each.
 
     Args:
         grid: the table.
-        rows: those to train.
-        species: those to train on.
         seeds: repetitions.
         gpus: runs at once, each on a GPU of its own; 0: one, wherever MODEL.DEVICE says.
         command: the command line, noted beside each run.
@@ -133,19 +136,21 @@ def reproduce(
     Raises:
         UserError: another tool works on the table, or it has runs with other settings.
     """
-    grid.folder.mkdir(parents=True, exist_ok=True)
     try:
+        grid.folder.mkdir(parents=True, exist_ok=True)
         lock = FileLock(grid.folder / ".lock", timeout=0).acquire()
     except Timeout:
         raise UserError(
             f"{grid.folder} is being worked on by another tools/reproduce.py; to see its tables "
             "use --collect, to share the work choose another --output"
         ) from None
+    except OSError as error:
+        raise UserError(f"--output {grid.output} cannot be written: {error}") from error
     with lock:
         images, problems = {}, {}
-        for name in species:
+        for name in grid.species:
             try:
-                images[name] = count_training_images(grid.run(rows[0], name, 0).config)
+                images[name] = count_training_images(grid.run(grid.rows[0], name, 0).config)
             except (UserError, OSError) as error:
                 problems[name] = str(error)
                 logger.error("no run on %s: %s", name, error)
@@ -156,17 +161,17 @@ def reproduce(
         remove_leftovers(grid.output, f"{grid.table}*")  # of a tool that was killed
         runs = [
             grid.run(row, name, seed, images.get(name, 0))
-            for name in species
-            for row in dict.fromkeys(grid.twins[row] for row in rows)
+            for name in grid.species
+            for row in dict.fromkeys(grid.twins[row] for row in grid.rows)
             for seed in range(seeds)
         ]
         for run in runs:
             if run.species in problems and read(run.folder)["status"] != "finished":
                 note(run.folder, status="failed", error=problems[run.species])
-        write_tables(grid, rows, species)
+        write_tables(grid)
 
         def ended() -> None:
-            write_tables(grid, rows, species)
+            write_tables(grid)
             for run in runs if grid.size == "smoke" else ():
                 if read(run.folder)["status"] == "finished":
                     for weights in run.folder.glob("model_*.pth"):  # of no use, and many
@@ -177,7 +182,7 @@ def reproduce(
         return sum(read(run.folder)["status"] == "failed" for run in runs), len(runs)
 
 
-def collect(grid: Grid, rows: Sequence[str], species: Sequence[str]) -> None:
+def collect(grid: Grid) -> None:
     """Only write the tables, from the runs that there are; a tool may train meanwhile.
 
     Raises:
@@ -187,10 +192,9 @@ def collect(grid: Grid, rows: Sequence[str], species: Sequence[str]) -> None:
         options = json.loads((grid.folder / "options.json").read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise UserError(f"no runs in {grid.folder}; train them, or name their --output") from None
-    if grid == Grid(grid.table, grid.output):  # nothing was asked for
-        overrides = tuple(options["overrides"])
-        grid = Grid(grid.table, grid.output, options["size"], options["epochs"], overrides)
+    if (grid.size, grid.epochs, grid.overrides) == ("published", 0, ()):  # nothing was asked for
+        grid = replace(grid, **options | {"overrides": tuple(options["overrides"])})
     else:
         check_settings(grid, {})
-    write_tables(grid, rows, species)
+    write_tables(grid)
     logger.info("written: %s.md", grid.folder)

@@ -56,6 +56,8 @@ class Grid:
     Args:
         table: a key of TABLES.
         output: the folder of all tables; a run's is ``<output>/<table>/<row>/<species>/seed<k>``.
+        rows: those that are asked for.
+        species: those that are asked for, names of files below configs/species.
         size: ``published``, ``cpu`` or ``smoke``.
         epochs: of all rows, with schedules in proportion; 0: as each row was published.
         overrides: ``KEY, VALUE, ...`` for all runs.
@@ -63,6 +65,8 @@ class Grid:
 
     table: str
     output: Path
+    rows: tuple[str, ...]
+    species: tuple[str, ...]
     size: str = "published"
     epochs: int = 0
     overrides: tuple[Any, ...] = ()
@@ -130,7 +134,7 @@ class Grid:
         return load([CONFIGS / name for name in names], [*pairs, *self.overrides, *last])
 
 
-def choose(what: str, names: Sequence[str], known: Sequence[str]) -> list[str]:
+def choose(what: str, names: Sequence[str], known: Sequence[str]) -> tuple[str, ...]:
     """Return names in the order of ``known``.
 
     Raises:
@@ -140,7 +144,7 @@ def choose(what: str, names: Sequence[str], known: Sequence[str]) -> list[str]:
         if name not in known:
             hint = did_you_mean(name, known)
             raise UserError(f"unknown {what} {name!r}{hint}; known: {', '.join(known)}")
-    return [name for name in known if name in names]
+    return tuple(name for name in known if name in names)
 
 
 def scaled_schedule(solver: CfgNode, epochs: int, iters_per_epoch: int) -> dict[str, Any]:
