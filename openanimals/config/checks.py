@@ -1,5 +1,6 @@
 """Everything that can be known to be wrong from the configuration alone, in one error."""
 
+import math
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -7,6 +8,8 @@ from typing import Any
 from openanimals.config.defaults import get_cfg
 from openanimals.config.node import CfgNode, ConfigError
 from openanimals.utils.registry import did_you_mean
+
+PK_SAMPLERS = ("NaiveIdentitySampler", "BalancedIdentitySampler")  # K images of P identities
 
 BRANCHES_OF = {"Baseline": [[1]], "MGN": [[1], [1, 2], [1, 3]]}
 
@@ -23,11 +26,6 @@ CHOICES = {
     "INPUT.CACHE": ("auto", "off", "ram", "disk", "device"),
     "DATASETS.SPLIT": ("auto", "source", "paper", "closed", "time", "original", "file"),
     "DATASETS.FLANKS": ("ignore", "separate"),
-    "DATALOADER.SAMPLER_TRAIN": (
-        "TrainingSampler",
-        "NaiveIdentitySampler",
-        "BalancedIdentitySampler",
-    ),
     "SOLVER.AMP.DTYPE": ("float16", "bfloat16"),
     "SOLVER.OPT": ("Adam", "AdamW", "SGD"),
     "SOLVER.SCHED": ("MultiStepLR", "CosineAnnealingLR"),
@@ -82,6 +80,7 @@ RULES: dict[str, Rule] = {
     "INPUT.REA.PROB": _SHARE,
     "INPUT.REA.VALUE": _COLOUR,
     "INPUT.RPT.PROB": _SHARE,
+    "INPUT.TRANSFORMS": _TEXTS,
     "DATASETS.NAMES": (lambda v: _TEXTS[0](v) and len(v) > 0, "must name at least one data set"),
     "DATASETS.TESTS": _TEXTS,
     "DATASETS.VAL_FRACTION": (lambda v: 0 <= v < 1, "must lie in 0..1, below 1"),
@@ -217,18 +216,9 @@ def _relations(cfg: CfgNode) -> list[str]:
             "MODEL.HEADS.BRANCHES must list, branch by branch, into how many stripes its map is "
             f"cut, like [[1], [1, 2], [1, 3]], not {branches!r}"
         )
-    batch, parts, unit = cfg.SOLVER.IMS_PER_BATCH, cfg.SOLVER.ACCUMULATE, 1
-    if cfg.DATALOADER.SAMPLER_TRAIN != "TrainingSampler":
-        unit = cfg.DATALOADER.NUM_INSTANCE
-    if unit > 0 and batch % unit:
-        problems.append(
-            f"SOLVER.IMS_PER_BATCH ({batch}) must be a multiple of DATALOADER.NUM_INSTANCE ({unit})"
-        )
-    elif unit > 0 and parts > 0 and batch % (unit * parts):
-        problems.append(
-            f"SOLVER.IMS_PER_BATCH ({batch}) must be a multiple of SOLVER.ACCUMULATE ({parts}) x "
-            f"{unit} images of an identity"
-        )
+    parts = cfg.SOLVER.ACCUMULATE
+    if min(parts, cfg.DATALOADER.NUM_INSTANCE) > 0:
+        problems += batch_problems(cfg)
     if cfg.SOLVER.CUDA_GRAPHS and parts > 1:
         problems.append(
             "SOLVER.CUDA_GRAPHS is True, but a graph cannot add up the gradients of "
@@ -255,6 +245,29 @@ def _relations(cfg: CfgNode) -> list[str]:
     if cfg.SOLVER.NESTEROV and cfg.SOLVER.OPT != "SGD":
         problems.append(f"SOLVER.NESTEROV is for SGD, not for {cfg.SOLVER.OPT}")
     return problems
+
+
+def instances(cfg: CfgNode) -> int:
+    """Return how many images of an identity a batch has: K, or 1 where the sampler is free."""
+    return cfg.DATALOADER.NUM_INSTANCE if cfg.DATALOADER.SAMPLER_TRAIN in PK_SAMPLERS else 1
+
+
+def batch_problems(cfg: CfgNode, processes: int = 1) -> list[str]:
+    """Return what is wrong with a batch that is shared among processes; at most one sentence.
+
+    Each process gets as many images as another, and each part of its share (SOLVER.ACCUMULATE) is
+    made of whole identities.
+    """
+    factors = {
+        "DATALOADER.NUM_INSTANCE ({})": instances(cfg),
+        "SOLVER.ACCUMULATE ({})": cfg.SOLVER.ACCUMULATE,
+        "{} processes": processes,
+    }
+    batch = cfg.SOLVER.IMS_PER_BATCH
+    if batch % math.prod(factors.values()) == 0:
+        return []
+    unit = " x ".join(name.format(count) for name, count in factors.items() if count > 1)
+    return [f"SOLVER.IMS_PER_BATCH ({batch}) must be a multiple of {unit}"]
 
 
 def _numbers(value: Any, count: int, kind: type = float) -> bool:

@@ -82,7 +82,7 @@ _C.INPUT.SIZE_TEST = [256, 128]  # height, width
 _C.INPUT.BACKGROUND = "keep"  # or mask: black outside of the animal (where there are masks)
 _C.INPUT.EXACT_TRAIN = False  # resize as Pillow does, bit for bit; else some values differ by 1
 _C.INPUT.EXACT_TEST = True  # the same for evaluation
-_C.INPUT.CACHE = "auto"  # ready images kept off, in ram, on disk or device; auto: disk if they fit
+_C.INPUT.CACHE = "auto"  # decoded images kept: off, ram, disk, device; auto: on disk if they fit
 _C.INPUT.CACHE_LIMIT = 16.0  # GiB that they may take
 _C.INPUT.CACHE_DIR = ""  # of those on disk; empty: openanimals/images in the user's cache folder
 _C.INPUT.CROP = CN()
@@ -119,6 +119,7 @@ _C.INPUT.REA.VALUE = [123.675, 116.28, 103.53]  # RGB of the erased box, 0..255
 _C.INPUT.RPT = CN()
 _C.INPUT.RPT.ENABLED = False  # random patches of other images
 _C.INPUT.RPT.PROB = 0.5  # share of the images that are changed
+_C.INPUT.TRANSFORMS = []  # registered transforms of your own, applied after ours, in order
 
 _C.DATASETS = CN()
 _C.DATASETS.NAMES = ("Market1501",)  # Animals-<Class>, folder:DIR, csv:FILE, or a registered name

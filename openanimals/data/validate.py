@@ -12,11 +12,10 @@ from typing import NamedTuple
 
 from tqdm import tqdm
 
-from openanimals.data.catalogue import UNKNOWN, Catalogue
-from openanimals.data.image_io import ImageError, open_image, rows_with_bad_boxes
+from openanimals.data.catalogue import UNKNOWN, Catalogue, lateral_viewpoint
+from openanimals.data.image_io import ImageError, box_overlaps, open_image
 from openanimals.data.masks import is_shape
 from openanimals.data.splits import PARTS, Split
-from openanimals.data.viewpoints import flank
 
 NEAR_EMPTY = 10  # a part of a split with fewer images than this says little
 SHOWN = 3  # examples that a line of the table names; the rest are counted
@@ -185,6 +184,31 @@ def check_data(catalogue: Catalogue, split: Split | None = None, min_images: int
     )
 
 
+def rows_with_bad_boxes(catalogue: Catalogue) -> list[int]:
+    """Return the rows whose box is empty, not a number or wholly outside of its image.
+
+    Such rows are to be dropped after the partition, so that row positions do not shift. A row
+    whose image cannot be read is not listed: reading it gives the better error.
+
+    Args:
+        catalogue: only the files of its rows with a box are opened, and only their headers read.
+
+    Returns:
+        Row positions, ascending.
+    """
+    boxes = catalogue.column("bbox")
+
+    def is_bad(row: int) -> bool:
+        try:
+            return not box_overlaps(catalogue.path(row), boxes[row])
+        except ImageError:
+            return False
+
+    rows = [row for row, box in enumerate(boxes) if box is not None]
+    with ThreadPoolExecutor() as pool:  # the time goes into waiting for the disk
+        return [row for row, bad in zip(rows, pool.map(is_bad, rows), strict=True) if bad]
+
+
 def _filled(catalogue: Catalogue) -> dict[str, int]:
     """Return how many rows have what evaluation and training can make use of."""
     dates = catalogue.column("date")
@@ -192,7 +216,7 @@ def _filled(catalogue: Catalogue) -> dict[str, int]:
         "date": dates,
         "time of day": [date and "T" in date for date in dates],
         "sequence": catalogue.column("sequence"),
-        "known side": [flank(orientation) for orientation in catalogue.column("orientation")],
+        "known side": map(lateral_viewpoint, catalogue.column("viewpoint")),
         "mask": catalogue.column("mask"),
     }
     return {what: sum(map(bool, values)) for what, values in columns.items()}

@@ -8,11 +8,10 @@ from typing import Any
 import torch
 
 from openanimals.config import CfgNode, without_pretraining
-from openanimals.data.batches import Batch, Batches
 from openanimals.data.build import TrainSet
-from openanimals.data.image_cache import ImageCache
+from openanimals.data.cache import ImageCache
 from openanimals.data.image_io import ImageError
-from openanimals.data.loaders import build_train_loader, build_transforms
+from openanimals.data.loaders import Batch, Loader, build_train_loader, build_transforms
 from openanimals.engine.device import place
 from openanimals.engine.history import History, check_weights
 from openanimals.engine.step import Step
@@ -142,7 +141,7 @@ class Trainer:
             last = self.iteration - 1
             self.logbook.losses(last, means, self.schedule.lr_at(last, self.cfg.SOLVER.BASE_LR))
 
-    def _loader(self) -> Batches:
+    def _loader(self) -> Loader:
         """Return the batches from ``self.iteration`` on."""
         return build_train_loader(
             self.cfg,

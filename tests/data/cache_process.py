@@ -1,7 +1,7 @@
-"""A script that makes the photographs of a folder ready in a cache, and tells what it saw.
+"""A script that caches the photographs of a folder on disk, and tells what it saw.
 
 Usage: cache_process.py PHOTOGRAPHS CACHE LOG. Each photograph that it decodes becomes a line of
-LOG, and the CRC-32 of all pixels becomes its output. With KILL_AT n, it is killed when it has
+LOG, and the CRC-32 of all images becomes its output. With KILL_AT n, it is killed when it has
 decoded so many or more and stored some of them.
 """
 
@@ -11,20 +11,23 @@ import sys
 import zlib
 from pathlib import Path
 
-from openanimals.data import pixels
-from openanimals.data.photographs import Photographs
-from openanimals.data.pixel_files import PixelFile
+import pandas as pd
+import torch
+
+from openanimals.data import cache
+from openanimals.data.catalogue import Catalogue
+from openanimals.data.dataset import ReIDDataset
 
 
-def photographs(folder: Path, size: tuple[int, int] = (8, 10)) -> Photographs:
+def noise_dataset(folder: Path, size=(8, 10), *, exact=True, masked=False, **columns):
     """All photographs of a folder, to be read as Pillow does."""
-    paths = sorted(map(str, folder.glob("*.png")))
-    nothing = [None] * len(paths)
-    return Photographs(paths, nothing, nothing, size, exact=True)
+    paths = sorted(path.name for path in folder.glob("*.png"))
+    table = pd.DataFrame({"path": paths, "identity": "a", **columns}, dtype=object)
+    return ReIDDataset(Catalogue("noise", folder, table), size, exact=exact, masked=masked)
 
 
-def main(folder: str, cache: str, log: str) -> None:
-    read, kill_at = Photographs.read, int(os.environ.get("KILL_AT", "0"))
+def main(folder: str, target: str, log: str) -> None:
+    read, kill_at = ReIDDataset.read, int(os.environ.get("KILL_AT", "0"))
 
     def watched(self, row):
         with open(log, "a+") as file:
@@ -34,9 +37,10 @@ def main(folder: str, cache: str, log: str) -> None:
                 os.kill(os.getpid(), signal.SIGKILL)
         return read(self, row)
 
-    Photographs.read = watched
-    pixels.CHUNK = 4
-    found = PixelFile(photographs(Path(folder)), Path(cache)).build(limit=1e9)
+    ReIDDataset.read = watched
+    cache.CHUNK = 4
+    own = cache.ImageCache("disk", 1e9, Path(target), torch.device("cpu"))
+    found = own.open(noise_dataset(Path(folder)))
     print(zlib.crc32(found.images.numpy().tobytes()))
 
 
