@@ -11,10 +11,10 @@ from pathlib import Path
 
 import pytest
 
-from openanimals.data import download, fetch
+from openanimals.data import download
 from openanimals.data.catalogue import CatalogueError
 from openanimals.data.datasets import wildlife
-from openanimals.data.fetch import DownloadError
+from openanimals.data.download import DownloadError, fetch
 from openanimals.data.splits import paper_partition
 from tests.data import wildlife_fixtures as fixtures
 
@@ -83,7 +83,7 @@ def _no_proxy(monkeypatch):
 
 @pytest.fixture(autouse=True)
 def _no_waiting(monkeypatch):
-    monkeypatch.setattr(fetch.time, "sleep", lambda _: None)
+    monkeypatch.setattr(download.time, "sleep", lambda _: None)
 
 
 @pytest.fixture(autouse=True)
@@ -97,7 +97,7 @@ def _own_user_cache(tmp_path, monkeypatch):
 def test_fetches_a_file_once(server, tmp_path):
     server.files["a.bin"] = BODY
     for _ in range(2):
-        fetch.fetch(server.url("a.bin"), tmp_path / "a.bin")
+        fetch(server.url("a.bin"), tmp_path / "a.bin")
     assert (tmp_path / "a.bin").read_bytes() == BODY
     assert [file.name for file in tmp_path.iterdir()] == ["a.bin"]
     assert server.log == [("a.bin", None, len(BODY))]
@@ -106,7 +106,7 @@ def test_fetches_a_file_once(server, tmp_path):
 def test_resumes_where_the_connection_was_cut(server, tmp_path):
     server.files["a.bin"] = BODY
     server.cuts = [100_000, 50_000]
-    fetch.fetch(server.url("a.bin"), tmp_path / "a.bin")
+    fetch(server.url("a.bin"), tmp_path / "a.bin")
     assert (tmp_path / "a.bin").read_bytes() == BODY
     assert server.log == [
         ("a.bin", None, 100_000),
@@ -118,7 +118,7 @@ def test_resumes_where_the_connection_was_cut(server, tmp_path):
 def test_resumes_in_another_process(server, tmp_path):
     server.files["a.bin"] = BODY
     (tmp_path / "a.bin.part").write_bytes(BODY[:120_000])
-    fetch.fetch(server.url("a.bin"), tmp_path / "a.bin")
+    fetch(server.url("a.bin"), tmp_path / "a.bin")
     assert (tmp_path / "a.bin").read_bytes() == BODY
     assert server.log == [("a.bin", "bytes=120000-", 180_000)]
 
@@ -126,7 +126,7 @@ def test_resumes_in_another_process(server, tmp_path):
 def test_all_had_arrived_but_the_rename(server, tmp_path):
     server.files["a.bin"] = BODY
     (tmp_path / "a.bin.part").write_bytes(BODY)
-    fetch.fetch(server.url("a.bin"), tmp_path / "a.bin")
+    fetch(server.url("a.bin"), tmp_path / "a.bin")
     assert (tmp_path / "a.bin").read_bytes() == BODY
     assert server.log == [("a.bin", f"bytes={len(BODY)}-", 0)]
 
@@ -134,14 +134,14 @@ def test_all_had_arrived_but_the_rename(server, tmp_path):
 def test_partial_file_longer_than_the_one_on_the_server(server, tmp_path):
     server.files["a.bin"] = BODY
     (tmp_path / "a.bin.part").write_bytes(BODY + b"more")
-    fetch.fetch(server.url("a.bin"), tmp_path / "a.bin")
+    fetch(server.url("a.bin"), tmp_path / "a.bin")
     assert (tmp_path / "a.bin").read_bytes() == BODY
 
 
 def test_server_without_ranges_starts_anew(server, tmp_path):
     server.files["a.bin"] = BODY
     server.ranges, server.cuts = False, [100_000]
-    fetch.fetch(server.url("a.bin"), tmp_path / "a.bin")
+    fetch(server.url("a.bin"), tmp_path / "a.bin")
     assert (tmp_path / "a.bin").read_bytes() == BODY
     assert [sent for _, _, sent in server.log] == [100_000, 300_000]
 
@@ -150,14 +150,14 @@ def test_server_without_ranges_that_never_gets_further_is_given_up(server, tmp_p
     server.files["a.bin"] = BODY
     server.ranges, server.cuts = False, [100_000, 50_000, 100_000, 99_999, 100_000]
     with pytest.raises(DownloadError, match="the next try goes on there if the server can"):
-        fetch.fetch(server.url("a.bin"), tmp_path / "a.bin", attempts=4)
+        fetch(server.url("a.bin"), tmp_path / "a.bin", attempts=4)
     assert server.cuts == []
 
 
 def test_server_without_lengths(server, tmp_path):
     server.files["a.bin"] = BODY
     server.lengths = False
-    fetch.fetch(server.url("a.bin"), tmp_path / "a.bin")
+    fetch(server.url("a.bin"), tmp_path / "a.bin")
     assert (tmp_path / "a.bin").read_bytes() == BODY
 
 
@@ -165,14 +165,14 @@ def test_wrong_size_is_an_error_that_keeps_what_came(server, tmp_path):
     server.files["a.bin"] = BODY
     server.cuts = [100_000, 0, 0, 0, 0]  # then it promises the rest and never sends any
     with pytest.raises(DownloadError, match="100000 of 300000 bytes.*a.bin.part keeps what"):
-        fetch.fetch(server.url("a.bin"), tmp_path / "a.bin", attempts=4)
+        fetch(server.url("a.bin"), tmp_path / "a.bin", attempts=4)
     assert [file.name for file in tmp_path.iterdir()] == ["a.bin.part"]
     assert len(server.log) == 5
 
 
 def test_missing_file_is_not_asked_for_again(server, tmp_path):
     with pytest.raises(DownloadError, match="absent.bin: HTTP Error 404"):
-        fetch.fetch(server.url("absent.bin"), tmp_path / "a.bin")
+        fetch(server.url("absent.bin"), tmp_path / "a.bin")
     assert len(server.log) == 1
     assert not list(tmp_path.iterdir())
 
@@ -180,21 +180,21 @@ def test_missing_file_is_not_asked_for_again(server, tmp_path):
 def test_busy_server_is_asked_again(server, tmp_path):
     server.files["a.bin"] = BODY
     server.codes = [503, 429]
-    fetch.fetch(server.url("a.bin"), tmp_path / "a.bin")
+    fetch(server.url("a.bin"), tmp_path / "a.bin")
     assert (tmp_path / "a.bin").read_bytes() == BODY
 
 
 def test_no_server(tmp_path):
     with pytest.raises(DownloadError, match="refused"):
-        fetch.fetch("http://127.0.0.1:9/a.bin", tmp_path / "a.bin")
+        fetch("http://127.0.0.1:9/a.bin", tmp_path / "a.bin")
 
 
 def test_no_room_is_said_before_the_first_byte(server, tmp_path, monkeypatch):
     server.files["a.bin"] = BODY
     usage = namedtuple("usage", "total used free")
-    monkeypatch.setattr(fetch.shutil, "disk_usage", lambda _: usage(0, 0, 1000))
+    monkeypatch.setattr(download.shutil, "disk_usage", lambda _: usage(0, 0, 1000))
     with pytest.raises(DownloadError, match="needs 0.3 MB more, and 0.0 MB are free"):
-        fetch.fetch(server.url("a.bin"), tmp_path / "a.bin")
+        fetch(server.url("a.bin"), tmp_path / "a.bin")
     assert len(server.log) == 1
     assert not (tmp_path / "a.bin.part").exists()
 
