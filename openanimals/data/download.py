@@ -253,12 +253,12 @@ def _receive(url: str, part: Path) -> None:
             _check_room(part.parent, total - start)
         print(f"downloading {url} ({_megabytes(start)} of {_megabytes(total)} here)", flush=True)
         bar = tqdm(total=total, initial=start, unit="B", unit_scale=True, disable=None)
-        with bar, open(part, "ab" if start else "wb") as file:
+        told_by_size = contextlib.suppress(*([] if total is None else [ProtocolError]))
+        with bar, open(part, "ab" if start else "wb") as file, told_by_size:
             # Not by iter_content, which loses the last bytes before a connection ends.
-            with contextlib.nullcontext() if total is None else contextlib.suppress(ProtocolError):
-                while chunk := response.raw.read(_CHUNK):
-                    file.write(chunk)
-                    bar.update(len(chunk))
+            while chunk := response.raw.read(_CHUNK):
+                file.write(chunk)
+                bar.update(len(chunk))
     if total is not None and _size(part) != total:
         raise ConnectionError(f"the connection ended after {_size(part)} of {total} bytes")
 

@@ -58,7 +58,7 @@ class DataReport:
         repetitions: number of rows that repeat another's path, box and identity.
         single: individuals with one image: never both query and gallery.
         few: individuals with 2 or more, but fewer than ``min_images``.
-        min_images: images of an individual in a batch, K of the sampler.
+        min_images: images of an individual in a batch, K of the sampler; None if it has no K.
         parts: images and individuals of train, query and gallery; empty without a split.
         unmatched: number of queries whose individual is not in the gallery.
     """
@@ -81,7 +81,7 @@ class DataReport:
     repetitions: int
     single: list[str]
     few: list[str]
-    min_images: int
+    min_images: int | None
     parts: dict[str, tuple[int, int]]
     unmatched: int
 
@@ -123,8 +123,9 @@ class DataReport:
             ("images of two individuals", _examples(self.contradictions)),
             ("rows repeated", str(self.repetitions)),
             ("individuals with 1 image", _examples(self.single)),
-            (f"... with less than {self.min_images}", _examples(self.few)),
         ]
+        if self.min_images is not None:
+            lines.append((f"... with less than {self.min_images}", _examples(self.few)))
         if self.parts:
             lines.append(("queries without a match", str(self.unmatched)))
         width = max(len(label) for label, _ in lines)
@@ -134,7 +135,9 @@ class DataReport:
         )
 
 
-def check_data(catalogue: Catalogue, split: Split | None = None, min_images: int = 4) -> DataReport:
+def check_data(
+    catalogue: Catalogue, split: Split | None = None, min_images: int | None = 4
+) -> DataReport:
     """Look at every row of a catalogue and decode every file to its end.
 
     Files are decoded in a few threads, with a progress bar where there is a terminal.
@@ -142,7 +145,8 @@ def check_data(catalogue: Catalogue, split: Split | None = None, min_images: int
     Args:
         catalogue: the images.
         split: its train, query and gallery rows, if they are to be looked at, too.
-        min_images: images of an individual in a batch (``DATALOADER.NUM_INSTANCE``).
+        min_images: images of an individual in a batch (``DATALOADER.NUM_INSTANCE``); None where
+            the sampler takes images one by one.
     """
     paths = [catalogue.path(row) for row in range(len(catalogue))]
     masks = [catalogue.mask(row) for row in range(len(catalogue))]
@@ -178,7 +182,7 @@ def check_data(catalogue: Catalogue, split: Split | None = None, min_images: int
         contradictions=contradictions,
         repetitions=repetitions,
         single=sorted(name for name, count in counts.items() if count == 1),
-        few=sorted(name for name, count in counts.items() if 2 <= count < min_images),
+        few=sorted(name for name, count in counts.items() if 2 <= count < (min_images or 0)),
         min_images=min_images,
         **_split_facts(catalogue.identities, split),
     )

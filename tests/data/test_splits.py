@@ -19,7 +19,7 @@ from openanimals.data.splits import (
     source_split,
     write_split,
 )
-from openanimals.data.splits.classic_sort import classic_argsort
+from openanimals.data.splits.paper import classic_argsort
 from tests.reference import load_json
 
 RECORDED = load_json("partition.json")
