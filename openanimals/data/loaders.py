@@ -15,14 +15,24 @@ from torch.utils.data import DataLoader
 
 from openanimals.config import CfgNode, ConfigError
 from openanimals.config.checks import batch_problems
-from openanimals.data import samplers, transforms
+from openanimals.data import samplers
 from openanimals.data.build import TrainSet
 from openanimals.data.cache import ImageCache
 from openanimals.data.catalogue import Catalogue
 from openanimals.data.dataset import ReIDDataset, Sample
 from openanimals.data.erasing import Erasing, Patch
-from openanimals.data.samplers import SAMPLER_REGISTRY
-from openanimals.data.transforms import TRANSFORM_REGISTRY
+from openanimals.data.samplers import SAMPLER_REGISTRY, BatchSampler
+from openanimals.data.transforms import (
+    TRANSFORM_REGISTRY,
+    Affine,
+    AugMix,
+    ColorJitter,
+    Compose,
+    Flip,
+    PadCrop,
+    ResizedCrop,
+    Transform,
+)
 from openanimals.utils.machine import cores, user_cache
 
 logger = getLogger(__name__)
@@ -45,32 +55,6 @@ class Batch:
     rows: Tensor
     unreadable: list[str]
     lost: list[str]
-
-
-class BatchSampler:
-    """Endless training batches of one process: for each image its row and its number.
-
-    Args:
-        stream: rows, endless.
-        batch_size: images in a batch, over all processes.
-        start: batches that a run that is resumed has done.
-        rank: this process.
-        world_size: number of processes.
-    """
-
-    def __init__(
-        self, stream: Iterator[int], batch_size: int, start: int, rank: int, world_size: int
-    ) -> None:
-        self.batches = samplers.batches(
-            stream, batch_size, skip=start, rank=rank, world_size=world_size
-        )
-        self.batch_size, self.start = batch_size, start
-        self.offset = rank * (batch_size // world_size)
-
-    def __iter__(self) -> Iterator[list[tuple[int, int]]]:
-        for iteration, rows in enumerate(self.batches, self.start):
-            first = iteration * self.batch_size + self.offset
-            yield [(row, first + place) for place, row in enumerate(rows)]
 
 
 class Loader:
@@ -196,7 +180,9 @@ def build_train_loader(
     """
     stream = SAMPLER_REGISTRY.get(cfg.DATALOADER.SAMPLER_TRAIN)(cfg, train)
     ConfigError.raise_for(batch_problems(cfg, world_size))
-    sampler = BatchSampler(stream, cfg.SOLVER.IMS_PER_BATCH, start, rank, world_size)
+    sampler = BatchSampler(
+        stream, cfg.SOLVER.IMS_PER_BATCH, start=start, rank=rank, world_size=world_size
+    )
     dataset = ReIDDataset(
         train.images,
         cfg.INPUT.SIZE_TRAIN,
@@ -229,27 +215,28 @@ def build_test_loader(
     return Loader(dataset, sampler, workers=_workers(cfg), pinned=_pinned(cfg), cache=cache)
 
 
-def build_transforms(cfg: CfgNode) -> transforms.BatchTransforms:
+def build_transforms(cfg: CfgNode) -> Compose:
     """Return the random augmentation of training batches that the INPUT keys ask for.
+
+    Those of ours run in FastReID's order, and then those of INPUT.TRANSFORMS.
 
     Raises:
         ValueError: INPUT.TRANSFORMS names one that is not registered.
     """
     keys = cfg.INPUT
     jitter = (keys.CJ.PROB, keys.CJ.BRIGHTNESS, keys.CJ.CONTRAST, keys.CJ.SATURATION, keys.CJ.HUE)
-    crop = (keys.CROP.SIZE, keys.CROP.SCALE, keys.CROP.RATIO)
-    padding = (keys.PADDING.MODE, keys.PADDING.SIZE)
-    return transforms.BatchTransforms(
-        crop=transforms.ResizedCrop(*crop) if keys.CROP.ENABLED else None,
-        padding=transforms.PadCrop(*padding) if keys.PADDING.ENABLED else None,
-        flip=transforms.Flip(keys.FLIP.PROB) if keys.FLIP.ENABLED else None,
-        cj=transforms.ColorJitter(*jitter) if keys.CJ.ENABLED else None,
-        affine=transforms.Affine() if keys.AFFINE.ENABLED else None,
-        augmix=transforms.AugMix(keys.AUGMIX.PROB) if keys.AUGMIX.ENABLED else None,
-        rea=Erasing(keys.REA.PROB, keys.REA.VALUE) if keys.REA.ENABLED else None,
-        rpt=Patch(keys.RPT.PROB) if keys.RPT.ENABLED else None,
-        others=[TRANSFORM_REGISTRY.get(name)(cfg) for name in keys.TRANSFORMS],
-    )
+    ours: list[tuple[bool, Transform]] = [
+        (keys.CROP.ENABLED, ResizedCrop(keys.CROP.SIZE, keys.CROP.SCALE, keys.CROP.RATIO)),
+        (keys.PADDING.ENABLED, PadCrop(keys.PADDING.MODE, keys.PADDING.SIZE)),
+        (keys.FLIP.ENABLED, Flip(keys.FLIP.PROB)),
+        (keys.CJ.ENABLED, ColorJitter(*jitter)),
+        (keys.AFFINE.ENABLED, Affine()),
+        (keys.AUGMIX.ENABLED, AugMix(keys.AUGMIX.PROB)),
+        (keys.REA.ENABLED, Erasing(keys.REA.PROB, keys.REA.VALUE)),
+        (keys.RPT.ENABLED, Patch(keys.RPT.PROB)),
+    ]
+    own = [TRANSFORM_REGISTRY.get(name)(cfg) for name in keys.TRANSFORMS]
+    return Compose([*(transform for enabled, transform in ours if enabled), *own])
 
 
 def _auto_augment_prob(cfg: CfgNode) -> float:

@@ -150,29 +150,36 @@ def _permutations(count: int, rng: np.random.RandomState) -> Iterator[int]:
         yield from rng.permutation(count).tolist()
 
 
-def batches(
-    stream: Iterator[int], batch_size: int, *, skip: int = 0, rank: int = 0, world_size: int = 1
-) -> Iterator[list[int]]:
-    """Cut a stream into batches and give one process its contiguous share of each.
+class BatchSampler:
+    """Cuts a stream into batches and gives one process its contiguous share of each.
 
     Args:
-        stream: positions, endless or not; what is left at its end and fills no batch is dropped.
+        stream: rows, endless or not; what is left at its end and fills no batch is dropped.
         batch_size: images in a batch, over all processes.
-        skip: batches to leave out at the start, for a run that is resumed.
+        start: batches that a run that is resumed has done.
         rank: this process, 0 to ``world_size - 1``.
         world_size: number of processes.
-
-    Returns:
-        Lists of ``batch_size / world_size`` positions.
     """
-    share = batch_size // world_size
-    return _cut(stream, batch_size, skip, slice(rank * share, (rank + 1) * share))
 
+    def __init__(
+        self,
+        stream: Iterator[int],
+        batch_size: int,
+        *,
+        start: int = 0,
+        rank: int = 0,
+        world_size: int = 1,
+    ) -> None:
+        self.stream, self.batch_size, self.start = stream, batch_size, start
+        share = batch_size // world_size
+        self.share = slice(rank * share, (rank + 1) * share)
 
-def _cut(stream: Iterator[int], batch_size: int, skip: int, share: slice) -> Iterator[list[int]]:
-    deque(islice(stream, skip * batch_size), maxlen=0)  # draws and forgets
-    while len(batch := list(islice(stream, batch_size))) == batch_size:
-        yield batch[share]
+    def __iter__(self) -> Iterator[list[tuple[int, int]]]:
+        """Yield for each image of a batch its row, and its number in the whole training."""
+        first = self.start * self.batch_size
+        numbered = enumerate(islice(self.stream, first, None), first)
+        while len(batch := list(islice(numbered, self.batch_size))) == self.batch_size:
+            yield [(row, number) for number, row in batch[self.share]]
 
 
 def identities_too_small(labels: Sequence[Any], instances: int) -> list[Any]:

@@ -37,34 +37,18 @@ TRANSFORM_REGISTRY: Registry[Callable[..., Transform]] = Registry("transform")
 """``f(cfg)`` gives a transform; INPUT.TRANSFORMS names those that are used, in order."""
 
 
-class BatchTransforms:
-    """The given transforms in FastReID's order, which is the order of the arguments.
-
-    The arguments are named as the keys under ``INPUT``, and the fields of each as the keys under
-    those; ``others`` come last.
+class Compose:
+    """Applies transforms to a batch, one after the other.
 
     Example:
-        >>> augment = BatchTransforms(padding=PadCrop(size=10), flip=Flip(prob=0.5))
+        >>> augment = Compose([PadCrop(size=10), Flip(prob=0.5)])
         >>> images = torch.zeros(2, 3, 64, 64, dtype=torch.uint8)
         >>> augment(images, torch.Generator().manual_seed(0)).shape
         torch.Size([2, 3, 64, 64])
     """
 
-    def __init__(
-        self,
-        *,
-        crop: "ResizedCrop | None" = None,
-        padding: "PadCrop | None" = None,
-        flip: "Flip | None" = None,
-        cj: "ColorJitter | None" = None,
-        affine: "Affine | None" = None,
-        augmix: "AugMix | None" = None,
-        rea: Transform | None = None,
-        rpt: Transform | None = None,
-        others: Sequence[Transform] = (),
-    ) -> None:
-        given = [crop, padding, flip, cj, affine, augmix, rea, rpt, *others]
-        self.transforms: list[Transform] = [one for one in given if one is not None]
+    def __init__(self, transforms: Sequence[Transform]) -> None:
+        self.transforms = transforms
 
     def __call__(self, images: Tensor, generator: torch.Generator) -> Tensor:
         """Augment a batch.

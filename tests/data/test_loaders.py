@@ -16,7 +16,7 @@ from openanimals.data.build import TrainSet
 from openanimals.data.catalogue import Catalogue
 from openanimals.data.image_io import read_image
 from openanimals.data.loaders import build_cache, build_test_loader, build_train_loader
-from openanimals.data.samplers import balanced_stream, batches, identity_stream, shuffled_stream
+from openanimals.data.samplers import balanced_stream, identity_stream, shuffled_stream
 
 INDIVIDUALS, IMAGES = 6, 5
 SIZE = (8, 10)  # height, width
@@ -68,7 +68,7 @@ def test_batches_are_those_of_the_sampler(zoo, sampler):
         stream = identity_stream(train.labels.tolist(), 8, 2, seed=5)
     elif sampler == "BalancedIdentitySampler":
         stream = balanced_stream(train.labels.tolist(), train.images.column("camera"), 8, 2, seed=5)
-    expected = list(islice(batches(stream, 8), 6))
+    expected = [list(islice(stream, 8)) for _ in range(6)]
     assert rows(build_train_loader(keys, train), 6) == expected
     assert rows(build_train_loader(keys, train, start=4), 2) == expected[4:]  # after a resume
 
@@ -167,6 +167,15 @@ def test_an_unknown_sampler_or_transform_is_told_with_the_closest(zoo):
         build_train_loader(cfg(DATALOADER__SAMPLER_TRAIN="TrainSampler"), TrainSet.of(zoo))
     with pytest.raises(ValueError, match="unknown transform 'Gray'; known: "):
         loaders.build_transforms(cfg(INPUT__TRANSFORMS=["Gray"]))
+
+
+def test_our_transforms_run_in_fastreids_order():
+    names = ["CROP", "PADDING", "FLIP", "CJ", "AFFINE", "AUGMIX", "REA", "RPT"]
+    keys = cfg(**{f"INPUT__{name}__ENABLED": True for name in names})
+    kinds = [type(one).__name__ for one in loaders.build_transforms(keys).transforms]
+    assert kinds == ["ResizedCrop", "PadCrop", "Flip", "ColorJitter"] + [
+        *("Affine", "AugMix", "Erasing", "Patch")
+    ]
 
 
 def test_transforms_of_ones_own_come_last_in_their_order(monkeypatch):

@@ -10,8 +10,8 @@ import pytest
 
 from openanimals.data.samplers import (
     NAIVE_SEED,
+    BatchSampler,
     balanced_stream,
-    batches,
     identities_too_small,
     identity_stream,
     shuffled_stream,
@@ -26,6 +26,14 @@ BALANCED = [name for name in RECORDED if name.startswith("fastreid_balanced_")]
 
 def take(stream, count):
     return list(islice(stream, count))
+
+
+def batches(stream, batch_size, **share):
+    """The rows of batches; their images are numbered from the start of the training."""
+    for batch in BatchSampler(stream, batch_size, **share):
+        rows, numbers = zip(*batch, strict=True)
+        assert numbers == tuple(range(numbers[0], numbers[0] + len(rows)))
+        yield list(rows)
 
 
 def naive(labels, batch_size, instances):
@@ -152,23 +160,25 @@ def test_rows_are_plain_ints():
 @pytest.mark.parametrize("skip", [0, 1, 5, 23])
 def test_skipping_gives_the_batches_of_a_run_that_was_not_interrupted(skip):
     whole = take(batches(identity_stream(LABELS, 8, 4, seed=1), 8), 30)
-    resumed = batches(identity_stream(LABELS, 8, 4, seed=1), 8, skip=skip)
+    resumed = batches(identity_stream(LABELS, 8, 4, seed=1), 8, start=skip)
     assert take(resumed, 30 - skip) == whole[skip:]
 
 
 @pytest.mark.parametrize("world_size", [1, 2, 4])
 def test_the_shares_of_all_processes_make_the_batch(world_size):
-    whole = take(batches(shuffled_stream(50, seed=1), 8, skip=3), 20)
+    whole = take(batches(shuffled_stream(50, seed=1), 8, start=3), 20)
     shares = [
-        take(batches(shuffled_stream(50, 1), 8, skip=3, rank=rank, world_size=world_size), 20)
+        take(batches(shuffled_stream(50, 1), 8, start=3, rank=rank, world_size=world_size), 20)
         for rank in range(world_size)
     ]
     assert [sum(parts, []) for parts in zip(*shares, strict=True)] == whole
+    last = next(iter(BatchSampler(shuffled_stream(50, 1), 8, start=3, rank=1, world_size=2)))
+    assert last == list(zip(whole[0][4:], range(28, 32), strict=True))
 
 
 def test_a_stream_that_ends_drops_the_batch_it_cannot_fill():
     assert list(batches(iter(range(10)), 4)) == [[0, 1, 2, 3], [4, 5, 6, 7]]
-    assert list(batches(iter(range(3)), 4, skip=2)) == []
+    assert list(batches(iter(range(3)), 4, start=2)) == []
 
 
 def test_identities_too_small_are_those_that_get_repeated():
