@@ -8,10 +8,7 @@ import torch
 from PIL import Image
 from torchvision.transforms import v2
 
-from openanimals.data.erasing import (
-    Erasing,
-    Patch,
-)
+from openanimals.data.erasing import Erasing, Patch
 from openanimals.data.transforms import (
     Affine,
     AugMix,
@@ -25,7 +22,6 @@ from openanimals.data.transforms import (
     pad_and_crop,
 )
 
-MEAN = (123.675, 116.28, 103.53)
 TRANSFORMS = {
     "crop": ResizedCrop(size=(24, 16)),
     "padding": PadCrop(size=4),
