@@ -1,12 +1,7 @@
 """The image cache gives what reading gives now, whatever happened to its files or photographs."""
 
-import errno
-import json
 import os
 import shutil
-import signal
-import sys
-import zlib
 from collections import namedtuple
 from pathlib import Path
 
@@ -16,89 +11,12 @@ import pytest
 import torch
 from PIL import Image
 
-from openanimals.data import cache as cache_module
 from openanimals.data import dataset as dataset_module
-from openanimals.data.cache import CachedImages, ImageCache, make_room
+from openanimals.data.cache import CachedImages
 from openanimals.data.dataset import ReIDDataset
 from openanimals.data.image_io import ImageError, read_image
-from tests import processes
-from tests.data.cache_process import noise_dataset
+from tests.data.cache_process import BYTES, COUNT, as_pillow_reads, assert_holds, noise_dataset
 from tests.data.pictures import save_noise
-
-CPU = torch.device("cpu")
-COUNT, ROW_BYTES = 10, 8 * 10 * 3
-BYTES = COUNT * ROW_BYTES
-SCRIPT = [sys.executable, "tests/data/cache_process.py"]
-
-
-@pytest.fixture
-def folder(tmp_path) -> Path:
-    """A folder with ten photographs of noise, each another; all files have one length."""
-    for number in range(COUNT):
-        save_noise(tmp_path / "noise" / f"{number}.png", seed=number)
-    return tmp_path / "noise"
-
-
-@pytest.fixture
-def noise(folder) -> ReIDDataset:
-    return noise_dataset(folder)
-
-
-@pytest.fixture
-def reads(monkeypatch) -> list[int]:
-    """The rows that were decoded, in any order."""
-    rows, read = [], ReIDDataset.read
-
-    def watched(self, row):
-        rows.append(row)
-        return read(self, row)
-
-    monkeypatch.setattr(ReIDDataset, "read", watched)
-    return rows
-
-
-@pytest.fixture
-def cache(tmp_path):
-    """A function that makes a cache in a folder of its own."""
-
-    def make(mode="disk", limit=10**9, device=CPU, build=True, folder=tmp_path / "cache"):
-        return ImageCache(mode, limit, folder, device, build=build)
-
-    return make
-
-
-@pytest.fixture
-def built(cache, noise, reads, tmp_path) -> Path:
-    """The file of a cache on disk; the reads of building it are forgotten."""
-    cache().open(noise)
-    reads.clear()
-    return next((tmp_path / "cache").glob("*.images"))
-
-
-def as_pillow_reads(dataset: ReIDDataset) -> np.ndarray:
-    """Return the images ``[N, H, W, 3]``, black where Pillow cannot read them."""
-    images = np.zeros((len(dataset), *dataset.size, 3), np.uint8)
-    for row, path in enumerate(dataset.paths):
-        try:
-            images[row] = read_image(path, dataset.size, dataset.boxes[row], dataset.masks[row])
-        except ImageError:
-            continue
-    return images
-
-
-def assert_holds(cache, dataset, reads, *, again):
-    """The next one to open gets the right images and reads all of them, or none."""
-    reads.clear()
-    found = cache().open(dataset)
-    assert sorted(reads) == (list(range(COUNT)) if again else [])
-    reads.clear()
-    for images in (found, cache().open(dataset)):
-        np.testing.assert_array_equal(images.images.numpy(), as_pillow_reads(dataset))
-        assert images.unreadable == found.unreadable
-    assert set(reads) == set(found.unreadable)  # which are tried each time
-    names = sorted(os.listdir(cache().folder))
-    assert [name.split(".")[-1] for name in names if name != ".lock"] == ["images", "json"]
-    return found
 
 
 @pytest.mark.parametrize("mode", ["auto", "ram", "disk", "device"])
@@ -255,151 +173,6 @@ def test_an_image_that_could_not_be_read_for_a_moment_is_tried_again(cache, nois
         assert cache().open(noise).unreadable == {5: "the disk is away"}
         assert cache().open(noise).unreadable == {5: "the disk is away"}
     assert not cache().open(noise).unreadable
-
-
-# Disks that are full, folders that cannot be used, processes that die
-
-
-def fail(number):
-    def failing(*arguments, **options):
-        raise OSError(number, os.strerror(number))
-
-    return failing
-
-
-class FullDisk:
-    """A file that takes so many bytes and no more."""
-
-    def __init__(self, file, space):
-        self.file, self.space = file, space
-
-    def __enter__(self):
-        return self
-
-    def __exit__(self, *error):
-        self.file.close()
-
-    def fileno(self):
-        return self.file.fileno()
-
-    def write(self, content):
-        self.space -= len(bytes(content))
-        return self.file.write(content) if self.space >= 0 else fail(errno.ENOSPC)()
-
-
-@pytest.mark.parametrize("mode", ["auto", "disk"])
-@pytest.mark.parametrize("when", ["reserving", "writing", "quota"])
-def test_a_full_disk_is_told_and_costs_only_the_cache(
-    mode, when, cache, noise, monkeypatch, caplog
-):
-    if when == "writing":
-
-        def limited(path, *mode):
-            return FullDisk(open(path, *mode), space=4 * ROW_BYTES)
-
-        monkeypatch.delattr(os, "posix_fallocate", raising=False)
-        monkeypatch.setattr(cache_module, "open", limited, raising=False)
-    else:
-        number = errno.EDQUOT if when == "quota" else errno.ENOSPC
-        monkeypatch.setattr(os, "posix_fallocate", fail(number), raising=False)
-    own = cache(mode)
-    assert own.open(noise) is None
-    assert own.open(noise) is None
-    assert caplog.text.count("no cache: ") == 1
-    assert ("quota" if when == "quota" else "No space left on device") in caplog.text
-    assert set(os.listdir(own.folder)) <= {".lock"}
-
-
-def test_a_folder_that_cannot_be_used(cache, noise, tmp_path, caplog):
-    (tmp_path / "file").touch()
-    with pytest.raises(ValueError, match=r"INPUT\.CACHE_DIR cannot be used: .*file"):
-        cache("disk", folder=tmp_path / "file" / "cache").open(noise)
-    assert cache("auto", folder=tmp_path / "file" / "cache").open(noise) is None
-    assert "no cache: " in caplog.text
-
-
-def test_a_folder_that_may_only_be_read_serves_as_well(built, cache, noise, reads, monkeypatch):
-    for name in ("utime", "replace"):
-        monkeypatch.setattr(os, name, fail(errno.EROFS))
-    np.testing.assert_array_equal(cache().open(noise).images, as_pillow_reads(noise))
-    assert not reads
-
-
-def test_killed_while_building_and_built_by_the_next(noise, cache, reads, folder, tmp_path):
-    arguments = [*SCRIPT, str(folder), str(tmp_path / "cache"), str(tmp_path / "log")]
-    killed = processes.run(arguments, KILL_AT="7")
-    assert killed.returncode == -signal.SIGKILL, killed.stderr
-    left = os.listdir(tmp_path / "cache")
-    assert any(name.endswith(".tmp") for name in left)
-    assert not any(name.endswith(".images") for name in left)
-    assert_holds(cache, noise, reads, again=True)
-
-
-def test_two_processes_build_it_once(noise, cache, reads, folder, tmp_path):
-    arguments = [*SCRIPT, str(folder), str(tmp_path / "cache"), str(tmp_path / "log")]
-    finished = processes.run_together(arguments, [{}, {}])
-    assert [process.returncode for process in finished] == [0, 0], finished[0].stderr
-    checksum = str(zlib.crc32(as_pillow_reads(noise).tobytes()))
-    assert [process.stdout.strip() for process in finished] == [checksum, checksum]
-    log = (tmp_path / "log").read_text().split()
-    assert sorted(map(int, log)) == list(range(COUNT))
-    assert_holds(cache, noise, reads, again=False)
-
-
-# Room in the folder
-
-
-def test_files_of_other_runs_make_room_but_not_those_of_this_one(cache, folder):
-    datasets = [noise_dataset(folder, size) for size in ((8, 10), (10, 8), (16, 5), (20, 4))]
-    before = cache()
-    before.open(datasets[0])
-    before.open(datasets[1])
-    own = cache(limit=3 * BYTES)
-    own.open(datasets[2])
-    own.open(datasets[0])  # used again, so the second one is the oldest
-    own.open(datasets[3])
-    left = cache("auto", build=False)
-    assert [left.open(dataset) is not None for dataset in datasets] == [True, False, True, True]
-
-
-def test_room_is_made_by_the_files_not_used_for_longest(tmp_path):
-    old, kept, used, new, target = (tmp_path / f"{n:032x}.images" for n in range(5))
-    for number, path in enumerate([old, kept, used, new]):
-        path.write_bytes(bytes(100))
-        path.with_suffix(".json").touch()
-        os.utime(path, ns=(0, number))
-
-    def left(needed, limit):
-        make_room(target, needed, limit, in_use={kept})
-        paths = set(tmp_path.glob("*.images"))
-        assert {path.with_suffix(".json") for path in paths} == set(tmp_path.glob("*.json"))
-        return paths
-
-    assert left(100, 500) == {old, kept, used, new}
-    assert left(101, 500) == {kept, used, new}
-    assert left(199, 300) == {kept}
-    assert left(200, 300) == {kept}
-
-
-def test_files_of_others_in_the_folder_stay_as_they_are(cache, noise, tmp_path):
-    folder = tmp_path / "cache"
-    names = ["cow.images", "cow.json", ".cow.jpg.x.tmp", "a" * 31 + ".images"]
-    (folder / ".unpacked.tmp").mkdir(parents=True)
-    for name in names:
-        (folder / name).write_text(name)
-    ours = f"{noise.digest()[:32]}.images"
-    (folder / f".{ours}.x.tmp").touch()  # of a process that was killed
-    cache(limit=BYTES).open(noise)
-    assert all((folder / name).read_text() == name for name in names)
-    made = {ours, ours.replace("images", "json"), ".unpacked.tmp"}
-    assert set(os.listdir(folder)) - {".lock"} == {*names, *made}
-    assert json.loads((folder / ours).with_suffix(".json").read_text())["unreadable"] == {}
-
-
-def test_opening_counts_as_use(built, cache, noise):
-    os.utime(built, ns=(5, 5))
-    cache().open(noise)
-    assert built.stat().st_mtime_ns > 5
 
 
 # Batches
