@@ -41,10 +41,8 @@ def reads(monkeypatch) -> list[int]:
 def cache(tmp_path):
     """A function that makes a cache in a folder of its own."""
 
-    def make(
-        mode="disk", limit=10**9, device=torch.device("cpu"), build=True, folder=tmp_path / "cache"
-    ):
-        return ImageCache(mode, limit, folder, device, build=build)
+    def make(mode="disk", limit=10**9, device="cpu", build=True, folder=tmp_path / "cache"):
+        return ImageCache(mode, limit, folder, torch.device(device), build=build)
 
     return make
 

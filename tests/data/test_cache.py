@@ -186,9 +186,7 @@ def test_a_batch_is_gathered():
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 def test_batches_are_gathered_on_the_device(cache, noise):
-    batch = (
-        cache("device", device=torch.device("cuda")).open(noise).take(torch.tensor([3, 1]), True)
-    )
+    batch = cache("device", device="cuda").open(noise).take(torch.tensor([3, 1]), True)
     assert batch.device.type == "cuda"
     np.testing.assert_array_equal(batch.cpu(), as_pillow_reads(noise)[[3, 1]])
     pinned = cache("ram").open(noise).take(torch.tensor([3, 1]), pinned=True)
