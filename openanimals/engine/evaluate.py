@@ -14,8 +14,8 @@ from torch import nn
 
 from openanimals.config import CfgNode
 from openanimals.data.build import TestSet
+from openanimals.data.cache import ImageCache
 from openanimals.data.catalogue import Catalogue
-from openanimals.data.image_cache import ImageCache
 from openanimals.data.image_io import ImageError, read_image
 from openanimals.data.loaders import build_test_loader
 from openanimals.engine.device import evaluation_dtype

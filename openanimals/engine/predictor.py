@@ -11,7 +11,7 @@ import pandas as pd
 import torch
 from PIL import Image
 
-from openanimals.config import CfgNode, ConfigError, load, without_pretraining
+from openanimals.config import CfgNode, load, without_pretraining
 from openanimals.data.build import load_catalogue_of
 from openanimals.data.catalogue import UNKNOWN, Catalogue
 from openanimals.data.image_io import ImageError, resize

@@ -10,7 +10,7 @@ import torch
 
 from openanimals.config import CfgNode
 from openanimals.data.build import TestSet
-from openanimals.data.viewpoints import SIDES, flank
+from openanimals.data.catalogue import LATERAL, lateral_viewpoint
 from openanimals.evaluation import Expansion, Rerank, Result, evaluate
 from openanimals.evaluation.encounters import bursts, days
 from openanimals.evaluation.pca import reduce_dimensions
@@ -160,7 +160,7 @@ def _encounter(cfg: CfgNode, rows: TestRows) -> Protocol:
 
 
 def _flank(cfg: CfgNode, rows: TestRows) -> Protocol:
-    query, gallery = ([flank(text) for text in part] for part in rows.labels("orientation"))
+    query, gallery = (list(map(lateral_viewpoint, p)) for p in rows.labels("viewpoint"))
     unknown, images = query.count(None) + gallery.count(None), len(query) + len(gallery)
     note = f"{unknown} of {images} images show no known side" if unknown else ""
     labels = {**_paper(cfg, rows).labels, "sides": (query, gallery)}
@@ -203,7 +203,7 @@ def _judge(
 def _by_side(test_set: str, whole: Result, sides: tuple[Labels, Labels]) -> dict[str, Result]:
     """Return the results of the queries of each side, for the sides that have any with a match."""
     results = {}
-    for name in SIDES:
+    for name in LATERAL:
         query, gallery = (np.array(part, dtype=object) == name for part in sides)
         if whole.matched[query].any():
             part = replace(whole.part(query, gallery), protocol=f"{whole.protocol} {name}")

@@ -8,6 +8,7 @@ from typing import Any
 import torch
 
 from openanimals.config import CfgNode, ConfigError, load, load_text, without_pretraining
+from openanimals.config.checks import instances
 from openanimals.data.build import Sets, load_sets
 from openanimals.data.loaders import build_cache
 from openanimals.data.samplers import identities_too_small
@@ -219,16 +220,15 @@ def _introduce_data(sets: Sets) -> None:
 
 
 def _warn_of_small_identities(cfg: CfgNode, sets: Sets) -> None:
-    if cfg.DATALOADER.SAMPLER_TRAIN != "TrainingSampler":
-        instances = cfg.DATALOADER.NUM_INSTANCE
-        small = len(identities_too_small(sets.train.labels.tolist(), instances))
-        if small:
-            logger.warning(
-                "%d training identities have fewer than %d images (DATALOADER.NUM_INSTANCE); "
-                "theirs are repeated within a batch",
-                small,
-                instances,
-            )
+    wanted = instances(cfg)
+    small = len(identities_too_small(sets.train.labels.tolist(), wanted))
+    if small:
+        logger.warning(
+            "%d training identities have fewer than %d images (DATALOADER.NUM_INSTANCE); "
+            "theirs are repeated within a batch",
+            small,
+            wanted,
+        )
 
 
 def _latest(folder: RunFolder) -> Path | None:

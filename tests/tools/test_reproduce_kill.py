@@ -10,8 +10,8 @@ from contextlib import contextmanager
 import pandas as pd
 import pytest
 from filelock import FileLock
-from reproduce.grid import TABLES
 
+from reproduce.grid import TABLES
 from tests.conftest import REPOSITORY
 from tests.engine.tiny_run import overrides
 
@@ -55,7 +55,7 @@ def command(output, root, *options):
 
 @pytest.mark.cli
 def test_a_tool_killed_half_way_goes_on_where_it_was(tmp_path, herd_root):
-    arguments = command(tmp_path, herd_root, *"--methods BoT --seeds 2 --epochs 4".split())
+    arguments = command(tmp_path, herd_root, *["--methods", "BoT", "--seeds", "2", "--epochs", "4"])
     first, second = (tmp_path / f"main/BoT/demo/seed{seed}" for seed in range(2))
     with killed(arguments, tmp_path / "told.txt", (second / "model_last.pth").exists):
         assert not (second / "results.json").exists()

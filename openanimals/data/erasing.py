@@ -1,16 +1,19 @@
-"""Rectangles of images: drawn at random, cut out, filled with a colour, pasted elsewhere."""
+"""Random erasing and random patches: a region of an image is overwritten."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 from torchvision.transforms.v2 import functional
 
-ATTEMPTS = 100  # rectangles that are drawn for an image to find one that fits into it
+from openanimals.data.transforms import RandomApply
+
+ATTEMPTS = 100  # regions that are drawn for an image to find one that fits into it
 
 
-class Rectangle(NamedTuple):
+class Region(NamedTuple):
     """A part of an image in pixels; of height and width 0 where none was found that fits."""
 
     top: int
@@ -27,25 +30,54 @@ class Paste(NamedTuple):
     """Where a patch comes from, what is done to it, and where it goes to."""
 
     donor: int
-    source: Rectangle
+    source: Region
     mirrored: bool
     angle: float
-    target: Rectangle
+    target: Region
 
 
-def stack(images: Sequence[Tensor]) -> Tensor:
-    """Stack ``[C, H, W]`` to ``[B, C, H, W]`` in channels-last memory, as convolutions want it."""
-    return torch.stack([image.permute(1, 2, 0) for image in images]).permute(0, 3, 1, 2)
+@dataclass(frozen=True)
+class Erasing(RandomApply):
+    """Overwrite a region of 0.02 to 0.4 of the area, 0.3 to 1 / 0.3 as high as it is wide.
+
+    Args:
+        prob: probability of each image.
+        value: what it is overwritten with, for each channel, 0..255.
+    """
+
+    value: Sequence[float] = (123.675, 116.28, 103.53)
+
+    def __call__(self, images: Tensor, generator: torch.Generator) -> Tensor:
+        """Return float32 ``[B, 3, H, W]``."""
+        chosen = self.draw(len(images), generator)
+        regions = draw_regions(len(images), images.shape[-2:], generator, (0.02, 0.4), 0.3)
+        drawn = [region if c else None for region, c in zip(regions, chosen, strict=True)]
+        return erase(images, drawn, self.value)
 
 
-def draw_rectangles(
+class Patch(RandomApply):
+    """Paste a region of another image of the batch, 0.01 to 0.5 of the area, anywhere.
+
+    Half of the patches are mirrored, half are turned by up to 10 degrees (with black corners).
+    FastReID keeps a pool of patches of earlier batches instead; without one there is nothing to
+    save, and to restore when a run is resumed. In a batch of one, the patch is the image's own.
+    """
+
+    def __call__(self, images: Tensor, generator: torch.Generator) -> Tensor:
+        """Return ``[B, 3, H, W]``."""
+        chosen = self.draw(len(images), generator)
+        pastes = draw_pastes(len(images), images.shape[-2:], generator)
+        return paste(images, [item if c else None for item, c in zip(pastes, chosen, strict=True)])
+
+
+def draw_regions(
     count: int,
     size: Sequence[int],
     generator: torch.Generator,
     area: tuple[float, float],
     aspect: float,
-) -> list[Rectangle]:
-    """Draw a rectangle for each of ``count`` images of ``size`` (H, W).
+) -> list[Region]:
+    """Draw a region for each of ``count`` images of ``size`` (H, W).
 
     The share of the area is uniform between the two given, height / width uniform between
     ``aspect`` and 1 / ``aspect``. Of :data:`ATTEMPTS` drawn, the first that is smaller than the
@@ -62,12 +94,12 @@ def draw_rectangles(
     widths = widths.gather(1, first)[:, 0] * fits.any(1)
     tops = _below(height - heights + 1, generator)
     lefts = _below(width - widths + 1, generator)
-    return [Rectangle(*r) for r in torch.stack([tops, lefts, heights, widths], 1).tolist()]
+    return [Region(*r) for r in torch.stack([tops, lefts, heights, widths], 1).tolist()]
 
 
 def draw_pastes(count: int, size: Sequence[int], generator: torch.Generator) -> list[Paste]:
     """Draw a patch for each of ``count`` images of ``size`` (H, W), from another one of them."""
-    targets = draw_rectangles(count, size, generator, (0.01, 0.5), 0.1)
+    targets = draw_regions(count, size, generator, (0.01, 0.5), 0.1)
     heights = torch.tensor([target.height for target in targets])
     widths = torch.tensor([target.width for target in targets])
     tops = _below(size[0] - heights + 1, generator).tolist()
@@ -79,7 +111,7 @@ def draw_pastes(count: int, size: Sequence[int], generator: torch.Generator) -> 
     return [
         Paste(
             donor=donors[i],
-            source=Rectangle(tops[i], lefts[i], target.height, target.width),
+            source=Region(tops[i], lefts[i], target.height, target.width),
             mirrored=mirrored[i],
             angle=angles[i] if turned[i] else 0.0,
             target=target,
@@ -88,29 +120,12 @@ def draw_pastes(count: int, size: Sequence[int], generator: torch.Generator) -> 
     ]
 
 
-def pad_and_crop(
-    images: Tensor, corners: Sequence[Sequence[int]], padding: int, mode: str
-) -> Tensor:
-    """Pad ``[B, C, H, W]`` and cut ``[H, W]`` out of each image, at its (top, left) corner.
-
-    Corners count from the corner of the padded image, so (padding, padding) changes nothing.
-    """
-    height, width = images.shape[-2:]
-    padded = functional.pad(images, [padding], padding_mode=mode)
-    return stack(
-        [
-            Rectangle(top, left, height, width).of(image)
-            for image, (top, left) in zip(padded, corners, strict=True)
-        ]
-    )
-
-
-def erase(images: Tensor, rectangles: Sequence[Rectangle | None], value: Sequence[float]) -> Tensor:
-    """Return ``[B, C, H, W]`` as float32, with ``value`` (C) in each image's rectangle."""
+def erase(images: Tensor, regions: Sequence[Region | None], value: Sequence[float]) -> Tensor:
+    """Return ``[B, C, H, W]`` as float32, with ``value`` (C) in each image's region."""
     erased = images.to(torch.float32, copy=True)
-    for image, rectangle in zip(erased, rectangles, strict=True):
-        if rectangle is not None:
-            for channel, level in zip(rectangle.of(image), value, strict=True):
+    for image, region in zip(erased, regions, strict=True):
+        if region is not None:
+            for channel, level in zip(region.of(image), value, strict=True):
                 channel.fill_(level)
     return erased
 

@@ -9,9 +9,8 @@ import torch
 import torchvision.io
 from PIL import ExifTags, Image
 
-from openanimals.data import decode
-from openanimals.data.decode import jpeg_pixels, read_pixels
-from openanimals.data.image_io import ImageError
+from openanimals.data import image_io
+from openanimals.data.image_io import ImageError, jpeg_pixels, read_image
 
 pytestmark = pytest.mark.filterwarnings("ignore:The image decoding:DeprecationWarning")
 
@@ -51,11 +50,11 @@ def pillow(path: Path, size=SIZE, box=None) -> np.ndarray:
     return np.asarray(cropped.resize(size[::-1], BICUBIC), dtype=int)
 
 
-def values(pixels: torch.Tensor) -> np.ndarray:
-    """Check the layout that is promised; return ``[H, W, 3]``, int."""
-    assert pixels.dtype == torch.uint8
-    assert pixels.permute(1, 2, 0).is_contiguous()
-    return pixels.permute(1, 2, 0).numpy().astype(int)
+def fast(path: Path, size=SIZE, *where) -> np.ndarray:
+    """Read for training (``[H, W, 3]``, int)."""
+    pixels = read_image(path, size, *where, exact=False)
+    assert pixels.dtype == np.uint8 and pixels.flags.c_contiguous and pixels.flags.writeable
+    return pixels.astype(int)
 
 
 def assert_nearly_equal(found: np.ndarray, expected: np.ndarray) -> None:
@@ -65,13 +64,13 @@ def assert_nearly_equal(found: np.ndarray, expected: np.ndarray) -> None:
 
 
 @pytest.fixture
-def fast(monkeypatch):
+def by_torch(monkeypatch):
     """Let the test fail where Pillow reads the pixels."""
-    monkeypatch.setattr(decode, "read_image", lambda *args: pytest.fail("read by Pillow"))
+    monkeypatch.setattr(image_io, "open_image", lambda *args: pytest.fail("read by Pillow"))
 
 
 @pytest.fixture
-def slow(monkeypatch):
+def by_pillow(monkeypatch):
     """Let the test fail where torchvision reads the pixels."""
     monkeypatch.setattr(
         torchvision.io, "decode_jpeg", lambda *args: pytest.fail("read by torchvision")
@@ -86,94 +85,93 @@ def test_decoded_pixels_are_pillows(tmp_path, kind):
 
 
 @pytest.mark.parametrize("kind", PHOTOGRAPHS)
-def test_photographs_are_resized_as_by_pillow(tmp_path, fast, kind):
+def test_photographs_are_resized_as_by_pillow(tmp_path, by_torch, kind):
     path = save(tmp_path / "photo.jpg", **PHOTOGRAPHS[kind])
-    assert_nearly_equal(values(read_pixels(path, SIZE, exact=False)), pillow(path))
+    assert_nearly_equal(fast(path), pillow(path))
 
 
-def test_gray_becomes_three_equal_channels(tmp_path, fast):
+def test_gray_becomes_three_equal_channels(tmp_path, by_torch):
     path = save(tmp_path / "photo.jpg", mode="L")
-    found = values(read_pixels(path, SIZE, exact=False))
+    found = fast(path)
     assert_nearly_equal(found, pillow(path))
     assert (found == found[..., :1]).all()
 
 
-def test_the_first_of_several_pictures_in_a_file_is_read(tmp_path, fast):
+def test_the_first_of_several_pictures_in_a_file_is_read(tmp_path, by_torch):
     other = Image.new("RGB", (WIDTH, HEIGHT))
     path = save(tmp_path / "photo.jpg", format="MPO", save_all=True, append_images=[other])
     assert Image.open(path).format == "MPO"
-    assert_nearly_equal(values(read_pixels(path, SIZE, exact=False)), pillow(path))
+    assert_nearly_equal(fast(path), pillow(path))
 
 
 @pytest.mark.parametrize("name", ["Löwe äöü 狮子.jpg", "no_suffix", "photo.png"])
-def test_the_name_of_the_file_does_not_count(tmp_path, fast, name):
+def test_the_name_of_the_file_does_not_count(tmp_path, by_torch, name):
     path = save(tmp_path / name, format="JPEG")
-    assert_nearly_equal(values(read_pixels(str(path), SIZE, exact=False)), pillow(path))
+    assert_nearly_equal(fast(str(path)), pillow(path))
 
 
 @pytest.mark.parametrize("box", [(0, 0, 240, 180), (100, 30, 240, 170), (3, 5, 101, 135)])
-def test_a_box_within_the_image(tmp_path, fast, box):
+def test_a_box_within_the_image(tmp_path, by_torch, box):
     path = save(tmp_path / "photo.jpg")
     left, top, right, bottom = box
-    found = read_pixels(path, SIZE, (left, top, right - left, bottom - top), exact=False)
-    assert_nearly_equal(values(found), pillow(path, box=box))
+    found = fast(path, SIZE, (left, top, right - left, bottom - top))
+    assert_nearly_equal(found, pillow(path, box=box))
 
 
 @pytest.mark.parametrize(
     ("height", "width"), [(128, 96), (129, 177), (160, 96), (800, 900), (140, 1500)]
 )
-def test_all_shapes_that_are_shrunk_fast(tmp_path, fast, height, width):
+def test_all_shapes_that_are_shrunk_fast(tmp_path, by_torch, height, width):
     path = save(tmp_path / "photo.jpg", scene(height, width))
-    assert_nearly_equal(values(read_pixels(path, SIZE, exact=False)), pillow(path))
+    assert_nearly_equal(fast(path), pillow(path))
 
 
 @pytest.mark.parametrize(
     ("height", "width"),
     [(127, 96), (128, 95), (161, 96), (3000, 100), (30, 20), (64, 48), (1, 1), (1, 300)],
 )
-def test_shapes_that_pillow_resizes_otherwise_are_left_to_it(tmp_path, slow, height, width):
+def test_shapes_that_pillow_resizes_otherwise_are_left_to_it(tmp_path, by_pillow, height, width):
     path = save(tmp_path / "photo.jpg", scene(height, width))
-    found = values(read_pixels(path, SIZE, exact=False))
+    found = fast(path)
     np.testing.assert_array_equal(found, pillow(path))
 
 
-def test_an_exact_image_is_pillows(tmp_path, slow):
+def test_an_exact_image_is_pillows(tmp_path, by_pillow):
     path = save(tmp_path / "photo.jpg")
-    np.testing.assert_array_equal(values(read_pixels(path, SIZE, exact=True)), pillow(path))
+    np.testing.assert_array_equal(read_image(path, SIZE), pillow(path))
 
 
 @pytest.mark.parametrize("orientation", range(2, 9))
-def test_turned_photographs_are_left_to_pillow(tmp_path, slow, orientation):
+def test_turned_photographs_are_left_to_pillow(tmp_path, by_pillow, orientation):
     exif = Image.Exif()
     exif[ExifTags.Base.Orientation] = orientation
     path = save(tmp_path / "photo.jpg", exif=exif)
-    found = values(read_pixels(path, SIZE, (10, 20, 130, 140), exact=False))
-    exact = values(read_pixels(path, SIZE, (10, 20, 130, 140), exact=True))
-    np.testing.assert_array_equal(found, exact)
+    exact = read_image(path, SIZE, (10, 20, 130, 140))
+    np.testing.assert_array_equal(fast(path, SIZE, (10, 20, 130, 140)), exact)
 
 
 @pytest.mark.parametrize(
     "options",
     [{"mode": "CMYK", "format": "JPEG"}, {"format": "PNG"}, {"mode": "P", "format": "PNG"}],
 )
-def test_other_formats_are_left_to_pillow_whatever_their_name(tmp_path, slow, options):
+def test_other_formats_are_left_to_pillow_whatever_their_name(tmp_path, by_pillow, options):
     path = save(tmp_path / "photo.jpg", **options)
-    np.testing.assert_array_equal(values(read_pixels(path, SIZE, exact=False)), pillow(path))
+    np.testing.assert_array_equal(fast(path), pillow(path))
 
 
-def test_a_box_over_the_border_is_left_to_pillow(tmp_path, slow):
+def test_a_box_over_the_border_is_left_to_pillow(tmp_path, by_pillow):
     path = save(tmp_path / "photo.jpg")
     for box in ((-1, 0, 200, 170), (0, -1, 200, 170), (50, 0, 191, 170), (0, 20, 200, 161)):
-        found = values(read_pixels(path, SIZE, box, exact=False))
+        found = fast(path, SIZE, box)
         x, y, width, height = box
         expected = pillow(path, box=(x, y, x + width, y + height))
         np.testing.assert_array_equal(found, expected)
 
 
-def test_masked_photographs_are_left_to_pillow(tmp_path, slow):
+def test_masked_photographs_are_left_to_pillow(tmp_path, by_pillow):
     path = save(tmp_path / "photo.jpg")
     square = json.dumps([60, 45, 180, 45, 180, 135, 60, 135])
-    found = values(read_pixels(path, SIZE, None, square, exact=False))
+    found = fast(path, SIZE, None, square)
     pixels = np.asarray(Image.open(path)).copy()
     pixels[:45] = pixels[135:] = pixels[:, :60] = pixels[:, 180:] = 0
     expected = np.asarray(Image.fromarray(pixels).resize(SIZE[::-1], BICUBIC))
@@ -191,7 +189,7 @@ def test_a_truncated_file_is_the_same_error_as_ever(tmp_path, kind, share):
     messages = []
     for exact in (False, True):
         with pytest.raises(ImageError, match=r"cannot read image .*photo\.jpg: \w+") as caught:
-            read_pixels(path, SIZE, exact=exact)
+            read_image(path, SIZE, exact=exact)
         messages.append(str(caught.value))
     assert messages[0] == messages[1]
 
@@ -200,14 +198,14 @@ def test_a_file_without_its_last_marker_is_truncated(tmp_path):
     path = save(tmp_path / "photo.jpg")
     path.write_bytes(path.read_bytes()[:-2])
     with pytest.raises(ImageError, match=r"photo\.jpg: image file is truncated"):
-        read_pixels(path, SIZE, exact=False)
+        fast(path)
 
 
-def test_what_stands_behind_the_picture_does_not_count(tmp_path, fast):
+def test_what_stands_behind_the_picture_does_not_count(tmp_path, by_torch):
     path = save(tmp_path / "photo.jpg")
     expected = pillow(path)
     path.write_bytes(path.read_bytes() + b"\xff\xd8\xff and a film")
-    assert_nearly_equal(values(read_pixels(path, SIZE, exact=False)), expected)
+    assert_nearly_equal(fast(path), expected)
 
 
 def test_damage_in_the_pixels_shows_as_with_pillow(tmp_path):
@@ -224,7 +222,7 @@ def test_pillow_has_the_last_word_on_a_file_that_torchvision_refuses(tmp_path, m
 
     monkeypatch.setattr(torchvision.io, "decode_jpeg", refuse)
     path = save(tmp_path / "photo.jpg")
-    np.testing.assert_array_equal(values(read_pixels(path, SIZE, exact=False)), pillow(path))
+    np.testing.assert_array_equal(fast(path), pillow(path))
 
 
 @pytest.mark.parametrize(
@@ -241,20 +239,20 @@ def test_a_corrupt_header_is_an_error(tmp_path, damage, cause):
     path = save(tmp_path / "photo.jpg")
     path.write_bytes(damage(path.read_bytes()))
     with pytest.raises(ImageError, match=rf"cannot read image .*photo\.jpg: .*{cause}"):
-        read_pixels(path, SIZE, exact=False)
+        fast(path)
 
 
 def test_a_missing_file_and_a_bad_box_are_errors(tmp_path):
     with pytest.raises(ImageError, match=r"missing\.jpg: no such file"):
-        read_pixels(tmp_path / "missing.jpg", SIZE, exact=False)
+        fast(tmp_path / "missing.jpg")
     path = save(tmp_path / "photo.jpg")
     for box in ((5, 5, 0, 10), (WIDTH, 0, 500, 500), (float("nan"), 0, 200, 170)):
         with pytest.raises(ImageError, match=r"cannot crop .*photo\.jpg to the box"):
-            read_pixels(path, SIZE, box, exact=False)
+            fast(path, SIZE, box)
 
 
 def test_an_image_too_large_to_be_true_is_an_error(tmp_path, monkeypatch):
     path = save(tmp_path / "photo.jpg")
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 100)
     with pytest.raises(ImageError, match=r"photo\.jpg: Image size"):
-        read_pixels(path, SIZE, exact=False)
+        fast(path)
