@@ -20,7 +20,7 @@ COLUMNS = (
     "camera",
     "date",
     "sequence",
-    "orientation",
+    "viewpoint",
     "species",
     "mask",
     "split",
@@ -47,16 +47,22 @@ class Catalogue:
             encounter; ``mask`` as a path or a shape (see ``masks.py``); ``split`` as train, query
             and gallery, or as train and test. A missing value is None or NaN. Other columns are
             dropped.
+        cameras_count: whether images of an individual by the query's own camera are removed from
+            a ranking. Not so in animal data: the camera labels of the authors' release were only
+            the number of the split, so nothing was removed and the published numbers rest on that.
 
     Attributes:
-        table: columns :data:`COLUMNS`, values text (``bbox``: a tuple of four floats) or None.
+        table: columns :data:`COLUMNS`, values text (``bbox``: a tuple of four floats) or None; and
+            ``counted_camera``, the camera where cameras count, else None.
 
     Raises:
         CatalogueError: a required column is missing, or a row has no path, no identity, a bbox
             that is not four numbers, or a date that names no day.
     """
 
-    def __init__(self, name: str, root: str | Path, table: pd.DataFrame) -> None:
+    def __init__(
+        self, name: str, root: str | Path, table: pd.DataFrame, *, cameras_count: bool = True
+    ) -> None:
         missing = [column for column in ("path", "identity") if column not in table.columns]
         if missing:
             raise CatalogueError(
@@ -68,6 +74,7 @@ class Catalogue:
         self.table = pd.DataFrame(
             {column: self._column(table, column) for column in COLUMNS}, dtype=object
         )
+        self.table["counted_camera"] = self.table["camera"] if cameras_count else None
 
     def _column(self, table: pd.DataFrame, column: str) -> list:
         if column not in table.columns:

@@ -192,7 +192,7 @@ def _filled(catalogue: Catalogue) -> dict[str, int]:
         "date": dates,
         "time of day": [date and "T" in date for date in dates],
         "sequence": catalogue.column("sequence"),
-        "known side": [flank(orientation) for orientation in catalogue.column("orientation")],
+        "known side": [flank(viewpoint) for viewpoint in catalogue.column("viewpoint")],
         "mask": catalogue.column("mask"),
     }
     return {what: sum(map(bool, values)) for what, values in columns.items()}

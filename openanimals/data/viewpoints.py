@@ -5,16 +5,16 @@ from openanimals.data.catalogue import Catalogue, CatalogueError
 SIDES = ("left", "right")
 
 
-def flank(orientation: str | None) -> str | None:
-    """Return the side that an orientation names: ``left``, ``right`` or None.
+def flank(viewpoint: str | None) -> str | None:
+    """Return the side that a viewpoint names: ``left``, ``right`` or None.
 
     Sources write it in many ways (``left``, ``Right flank``, ``backleft``), so the word anywhere in
     the text counts, in any case. Both words, or neither (``front``, ``up``), are no known side.
 
     Args:
-        orientation: of a catalogue's column, None where it has none.
+        viewpoint: of a catalogue's column, None where it has none.
     """
-    named = [side for side in SIDES if side in (orientation or "").casefold()]
+    named = [side for side in SIDES if side in (viewpoint or "").casefold()]
     return named[0] if len(named) == 1 else None
 
 
@@ -27,11 +27,11 @@ def separate_viewpoints(images: Catalogue) -> Catalogue:
     Raises:
         CatalogueError: no photograph has a known side.
     """
-    sides = [flank(orientation) for orientation in images.column("orientation")]
+    sides = [flank(viewpoint) for viewpoint in images.column("viewpoint")]
     if not any(sides):
         raise CatalogueError(
             f"DATASETS.FLANKS is 'separate', but none of the {len(images)} training images of "
-            f"{images.name} has a known side; expected left or right in the column orientation "
+            f"{images.name} has a known side; expected left or right in the column viewpoint "
             "(or DATASETS.FLANKS ignore)"
         )
     names = [

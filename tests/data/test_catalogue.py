@@ -18,7 +18,7 @@ def test_columns_are_text_or_none_and_others_are_dropped():
     table = catalogue(
         identity=[7, 8, 7], date=[pd.Timestamp("2020-01-02"), pd.NaT, None], weight=[1, 2, 3]
     )
-    assert tuple(table.table.columns) == COLUMNS
+    assert tuple(table.table.columns) == (*COLUMNS, "counted_camera")
     assert table.identities == ["7", "8", "7"]
     assert table.column("date") == ["2020-01-02T00:00:00", None, None]
     assert table.column("camera") == [None] * 3

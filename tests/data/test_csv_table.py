@@ -45,8 +45,9 @@ def test_all_columns(write, tmp_path):
             "cow",
             "m/1.png",
             "train",
+            None,  # cameras do not count
         ],
-        ["photos/2.jpg", "unknown", *[None] * 8],
+        ["photos/2.jpg", "unknown", *[None] * 9],
     ]
 
 

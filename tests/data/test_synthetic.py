@@ -47,7 +47,7 @@ def herd(tmp_path_factory: pytest.TempPathFactory) -> Catalogue:
 def test_every_row_is_complete_and_every_box_is_in_its_picture(herd: Catalogue) -> None:
     assert herd.name == "Animals-SyntheticHerd"
     assert herd.identities == [f"{k:04d}" for k in range(6) for _ in range(8)]
-    assert set(herd.column("orientation")) == {"left", "right"}
+    assert set(herd.column("viewpoint")) == {"left", "right"}
     assert set(herd.column("species")) == {"synthetic"}
     assert len(set(herd.column("camera"))) > 1
     for row in range(len(herd)):
@@ -86,7 +86,7 @@ def test_an_individual_looks_the_same_in_a_herd_of_any_size(tmp_path) -> None:
 
 def test_recorded_herd(tmp_path) -> None:
     table = synthetic.read(tmp_path, **TINY).table
-    drawn = zip(table["camera"], table["date"], table["orientation"], strict=True)
+    drawn = zip(table["camera"], table["date"], table["viewpoint"], strict=True)
     assert tuple(drawn) == RECORDED
 
 

@@ -63,7 +63,7 @@ def test_what_evaluation_can_use_is_counted(tmp_path):
     columns = {
         "date": ["2025-04-01", "2025-04-01 09:32", None, None],
         "sequence": ["s1", None, None, None],
-        "orientation": ["left", "front", "Right", "backright"],
+        "viewpoint": ["left", "front", "Right", "backright"],
         "mask": ["1.png", "gone.png", "[[0, 0, 4, 0, 4, 4]]", None],
     }
     table = pd.DataFrame({"path": "1.png", "identity": list("abcd"), **columns}, dtype=object)

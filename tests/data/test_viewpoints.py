@@ -34,7 +34,7 @@ def test_the_side_that_an_orientation_names(orientation, side):
 def zoo(monkeypatch):
     """Eight individuals with four photographs each: left, right, front, unknown."""
     rows = [(f"{i}/{k}.jpg", f"n{i}", side) for i in range(8) for k, side in enumerate(SIDES)]
-    table = pd.DataFrame(rows, columns=["path", "identity", "orientation"], dtype=object)
+    table = pd.DataFrame(rows, columns=["path", "identity", "viewpoint"], dtype=object)
     catalogue = Catalogue("zoo", "/data/zoo", table)
     monkeypatch.setattr(sets, "load_catalogue", lambda *_, **__: catalogue)
     return catalogue
@@ -62,7 +62,7 @@ def test_only_training_labels_are_of_sides(zoo):
 
 
 def test_no_known_side_is_an_error(zoo):
-    zoo.table["orientation"] = pd.Series(["front", None] * 16, dtype=object)
+    zoo.table["viewpoint"] = pd.Series(["front", None] * 16, dtype=object)
     cfg = load(None, ["DATASETS.NAMES", ("zoo",), "DATASETS.FLANKS", "separate"])
     with pytest.raises(CatalogueError, match="FLANKS is 'separate', but none of the 16 training"):
         load_sets(cfg)

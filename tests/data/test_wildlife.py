@@ -65,7 +65,7 @@ def test_reads_the_real_layout(package, data, class_name):
     assert len(catalogue) == 12
     assert pd.Series(catalogue.identities).value_counts().tolist() == [4, 4, 4]
     assert all(catalogue.path(row).is_file() for row in range(12))
-    assert {"left", "right"} <= set(catalogue.column("orientation"))
+    assert {"left", "right"} <= set(catalogue.column("viewpoint"))
     assert catalogue.column("camera") == [None] * 12
     # The order is that of the package.
     frame = getattr(package, class_name)(str(folder)).df

@@ -122,7 +122,9 @@ def scan(class_name: str, folder: Path) -> Catalogue:
         # Its own check refuses names outside Latin-1 and prints every missing file.
         with contextlib.redirect_stdout(io.StringIO()):
             frame = cls(str(folder), check_files=False).df
-        catalogue = Catalogue(name, folder, to_table(frame, cls.unknown_name))
+        catalogue = Catalogue(
+            name, folder, to_table(frame, cls.unknown_name), cameras_count=False
+        )
     except Exception as cause:  # its parsers raise whatever a missing file or column leads to
         raise MissingDataError(
             f"{name}: wildlife-datasets cannot read {folder} ({type(cause).__name__}: {cause})"

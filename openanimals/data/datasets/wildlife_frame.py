@@ -40,7 +40,7 @@ def to_table(frame: pd.DataFrame, unknown_name: str) -> pd.DataFrame:
         "bbox": [_bbox(value) for value in column("bbox")],
         "date": iso_dates(column("date")),
         "sequence": [_label(value) for value in column(*_SEQUENCES)],
-        "orientation": column("orientation"),
+        "viewpoint": column("orientation"),
         "species": [_species(value) for value in column("species")],
         "mask": [_posix(value) or shape_text(value) for value in column("segmentation")],
         "split": _split(column(*_DIVISIONS)),

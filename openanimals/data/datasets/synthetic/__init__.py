@@ -42,7 +42,7 @@ def read(
         seed: another seed draws another herd.
 
     Returns:
-        A catalogue with bbox, camera, date, orientation (left, right) and species.
+        A catalogue with bbox, camera, date, viewpoint (left, right) and species.
 
     Raises:
         ValueError: a size is not a whole number or out of range.
@@ -62,7 +62,7 @@ def read(
         logger.info("Drawing a herd of %d x %d photographs into %s", identities, images, folder)
         _build(folder, seed=seed, **sizes)
     rows = json.loads((folder / "catalogue.json").read_text(encoding="utf-8"))
-    return Catalogue(NAME, folder, pd.DataFrame(rows))
+    return Catalogue(NAME, folder, pd.DataFrame(rows), cameras_count=False)
 
 
 def _build(folder: Path, **settings: int) -> None:
@@ -102,7 +102,7 @@ def _draw(folder: Path, *, identities: int, images: int, pixels: int, seed: int)
                     "bbox": box,
                     "camera": f"camera-{camera}",
                     "date": day.isoformat(),
-                    "orientation": facing,
+                    "viewpoint": facing,
                     "species": "synthetic",
                 }
             )
