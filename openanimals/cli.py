@@ -212,15 +212,15 @@ def _rescore(options: argparse.Namespace, arguments: list[str]) -> None:
 
 def _add_compare(verbs: argparse._SubParsersAction) -> None:
     parser = verbs.add_parser("compare", help="test whether two models differ, query by query")
-    parser.add_argument("first", metavar="A", help="output folder of a run, or a features file")
+    parser.add_argument("first", metavar="A", help="output folder of a run, or a rankings file")
     parser.add_argument("second", metavar="B", help="the other model's")
     parser.set_defaults(run=_compare)
 
 
 def _compare(options: argparse.Namespace, arguments: list[str]) -> None:
-    from openanimals.engine.comparison import compare_table
+    from openanimals.engine.rescore import comparison
 
-    print(compare_table(options.first, options.second))
+    print(comparison(options.first, options.second))
 
 
 if __name__ == "__main__":

@@ -13,7 +13,7 @@ import torch
 from openanimals.config import CfgNode, get_cfg, load
 from openanimals.data.loaders import build_transforms
 from openanimals.engine import train as run
-from openanimals.engine.scoring import evaluation_options
+from openanimals.evaluation.build import build_blocks
 from openanimals.modeling import LOSS_REGISTRY, build_losses, build_model
 from openanimals.solver import build_optimizer, build_schedule
 from tests.conftest import REPOSITORY
@@ -193,7 +193,7 @@ def test_every_key_is_read(tmp_path, herd_root, monkeypatch):
     build_transforms(cfg)
     build_optimizer(cfg, torch.nn.Linear(2, 2))
     build_schedule(cfg, 10)
-    evaluation_options(cfg, torch.device("cpu"))
+    build_blocks(cfg, torch.eye(2), torch.eye(2), torch.device("cpu"))
     run.Trainer(cfg, run.load_sets(cfg).train, torch.device("cpu"))._loader()
     names = [name for name in LOSS_REGISTRY]
     build_losses(recorder.watch(load(base, ["MODEL.LOSSES.NAME", names])))

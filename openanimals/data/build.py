@@ -15,12 +15,12 @@ from openanimals.data.catalogue import (
     Catalogue,
     CatalogueError,
     concatenate,
-    lateral_viewpoint,
 )
 from openanimals.data.datasets import load_catalogue
 from openanimals.data.splits import Split, hold_out, make_split
 from openanimals.data.validate import rows_with_bad_boxes
 from openanimals.utils.reproducibility import derive_seed
+from openanimals.utils.viewpoints import lateral_viewpoint
 
 logger = logging.getLogger(__name__)
 

@@ -26,7 +26,6 @@ COLUMNS = (
     "split",
 )
 SPELLINGS = {"orientation": "viewpoint"}  # in the tables of others, wildlife-datasets' among them
-LATERAL = ("left", "right")  # the viewpoints from which coats are compared
 UNKNOWN = "unknown"  # the identity of animals that nobody has named; in no list of a partition
 
 
@@ -47,7 +46,7 @@ class Catalogue:
             numbers (x, y, w, h) in pixels of the upright image; ``date`` as ``YYYY-MM-DD``, with
             a time of day ``YYYY-MM-DDTHH:MM:SS``; ``sequence`` as the name of the burst, video or
             encounter; ``viewpoint`` (or ``orientation``) as any text, see
-            :func:`lateral_viewpoint`; ``mask`` as a path or a shape (see ``masks.py``); ``split``
+            :func:`~openanimals.utils.viewpoints.lateral_viewpoint`; ``mask`` as a path or a shape (see ``masks.py``); ``split``
             as train, query and gallery, or as train and test. A missing value is None or NaN. Other
             columns are dropped.
         cameras_count: whether evaluation leaves out matches by the query's own camera, as the
@@ -178,19 +177,6 @@ def concatenate(catalogues: Sequence[Catalogue]) -> Catalogue:
     joined.name = " + ".join(catalogue.name for catalogue in catalogues)
     joined.root = Path("/")
     return joined
-
-
-def lateral_viewpoint(viewpoint: str | None) -> str | None:
-    """Return ``left`` or ``right`` where a viewpoint names one of them, else None.
-
-    Sources write it in many ways (``left``, ``Right flank``, ``backleft``), so the word anywhere in
-    the text counts, in any case. Both words, or neither (``front``, ``up``), are none of the two.
-
-    Args:
-        viewpoint: of a catalogue's column, None where it has none.
-    """
-    named = [side for side in LATERAL if side in (viewpoint or "").casefold()]
-    return named[0] if len(named) == 1 else None
 
 
 def iso_date(text: str) -> str:

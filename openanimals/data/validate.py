@@ -12,10 +12,11 @@ from typing import NamedTuple
 
 from tqdm import tqdm
 
-from openanimals.data.catalogue import UNKNOWN, Catalogue, lateral_viewpoint
+from openanimals.data.catalogue import UNKNOWN, Catalogue
 from openanimals.data.image_io import ImageError, box_overlaps, open_image
 from openanimals.data.masks import is_shape
 from openanimals.data.splits import PARTS, Split
+from openanimals.utils.viewpoints import lateral_viewpoint
 
 NEAR_EMPTY = 10  # a part of a split with fewer images than this says little
 SHOWN = 3  # examples that a line of the table names; the rest are counted

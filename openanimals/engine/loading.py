@@ -1,7 +1,5 @@
 """Weights from a file into a model: ours, FastReID's or the release's, whole or not at all."""
 
-import hashlib
-import json
 from collections.abc import Mapping, Sequence
 from logging import getLogger
 from pathlib import Path
@@ -205,24 +203,3 @@ def config_of(weights: Weights, path: str | Path, overrides: Sequence[Any] = ())
         assumed,
     )
     return cfg
-
-
-_PREPROCESSING = (
-    *("INPUT.SIZE_TEST", "INPUT.EXACT_TEST", "INPUT.BACKGROUND"),
-    *("MODEL.PIXEL_MEAN", "MODEL.PIXEL_STD", "TEST.FLIP.ENABLED"),
-)
-
-
-def fingerprint(cfg: CfgNode, model: ReIDModel) -> str:
-    """Return a hash of a model's weights and of how its photographs are prepared.
-
-    Features with different fingerprints cannot be compared with each other. Classifiers do not
-    count, nor does anything that only rounds otherwise.
-    """
-    values = dict(cfg.keys_and_values())
-    digest = hashlib.sha256(json.dumps([values[key] for key in _PREPROCESSING]).encode())
-    for key, value in sorted(model.state_dict().items()):
-        if not fits_any(key, HEAD_CLASSIFIERS):
-            digest.update(f"{key} {list(value.shape)}".encode())
-            digest.update(value.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy())
-    return digest.hexdigest()

@@ -17,8 +17,8 @@ from openanimals.data.catalogue import UNKNOWN, Catalogue
 from openanimals.data.image_io import ImageError, resize
 from openanimals.engine.checkpoint import CheckpointError, RunFolder
 from openanimals.engine.device import pick_device, place
-from openanimals.engine.evaluate import extract
-from openanimals.engine.loading import config_from_checkpoint, fingerprint, load_weights
+from openanimals.engine.evaluate import extract, fingerprint
+from openanimals.engine.loading import config_from_checkpoint, load_weights
 from openanimals.evaluation import FeatureSet
 from openanimals.modeling import ReIDModel, build_model, fold_norms
 from openanimals.utils.errors import UserError

@@ -11,8 +11,8 @@ from openanimals.data.catalogue import (
     Catalogue,
     CatalogueError,
     concatenate,
-    lateral_viewpoint,
 )
+from openanimals.utils.viewpoints import lateral_viewpoint
 
 
 def catalogue(name="zoo", root="/data/zoo", **columns):

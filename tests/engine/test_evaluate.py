@@ -1,23 +1,29 @@
-"""Which protocols a test set is judged by, and what their results say."""
+"""What the keys make of an evaluation: protocols, distances, and what features are made with."""
 
 import logging
+from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pandas as pd
 import pytest
 import torch
 
-from openanimals.config import load
+from openanimals.config import ConfigError, load
+from openanimals.data.build import load_sets
+from openanimals.engine import device
+from openanimals.engine import evaluate as module
 from openanimals.engine import train as run
-from openanimals.engine.scoring import ProtocolError, evaluation_options, protocols, score
-from openanimals.evaluation import Expansion, Rerank, evaluate
-from openanimals.evaluation.rows import TestRows
-from openanimals.evaluation.store import TestFeatures
+from openanimals.engine.device import DeviceError
+from openanimals.evaluation import QueryExpansion, Rerank, evaluate, extract_features
+from openanimals.evaluation.build import build_blocks, build_protocols, judge_test_set
+from openanimals.evaluation.protocols import ProtocolError
+from openanimals.modeling import build_model
 from tests.engine import photographs
 from tests.engine.tiny_run import tiny_cfg
 
 CPU = torch.device("cpu")
-COLUMNS = ["path", "identity", "bbox", "camera", "date", "sequence", "orientation"]
+COLUMNS = ["path", "identity", "bbox", "camera", "date", "sequence", "viewpoint"]
 MAY, JUNE = "2025-05-01", "2025-06-01"
 QUERY = [
     ["q0", "ada", None, "1", MAY, "s1", "left"],
@@ -34,13 +40,30 @@ GALLERY = [
 ]
 
 
-def herd(query=QUERY, gallery=GALLERY, source="csv:photos.csv"):
+@dataclass
+class Herd:
     """A test set whose gallery, in every ranking, is in its own order: distances are 0, 1, 2 ..."""
+
+    images: tuple[pd.DataFrame, pd.DataFrame]
+    query: np.ndarray
+    gallery: np.ndarray
+
+    def labels(self, column: str) -> list[list]:
+        return [images[column].tolist() for images in self.images]
+
+
+def herd(query=QUERY, gallery=GALLERY, cameras_count=False):
     tables = [pd.DataFrame(rows, columns=COLUMNS, dtype=object) for rows in (query, gallery)]
+    for table in tables:
+        table["counted_camera"] = table["camera"] if cameras_count else None
     angles = np.linspace(0, 1, len(gallery))
     features = np.stack([np.cos(angles), np.sin(angles)], axis=1).astype(np.float32)
-    nearest_first = np.tile(features[:1], (len(query), 1))
-    return TestFeatures(TestRows("herd", source, *tables), nearest_first, features)
+    return Herd(tuple(tables), np.tile(features[:1], (len(query), 1)), features)
+
+
+def score(cfg, herd, device, extras=True) -> dict[str, Any]:
+    how = build_blocks(cfg, herd.query, herd.gallery, device)
+    return judge_test_set(cfg, "herd", herd.images, *how, extras=extras)
 
 
 def cfg(**keys):
@@ -148,7 +171,7 @@ DATELESS = [[row[:4] + [None] + row[5:] for row in part] for part in (QUERY, GAL
 def test_encounters_that_cannot_be_applied(images, by, message, caplog):
     caplog.set_level(logging.INFO, "openanimals")
     with pytest.raises(ProtocolError, match=message):
-        protocols(cfg(PROTOCOL="encounter", ENCOUNTER__BY=by), herd(*images).rows)
+        build_protocols(cfg(PROTOCOL="encounter", ENCOUNTER__BY=by), "herd", herd(*images).images)
     assert list(score(cfg(ENCOUNTER__BY=by), herd(*images), CPU)) == ["herd"]
     assert "without the protocol encounter: herd: " in caplog.text
 
@@ -168,15 +191,15 @@ def test_a_wrong_date_is_no_reason_to_leave_a_protocol_out():
 
 
 def test_flanks_that_nobody_knows():
-    rows = herd([[*QUERY[2][:-1], "up"]], GALLERY).rows
+    images = herd([[*QUERY[2][:-1], "up"]], GALLERY).images
     with pytest.raises(ProtocolError, match="1 queries and 1 gallery images have no side"):
-        protocols(cfg(PROTOCOL="flank"), rows)
+        build_protocols(cfg(PROTOCOL="flank"), "herd", images)
 
 
 def test_cameras_count_under_every_protocol_of_a_person_set():
-    person = herd(source="Market1501")
+    person = herd(cameras_count=True)
     results = score(cfg(), person, CPU)
-    identities, cameras = person.rows.labels("identity"), person.rows.labels("camera")
+    identities, cameras = person.labels("identity"), person.labels("camera")
     alone = evaluate(person.query, person.gallery, *identities, *cameras)
     assert results["herd"].as_dict() == alone.as_dict()
     assert 0 not in results["herd (encounter)"].top[0]
@@ -190,24 +213,29 @@ def test_the_caveat_is_part_of_every_result():
 
 
 def test_keys_become_arguments_of_the_evaluation():
-    plain = {"metric": "cosine", "expansion": None, "rerank": None, "roc": False, "device": "cpu"}
-    assert evaluation_options(load(None), CPU) == plain
     keys = {
         **{"TEST.METRIC": "euclidean", "TEST.ROC.ENABLED": True, "TEST.AQE.ENABLED": True},
         **{"TEST.AQE.ALPHA": 2, "TEST.AQE.QE_TIME": 3, "TEST.AQE.QE_K": 7},
         **{"TEST.RERANK.ENABLED": True, "TEST.RERANK.K1": 9, "TEST.RERANK.K2": 4},
         **{"TEST.RERANK.LAMBDA": 0.5},
     }
-    cfg = load(None, [part for pair in keys.items() for part in pair])
-    cuda = torch.device("cuda", 0)
-    assert evaluation_options(cfg, cuda) == {
-        "metric": "euclidean",
-        "expansion": Expansion(k=7, alpha=2.0, rounds=3),
-        "rerank": Rerank(k1=9, k2=4, weight=0.5),
-        "roc": True,
-        "device": cuda,
-    }
-    assert evaluation_options(cfg, torch.device("mps"))["device"] == "cpu"
+    chosen = load(None, [part for pair in keys.items() for part in pair])
+    images = herd()
+    for cfg, options in (
+        (load(None), {}),
+        (
+            chosen,
+            {
+                "metric": "euclidean",
+                "expansion": QueryExpansion(k=7, alpha=2.0, rounds=3),
+                "rerank": Rerank(k1=9, k2=4, weight=0.5),
+                "roc": True,
+            },
+        ),
+    ):
+        expected = evaluate(images.query, images.gallery, *images.labels("identity"), **options)
+        for place in (CPU, torch.device("mps")):  # which has no float64
+            assert score(cfg, images, place)["herd"].as_dict() == expected.as_dict()
 
 
 def test_fewer_dimensions():
@@ -226,3 +254,60 @@ def test_more_dimensions_than_the_gallery_has_images_end_a_run_before_it_begins(
     with pytest.raises(ProtocolError, match="TEST.PCA is 99, but the gallery has . images"):
         run.train(tiny_cfg(tmp_path / "run", tmp_path, DATASETS__NAMES=(name,), TEST__PCA=99))
     assert not (tmp_path / "run").exists()
+
+
+@pytest.fixture
+def features(tmp_path, herd_root, monkeypatch):
+    """Features of the test images, as an evaluation with some keys extracts them."""
+
+    def extract(**keys) -> np.ndarray:
+        cfg = tiny_cfg(tmp_path, herd_root, **keys)
+        torch.manual_seed(0)
+        model = build_model(cfg, 0)
+        for name, value in model.named_buffers():
+            if name.endswith("running_var"):
+                value.fill_(4.0)
+        found = []
+
+        def note(*arguments, **options):
+            found.append(extract_features(*arguments, **options))
+            return found[-1]
+
+        monkeypatch.setattr(module, "extract_features", note)
+        module.evaluate(cfg, model, load_sets(cfg, train=False).tests, CPU)
+        return np.concatenate(found)
+
+    return extract
+
+
+@pytest.mark.parametrize(
+    ("keys", "tolerance"),
+    [({"TEST__FOLD_NORMS": True}, 1e-5), ({"TEST__DTYPE": "bfloat16"}, 2e-2)],
+)
+def test_features_differ_by_rounding(features, keys, tolerance):
+    plain, other = features(), features(**keys)
+    assert other.dtype == np.float32
+    error = abs(other - plain).max() / abs(plain).max()
+    assert 0 < error < tolerance
+
+
+@pytest.mark.parametrize("start", [run.train, run.evaluate_only])
+def test_what_the_device_has_not_is_refused_at_once(start, tmp_path, herd_root):
+    keys = {"TEST__DTYPE": "float16", "MODEL__BACKBONE__PRETRAIN": True}
+    with pytest.raises(
+        ConfigError, match=r"TEST\.DTYPE is 'float16'.*on cpu; it can be float32 or b"
+    ):
+        start(tiny_cfg(tmp_path, herd_root, **keys))
+
+
+@pytest.mark.parametrize("kind", ["cpu", "cuda", "mps"])
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16", "float16"])
+def test_types_by_device(dtype, kind, tmp_path, herd_root):
+    cfg = tiny_cfg(tmp_path, herd_root, TEST__DTYPE=dtype)
+    honoured = {"cpu": ("float32", "bfloat16"), "mps": ("float32",)}
+    if dtype in honoured.get(kind, (dtype,)):
+        found = device.evaluation_dtype(cfg, torch.device(kind))
+        assert found == (None if dtype == "float32" else getattr(torch, dtype))
+    else:
+        with pytest.raises(DeviceError, match="TEST.DTYPE"):
+            device.evaluation_dtype(cfg, torch.device(kind))
