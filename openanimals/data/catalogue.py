@@ -45,10 +45,10 @@ class Catalogue:
             ``identity`` are required. The rest of :data:`COLUMNS` is optional: ``bbox`` as four
             numbers (x, y, w, h) in pixels of the upright image; ``date`` as ``YYYY-MM-DD``, with
             a time of day ``YYYY-MM-DDTHH:MM:SS``; ``sequence`` as the name of the burst, video or
-            encounter; ``viewpoint`` (or ``orientation``) as any text, see
-            :func:`~openanimals.utils.viewpoints.lateral_viewpoint`; ``mask`` as a path or a shape (see ``masks.py``); ``split``
-            as train, query and gallery, or as train and test. A missing value is None or NaN. Other
-            columns are dropped.
+            encounter; ``viewpoint`` (or ``orientation``) as any text, of which the words left and
+            right count (``utils/viewpoints.py``); ``mask`` as a path or a shape (see
+            ``masks.py``); ``split`` as train, query and gallery, or as train and test. A missing
+            value is None or NaN. Other columns are dropped.
         cameras_count: whether evaluation leaves out matches by the query's own camera, as the
             benchmarks of persons do. The paper's does not: the cameras in the authors' release of
             animals were only the number of the split, so nothing was ever left out.
