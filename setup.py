@@ -46,6 +46,8 @@ setup(
         "matplotlib",
         "tensorboard",
         "tqdm",
+        "filelock",  # torch has it, too
+        "requests",
         "wildlife-datasets>=1.0.7,<1.0.9",
         "six",  # kaggle, which wildlife-datasets downloads with, imports it without asking for it
     ],

@@ -58,7 +58,6 @@ def build_parser() -> argparse.ArgumentParser:
     _add_convert(verbs)
     _add_rescore(verbs)
     _add_compare(verbs)
-    _add_reproduce(verbs)
     return parser
 
 
@@ -213,39 +212,15 @@ def _rescore(options: argparse.Namespace, arguments: list[str]) -> None:
 
 def _add_compare(verbs: argparse._SubParsersAction) -> None:
     parser = verbs.add_parser("compare", help="test whether two models differ, query by query")
-    parser.add_argument("first", metavar="A", help="output folder of a run, or a features file")
+    parser.add_argument("first", metavar="A", help="output folder of a run, or a rankings file")
     parser.add_argument("second", metavar="B", help="the other model's")
     parser.set_defaults(run=_compare)
 
 
 def _compare(options: argparse.Namespace, arguments: list[str]) -> None:
-    from openanimals.engine.comparison import compare_table
+    from openanimals.engine.rescore import comparison
 
-    print(compare_table(options.first, options.second))
-
-
-def _add_reproduce(verbs: argparse._SubParsersAction) -> None:
-    parser = verbs.add_parser("reproduce", help="train, or go on with, the tables of the paper")
-    parser.add_argument("--table", choices=("main", "ablation", "techniques"))
-    parser.add_argument("--species", nargs="+", default=[], help="default: those of the paper")
-    parser.add_argument("--methods", nargs="+", default=[], help="rows of the table; default: all")
-    parser.add_argument("--seeds", type=int, help="repetitions, default: 3")
-    parser.add_argument("--output", default="logs/reproduce", help="default: logs/reproduce")
-    parser.add_argument("--size", choices=("published", "cpu"), default="published")
-    parser.add_argument("--epochs", type=int, default=0, help="schedules are scaled to so many")
-    parser.add_argument("--gpus", type=int, default=0, help="cells at once, each on its own GPU")
-    parser.add_argument("--collect", action="store_true", help="only write the tables")
-    parser.add_argument("--smoke", action="store_true", help="toy cells: does the grid work?")
-    parser.add_argument("opts", nargs=argparse.REMAINDER, metavar="KEY VALUE", help="overrides")
-    parser.set_defaults(run=_reproduce)
-
-
-def _reproduce(options: argparse.Namespace, arguments: list[str]) -> None:
-    from openanimals.engine.reproduction.reproduce import collect, reproduce
-    from openanimals.engine.reproduction.request import request_of
-
-    asked = request_of(vars(options), arguments)
-    (collect if options.collect else reproduce)(asked)
+    print(comparison(options.first, options.second))
 
 
 if __name__ == "__main__":

@@ -3,9 +3,9 @@
 import re
 
 import pytest
+from openanimals.engine.reproduction import published
 
 from openanimals.config import load
-from openanimals.engine.reproduction import published
 from tests.conftest import REPOSITORY
 from tests.test_readme import blocks
 

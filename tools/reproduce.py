@@ -5,7 +5,7 @@ from pathlib import Path
 
 sys.path.append(str(Path(__file__).parent.parent))  # where the package is not installed
 
-from openanimals.cli import main  # noqa: E402
+from reproduce.command import main  # noqa: E402
 
 if __name__ == "__main__":
-    sys.exit(main(["reproduce", *sys.argv[1:]]))
+    sys.exit(main(sys.argv[1:]))

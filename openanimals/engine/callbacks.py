@@ -9,7 +9,7 @@ from openanimals.data.build import Sets
 from openanimals.engine import checkpoint
 from openanimals.engine.checkpoint import RunFolder
 from openanimals.engine.device import place
-from openanimals.engine.evaluate import RESULTS_BEFORE, test, write_results
+from openanimals.engine.evaluate import RESULTS_BEFORE, evaluate, write_results
 from openanimals.engine.precise_bn import update_statistics
 from openanimals.engine.trainer import Trainer
 from openanimals.evaluation import Result
@@ -51,7 +51,7 @@ class EvaluateBefore:
         if self.model is None:
             return
         model, self.model = place(self.model, trainer.device), None
-        results = test(trainer.cfg, model, self.sets.tests, trainer.device, cache=trainer.cache)
+        results = evaluate(trainer.cfg, model, self.sets.tests, trainer.device, cache=trainer.cache)
         if distributed.is_main():
             write_results(self.folder.path, results, RESULTS_BEFORE)
         for name, result in results.items():
@@ -86,7 +86,7 @@ class Evaluate:
         results = {}
         validation = self.sets.validation
         if validation:
-            results = test(
+            results = evaluate(
                 self.cfg,
                 trainer.model,
                 [validation],
@@ -96,7 +96,7 @@ class Evaluate:
             )
         tested = {}
         if last or not validation:
-            found = test(
+            found = evaluate(
                 self.cfg,
                 trainer.model,
                 self.sets.tests,

@@ -1,10 +1,9 @@
 """Evaluate a model on test sets, and leave tables and pictures of the outcome."""
 
+import hashlib
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
-from functools import partial
 from logging import getLogger
 from pathlib import Path
 
@@ -14,17 +13,19 @@ from torch import nn
 
 from openanimals.config import CfgNode
 from openanimals.data.build import TestSet
+from openanimals.data.cache import ImageCache
 from openanimals.data.catalogue import Catalogue
-from openanimals.data.image_cache import ImageCache
 from openanimals.data.image_io import ImageError, read_image
 from openanimals.data.loaders import build_test_loader
 from openanimals.engine.device import evaluation_dtype
-from openanimals.engine.scoring import rows_of, score
-from openanimals.evaluation import Result, extract_features, store, tiles
+from openanimals.evaluation import FeatureSet, Result, extract_features
+from openanimals.evaluation.array_io import file_name
+from openanimals.evaluation.build import build_blocks, judge_test_set
 from openanimals.evaluation.report import results_table
-from openanimals.evaluation.rows import TestRows
+from openanimals.evaluation.results_io import save_evaluation
 from openanimals.evaluation.visualize import draw_rank_lists, plot_cmc
 from openanimals.modeling import fold_norms
+from openanimals.modeling.weights import HEAD_CLASSIFIERS, fits_any
 from openanimals.utils import distributed
 from openanimals.utils.files import atomic_path
 
@@ -34,7 +35,7 @@ RESULTS = "results.json"
 RESULTS_BEFORE = "results_before_training.json"
 
 
-def test(
+def evaluate(
     cfg: CfgNode,
     model: nn.Module,
     tests: Sequence[TestSet],
@@ -45,6 +46,8 @@ def test(
     cache: ImageCache | None = None,
 ) -> dict[str, Result]:
     """Return the results of each test set, the same in every process.
+
+    Every process extracts the features of a share of the images; the first one ranks them.
 
     Args:
         cfg: the configuration.
@@ -61,45 +64,67 @@ def test(
 
     Raises:
         ImageError: names every image that cannot be read.
-        ValueError: no query of a set has a match in its gallery.
+        UserError: no query of a set has a match in its gallery.
     """
-    if cfg.TEST.FOLD_NORMS:
-        model = fold_norms(model)
-    own, unreadable = [], []
+    extracted, unreadable = [], []
+    folded = fold_norms(model) if cfg.TEST.FOLD_NORMS else model
     for test_set in tests:
         for images in (test_set.query, test_set.gallery):
-            features, messages = _extract(cfg, model, images, device, cache)
-            own.append(features)
+            features, messages = extract(cfg, folded, images, device, cache)
+            extracted.append(features)
             unreadable += messages
     if unreadable:
         listed = "\n  ".join(unreadable)
         raise ImageError(f"{len(unreadable)} images cannot be evaluated:\n  {listed}")
-    results: dict[str, Result] = {}
-    for test_set, query, gallery in zip(tests, own[::2], own[1::2], strict=True):
-        tested, shard = _spread(cfg, rows_of(test_set), query, gallery)
-        judged = score(cfg, tested, device, extras=extras, shard=shard)
-        if folder is not None:
-            _save(folder, tested, shard, judged, cfg.TEST.STORE)
-        results |= judged
-    return results
+
+    def judge() -> dict[str, Result]:
+        made_by = fingerprint(cfg, model) if folder is not None else ""
+        results: dict[str, Result] = {}
+        for test_set, *features in zip(tests, extracted[::2], extracted[1::2], strict=True):
+            name, images = test_set.name, (test_set.query.table, test_set.gallery.table)
+            blocks, ranked_by = build_blocks(cfg, *features, device)
+            judged = judge_test_set(cfg, name, images, blocks, ranked_by, extras=extras)
+            if folder is not None:
+                query, gallery = (
+                    FeatureSet(table, found, made_by, name)
+                    for table, found in zip(images, features, strict=True)
+                )
+                path = save_evaluation(
+                    folder, name, query, gallery, judged.values(), dtype=cfg.TEST.STORE
+                )
+                logger.info("features: %s", path)
+            results |= judged
+        return results
+
+    return distributed.from_main(judge)
 
 
-test.__test__ = False  # type: ignore[attr-defined]  # not a pytest function
-
-
-def _extract(
+def extract(
     cfg: CfgNode,
     model: nn.Module,
     images: Catalogue,
     device: torch.device,
-    cache: ImageCache | None,
+    cache: ImageCache | None = None,
 ) -> tuple[np.ndarray, list[str]]:
-    """Features of this process's share of images ``[n, D]``, and messages on all unreadable ones.
+    """Run a model over images, as the keys say; every process takes a share of whole batches.
 
-    The shares are of whole batches: a batch of another size may round in another way.
+    A batch of another size may round in another way, so features depend on TEST.IMS_PER_BATCH and
+    on nothing else: not on the number of processes, nor on who asks.
+
+    Args:
+        cfg: the configuration; its TEST.FOLD_NORMS is the caller's to see to.
+        model: gives the features.
+        images: one feature each.
+        device: where the model is.
+        cache: has or gets the images ready; None reads each from its file.
+
+    Returns:
+        In the first process the features of all images ``[N, D]`` in float32, in the others none;
+        and, in each, messages on all images that cannot be read, whose features mean nothing.
     """
-    share = distributed.shares(len(images), cfg.TEST.IMS_PER_BATCH)[distributed.rank()]
-    loader = build_test_loader(cfg, images, range(share.start, share.stop), cache=cache)
+    shares = distributed.shares(len(images), cfg.TEST.IMS_PER_BATCH)
+    own = shares[distributed.rank()]
+    loader = build_test_loader(cfg, images, range(own.start, own.stop), cache=cache)
     features = np.zeros((0, 0), dtype=np.float32)
     if len(loader):
         with _repeatable_kernels():
@@ -112,53 +137,28 @@ def _extract(
             )
     told = distributed.gather((features.shape[1], loader.unreadable))
     dimensions = max(length for length, _ in told)  # 0 where a process had no images
-    return features.reshape(-1, dimensions), [message for _, found in told for message in found]
+    unreadable = [message for _, messages in told for message in messages]
+    return distributed.collect(features.reshape(-1, dimensions), shares), unreadable
 
 
-def _spread(
-    cfg: CfgNode, rows: TestRows, query: np.ndarray, gallery: np.ndarray
-) -> tuple[store.TestFeatures, slice | None]:
-    """Send extracted features to the processes that work on them.
+def fingerprint(cfg: CfgNode, model: nn.Module) -> str:
+    """Return a hash of what decides on features, rounding aside: the weights and the preprocessing.
 
     Args:
-        cfg: its TEST keys tell what work there is.
-        rows: of the test set.
-        query: the features that this process extracted of it.
-        gallery: the same of the gallery.
-
-    Returns:
-        The features of all queries and of the gallery's rows that this process ranks; and which
-        these are, None where each process needs them all and does all of the work.
+        cfg: the configuration.
+        model: before its norms are folded.
     """
-    keys, processes = cfg.TEST, distributed.world_size()
-    batches = partial(distributed.shares, unit=keys.IMS_PER_BATCH)
-    count = len(rows.gallery)
-    queries = [slice(0, len(rows.query))] * processes
-    ranked, shard = [slice(0, count)] * processes, None
-    all_needed = keys.AQE.ENABLED or keys.RERANK.ENABLED or keys.ROC.ENABLED or keys.PCA
-    if processes > 1 and not all_needed:
-        ranked = distributed.shares(count, tiles.GALLERY_TILE)
-        shard = ranked[distributed.rank()]
-    query = distributed.exchange(query, batches(len(rows.query)), queries)
-    gallery = distributed.exchange(gallery, batches(count), ranked)
-    return store.TestFeatures(rows, query, gallery), shard
-
-
-def _save(
-    folder: Path,
-    tested: store.TestFeatures,
-    shard: slice | None,
-    judged: dict[str, Result],
-    dtype: str,
-) -> None:
-    """Write features and rankings, in the first process; it alone gets all features for it."""
-    if shard is not None:
-        whole, nothing = slice(0, len(tested.rows.gallery)), slice(0, 0)
-        wanted = [whole] + [nothing] * (distributed.world_size() - 1)
-        gallery = distributed.exchange(tested.gallery, distributed.gather(shard), wanted)
-        tested = replace(tested, gallery=gallery)
-    if distributed.is_main():
-        logger.info("features: %s", store.save(folder, tested, judged.values(), dtype=dtype))
+    digest = hashlib.sha256()
+    heads, keys = cfg.MODEL.HEADS, cfg.INPUT
+    settings = [cfg.MODEL.BACKBONE.NAME, heads.BRANCHES, heads.STRIPES, heads.POOL_LAYER]
+    settings += [cfg.MODEL.PIXEL_MEAN, cfg.MODEL.PIXEL_STD, cfg.TEST.FLIP.ENABLED]
+    settings += [keys.SIZE_TEST, keys.EXACT_TEST, keys.BACKGROUND]
+    digest.update(json.dumps(settings).encode())
+    for name, values in model.state_dict().items():
+        if not fits_any(name, (*HEAD_CLASSIFIERS, "*num_batches_tracked")):
+            digest.update(name.encode())
+            digest.update(values.cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data)
+    return digest.hexdigest()[:16]
 
 
 @contextmanager
@@ -194,7 +194,7 @@ def draw_results(folder: Path, results: Mapping[str, Result], tests: Sequence[Te
     """Draw the CMC curves, and for each test set its best, worst and some random queries."""
     plot_cmc(results, folder / "cmc.png")
     for test_set in tests:
-        path = folder / f"rank_list_{store.file_name(test_set.name)}.jpg"
+        path = folder / f"rank_list_{file_name(test_set.name)}.jpg"
         draw_rank_lists(
             results[test_set.name],
             open_query=_opener(test_set.query, test_set.masked),

@@ -8,6 +8,7 @@ from typing import Any
 import torch
 
 from openanimals.config import CfgNode, ConfigError, load, load_text, without_pretraining
+from openanimals.config.checks import instances
 from openanimals.data.build import Sets, load_sets
 from openanimals.data.loaders import build_cache
 from openanimals.data.samplers import identities_too_small
@@ -25,15 +26,15 @@ from openanimals.engine.device import (
 from openanimals.engine.evaluate import (
     RESULTS_BEFORE,
     draw_results,
+    evaluate,
     show_results,
-    test,
     write_results,
 )
 from openanimals.engine.loading import load_weights, match
-from openanimals.engine.scoring import check_protocol
 from openanimals.engine.trainer import TRAINER_REGISTRY, Trainer
 from openanimals.engine.writers import WRITER_REGISTRY, Writers, build_writers
 from openanimals.evaluation import Result
+from openanimals.evaluation.build import check_protocol
 from openanimals.modeling import build_model
 from openanimals.utils import distributed
 from openanimals.utils.files import atomic_path, remove_leftovers
@@ -92,7 +93,7 @@ def train(
         results = None
         if trainer.iteration < trainer.schedule.max_iter:
             results = _fit(cfg, trainer, sets, folder, profile)
-        results = results or test(
+        results = results or evaluate(
             cfg, trainer.model, sets.tests, device, folder=folder.path, cache=cache
         )
         return _report(folder.path, results, sets, before=folder.path / RESULTS_BEFORE)
@@ -131,7 +132,7 @@ def evaluate_only(cfg: CfgNode) -> dict[str, Result]:
             folder = RunFolder(folder.path / f"eval_{Path(cfg.MODEL.WEIGHTS).stem or 'pretrained'}")
         cache = build_cache(cfg, device, build=False)
         model = place(model, device)
-        results = test(cfg, model, sets.tests, device, folder=folder.path, cache=cache)
+        results = evaluate(cfg, model, sets.tests, device, folder=folder.path, cache=cache)
         if distributed.is_main():
             _write_config(cfg, folder.path)
         return _report(folder.path, results, sets)
@@ -161,7 +162,8 @@ def _prepare(
         problems.append(str(error))
     try:
         sets = load_sets(cfg, train=training)
-        check_protocol(cfg, [*sets.tests, *filter(None, [sets.validation])])
+        for test_set in [*sets.tests, *filter(None, [sets.validation])]:
+            check_protocol(cfg, test_set.name, (test_set.query.table, test_set.gallery.table))
     except ValueError as error:
         if not problems:
             raise
@@ -219,16 +221,15 @@ def _introduce_data(sets: Sets) -> None:
 
 
 def _warn_of_small_identities(cfg: CfgNode, sets: Sets) -> None:
-    if cfg.DATALOADER.SAMPLER_TRAIN != "TrainingSampler":
-        instances = cfg.DATALOADER.NUM_INSTANCE
-        small = len(identities_too_small(sets.train.labels.tolist(), instances))
-        if small:
-            logger.warning(
-                "%d training identities have fewer than %d images (DATALOADER.NUM_INSTANCE); "
-                "theirs are repeated within a batch",
-                small,
-                instances,
-            )
+    wanted = instances(cfg)
+    small = len(identities_too_small(sets.train.labels.tolist(), wanted))
+    if small:
+        logger.warning(
+            "%d training identities have fewer than %d images (DATALOADER.NUM_INSTANCE); "
+            "theirs are repeated within a batch",
+            small,
+            wanted,
+        )
 
 
 def _latest(folder: RunFolder) -> Path | None:

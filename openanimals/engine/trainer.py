@@ -10,11 +10,10 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from openanimals.config import CfgNode, without_pretraining
-from openanimals.data.batches import Batch, Batches
 from openanimals.data.build import TrainSet
-from openanimals.data.image_cache import ImageCache
+from openanimals.data.cache import ImageCache
 from openanimals.data.image_io import ImageError
-from openanimals.data.loaders import build_train_loader, build_transforms
+from openanimals.data.loaders import Batch, Loader, build_train_loader, build_transforms
 from openanimals.engine import compiling
 from openanimals.engine.device import amp_dtype, place
 from openanimals.engine.loss_meter import LossMeter, check_weights
@@ -205,7 +204,7 @@ class Trainer:
         for group in self.optimizer.param_groups:
             group["lr"] = self.schedule.lr_at(self.iteration, group["initial_lr"])
 
-    def loader(self) -> Batches:
+    def loader(self) -> Loader:
         """Return the batches of this process from :attr:`iteration` on; they have no end."""
         return build_train_loader(
             self.cfg,

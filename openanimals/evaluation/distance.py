@@ -1,31 +1,134 @@
 """Distances between features: all of them, a block at a time; the nearest; those of some pairs.
 
-Two equal gallery images are equally far from every query, which leaves their order to the ranking's
-rule for ties; :mod:`openanimals.evaluation.tiles` has the products, and says why.
+A matrix product rounds differently when it is cut differently. So every product here is one of
+QUERY_TILE queries and GALLERY_TILE gallery images, on a grid that starts at row 0 of the two whole
+sets and is filled up with zeros at its end. How many queries are at hand at once, and how many
+threads there are, cannot change a bit of a distance; and two equal gallery images are equally far
+from every query, which leaves their order to the ranking's rule for ties.
 
-A ``device`` is ``"cpu"`` or a CUDA device; features are moved there part by part. (Apple's MPS has
-no float64.)
+Features may be of any type of number, in memory or mapped from a file: they are converted, checked
+and moved a tile at a time. A ``device`` is ``"cpu"`` or a CUDA device. (Apple's MPS has no
+float64.)
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
-from openanimals.evaluation import tiles
-from openanimals.evaluation.tiles import (
-    Features,
-    as_tensor,
-    check_same_length,
-    metric_named,
-    squared_lengths,
-    tiled_blocks,
-    unlike_features,
-)
+from openanimals.evaluation.score_blocks import BLOCK_PAIRS, ScoreBlocks
+from openanimals.utils.errors import UserError
+from openanimals.utils.registry import did_you_mean
 
+QUERY_TILE, GALLERY_TILE = 256, 1024  # 8 MiB of gallery at 2048 dimensions, 64 MiB at 16384
+LENGTHS = 64  # at a time: torch makes a copy in float64
+ROUNDING = 2.0**-44  # of sums of 16384 products in float64, with plenty to spare
 KEYED = 2**18  # distances sorted out at a time: in a cache, not in fresh memory
 GATHERED = 2**18  # numbers of single features gathered at once: 2 MiB, which a cache holds
+
+Features = np.ndarray | Tensor
+# Dot products, and the squared lengths of queries and of gallery images in float64 that broadcast
+# against them, to distances in float32.
+Between = Callable[[Tensor, Tensor, Tensor], Tensor]
+
+
+def _cosine(dots: Tensor, query: Tensor, gallery: Tensor) -> Tensor:
+    # The lower bound makes a feature of zeros orthogonal to all others, instead of NaN.
+    one, other = (
+        squared.sqrt().clamp(min=1e-12).reciprocal().to(dots.dtype) for squared in (query, gallery)
+    )
+    dots *= one * other  # at once: the same from either to the other
+    # Rounded before the subtraction: after it, float32 would resolve the noise of equal features.
+    return (1 - dots.float()).clamp_(min=0)
+
+
+def _squared_euclidean(dots: Tensor, query: Tensor, gallery: Tensor) -> Tensor:
+    # What two equal features leave is rounding, which depends on where in a tile they stand.
+    lengths = query + gallery
+    distances = dots.mul_(-2).add_(lengths)
+    return distances.masked_fill_(distances < ROUNDING * lengths, 0).float()
+
+
+# How distances follow from products, and the least type of the products.
+METRICS: dict[str, tuple[Between, torch.dtype]] = {
+    "cosine": (_cosine, torch.float32),
+    # A small difference of large sums, of which float32 would leave little.
+    "euclidean": (_squared_euclidean, torch.float64),
+}
+
+
+def metric_named(name: str) -> tuple[Between, torch.dtype]:
+    """Return how a metric makes distances, and the least type of its products.
+
+    Raises:
+        UserError: there is none of the name.
+    """
+    if name not in METRICS:
+        raise UserError(
+            f"unknown distance {name!r}{did_you_mean(name, METRICS)}; known: {', '.join(METRICS)}"
+        )
+    return METRICS[name]
+
+
+def squared_lengths(features: Features, what: str) -> Tensor:
+    """Return the squared lengths of features, having checked them.
+
+    Args:
+        features: `[N, D]`.
+        what: names them in messages.
+
+    Returns:
+        `[N]` in float64.
+
+    Raises:
+        UserError: the features have no dimensions, or one of them is not finite, also where only
+            its square is not in float32.
+    """
+    if features.ndim != 2 or not features.shape[1]:
+        raise unlike_features(features, what)
+    found = torch.empty(len(features), dtype=torch.float64)
+    for start in range(0, len(features), LENGTHS):
+        part = slice(start, start + LENGTHS)
+        tile = as_tensor(features[part])
+        tile = tile if tile.is_floating_point() else tile.double()
+        found[part] = torch.linalg.vector_norm(tile, dim=1, dtype=torch.float64).square()
+    broken = (~found.float().isfinite()).nonzero().flatten().tolist()
+    if broken:
+        raise UserError(
+            f"{len(broken)} of {len(features)} {what} features are not finite (first: row "
+            f"{broken[0]}); nothing can be ranked by them"
+        )
+    return found
+
+
+def check_same_length(query: Features, gallery: Features) -> None:
+    """Raise unless features have equally many dimensions.
+
+    Raises:
+        UserError: they have not.
+    """
+    if query.shape[1] != gallery.shape[1]:
+        raise UserError(
+            f"query features have {query.shape[1]} dimensions, "
+            f"gallery features {gallery.shape[1]}; they must come from the same model"
+        )
+
+
+def unlike_features(features: Features, what: str) -> UserError:
+    """Return the error for an array that has no features in it."""
+    return UserError(
+        f"{what} features have the shape {list(features.shape)}; "
+        "expected [images, dimensions], at least one of each"
+    )
+
+
+def as_tensor(features: Features) -> Tensor:
+    """Return features as a tensor; a copy only of what torch cannot share."""
+    if isinstance(features, Tensor):
+        return features
+    return torch.from_numpy(np.require(features, requirements=["C", "W"]))
 
 
 def distance_blocks(
@@ -33,10 +136,8 @@ def distance_blocks(
     gallery: Features,
     metric: str = "cosine",
     *,
-    rows: int | None = None,
-    first: int = 0,
     device: torch.device | str = "cpu",
-) -> Iterator[tuple[slice, np.ndarray]]:
+) -> ScoreBlocks:
     """Yield the distances of consecutive blocks of queries to the whole gallery.
 
     Args:
@@ -44,26 +145,74 @@ def distance_blocks(
         gallery: features `[G, D]`; none at all, `[0, D]`, are fine.
         metric: ``"cosine"`` (1 - cosine of the whole vectors, 0 to 2) or ``"euclidean"`` (the
             squared Euclidean distance, as FastReID has it; it ranks like the plain one).
-        rows: the most queries in a block; by default so many that memory stays bounded. The
-            distances are the same whatever it is.
-        first: number of the first gallery row in messages, where this is a shard of a gallery.
         device: where to compute.
 
     Yields:
-        The block's query rows, and their distances `[rows, G]` in float32.
+        The block's query rows, so many that memory stays bounded, and their distances `[rows, G]`
+        in float32.
 
     Raises:
-        ValueError: the metric is unknown, there are no queries, the features have different
+        UserError: the metric is unknown, there are no queries, the features have different
             lengths, or one of them is not finite.
     """
     if not len(query):
         raise unlike_features(query, "query")
     one = query, squared_lengths(query, "query")
-    other = gallery, squared_lengths(gallery, "gallery", first)
+    other = gallery, squared_lengths(gallery, "gallery")
     check_same_length(query, gallery)
-    for where, block in tiled_blocks(one, other, metric_named(metric), rows, device):
-        yield where, block.cpu().numpy()
+    for rows, block in _tiled_blocks(one, other, metric, device):
+        yield rows, block.cpu().numpy()
         del block  # before the next one is made
+
+
+def _tiled_blocks(
+    query: tuple[Features, Tensor],
+    gallery: tuple[Features, Tensor],
+    metric: str,
+    device: torch.device | str,
+) -> Iterator[tuple[slice, Tensor]]:
+    """Do what :func:`distance_blocks` does, given features and their squared lengths `[N]`.
+
+    Yields:
+        The block's query rows, and their distances `[rows, G]` in float32, on the device.
+    """
+    between, least = metric_named(metric)
+    wide = any(as_tensor(side[:1]).dtype == torch.float64 for side, _ in (query, gallery))
+    like = torch.empty(0, dtype=torch.float64 if wide else least, device=device)
+    step = QUERY_TILE * max(1, BLOCK_PAIRS // (QUERY_TILE * max(gallery[0].shape)))
+    for start in range(0, len(query[0]), step):
+        rows = slice(start, min(start + step, len(query[0])))
+        yield rows, _distances(query, gallery, between, rows, like)
+
+
+def _distances(
+    query: tuple[Features, Tensor],
+    gallery: tuple[Features, Tensor],
+    between: Between,
+    rows: slice,
+    like: Tensor,
+) -> Tensor:
+    """Return the distances `[rows, G]` of some queries, whole tiles of them."""
+    own, other = (squared.to(like.device) for _, squared in (query, gallery))
+    own = own[rows]
+    grid = range(0, len(own), QUERY_TILE)
+    queries = [_tile(query[0], rows.start + row, QUERY_TILE, like) for row in grid]
+    block = torch.empty((len(own), len(other)), device=like.device)
+    for column in range(0, len(other), GALLERY_TILE):
+        columns = slice(column, column + GALLERY_TILE)
+        images = _tile(gallery[0], column, GALLERY_TILE, like)
+        for row, tile in zip(grid, queries, strict=True):
+            part = block[row : row + QUERY_TILE, columns]
+            height, width = part.shape
+            dots = (images @ tile.mT)[:width, :height]  # faster than queries by images
+            part.copy_(between(dots, own[row : row + height], other[columns, None]).mT)
+    return block
+
+
+def _tile(features: Features, start: int, size: int, like: Tensor) -> Tensor:
+    """Return rows from ``start`` on, filled up with zeros `[size, D]`; type and device of like."""
+    part = as_tensor(features[start : start + size]).to(like)
+    return part if len(part) == size else F.pad(part, (0, 0, 0, size - len(part)))
 
 
 def nearest(
@@ -87,15 +236,15 @@ def nearest(
     k, count = min(k, len(features)), len(features)
     lengths = squared_lengths(features, "image")
     found = torch.full((count, k), torch.iinfo(torch.int64).max, device=device)
-    for start in range(0, count, tiles.QUERY_TILE):
+    for start in range(0, count, QUERY_TILE):
         # A distance counts for both its images and is computed once: a tile of images to all from
         # its first on. Tiles stay in their place, so the columns may begin before it.
-        rows, corner = slice(start, start + tiles.QUERY_TILE), start - start % tiles.GALLERY_TILE
+        rows, corner = slice(start, start + QUERY_TILE), start - start % GALLERY_TILE
         one, other = ((features[part], lengths[part]) for part in (rows, slice(corner, None)))
-        for _, block in tiled_blocks(one, other, metric_named(metric), None, device):
+        for _, block in _tiled_blocks(one, other, metric, device):
             own = block[:, start - corner :]
             _keep_nearest(found[rows], own, start)
-            _keep_nearest(found[rows.stop :], own[:, tiles.QUERY_TILE :].T, start)
+            _keep_nearest(found[rows.stop :], own[:, QUERY_TILE:].T, start)
             del block, own  # before the next ones are made
     found = found.cpu()
     return (found & 0xFFFFFFFF).numpy(), (found >> 32).int().view(torch.float32).numpy()
@@ -135,7 +284,7 @@ def pair_distances(
     Returns:
         `[P]` in float32.
     """
-    between = metric_named(metric).between
+    between, _ = metric_named(metric)
     parts = [np.empty(0, dtype=np.float32)]
     share = max(1, GATHERED // features.shape[1])
     for start in range(0, len(first), share):
@@ -148,11 +297,11 @@ def pair_distances(
     return np.concatenate(parts)
 
 
-def checked(query: np.ndarray, gallery: np.ndarray) -> tuple[Tensor, Tensor]:
+def checked(query: Features, gallery: Features) -> tuple[Tensor, Tensor]:
     """Return whole features as tensors on the CPU: in float64 if they are, else in float32.
 
     Raises:
-        ValueError: they have no rows or different lengths, or one of them is not finite.
+        UserError: they have no rows or different lengths, or one of them is not finite.
     """
     tensors = []
     for what, features in (("query", query), ("gallery", gallery)):

@@ -1,4 +1,4 @@
-"""From a model and images to features, and from features to a Result."""
+"""From a model and images to features, and from features or scores to a Result."""
 
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -8,16 +8,18 @@ import numpy as np
 import torch
 from torch import nn
 
-from openanimals.evaluation import tiles
-from openanimals.evaluation.distance import distance_blocks
+from openanimals.evaluation.distance import Features, distance_blocks
 from openanimals.evaluation.metrics import Ranking, Result
-from openanimals.evaluation.protocols import Labels, Pairs
-from openanimals.evaluation.query_expansion import Expansion, expand
-from openanimals.evaluation.ranking import rank_block
+from openanimals.evaluation.protocols import Labels, Pair, Protocol
+from openanimals.evaluation.query_expansion import QueryExpansion, expand
+from openanimals.evaluation.ranking import rank_queries
 from openanimals.evaluation.rerank import Rerank, rerank_blocks
+from openanimals.evaluation.results_io import FeatureSet
 from openanimals.evaluation.roc import Verification
-from openanimals.utils import distributed
+from openanimals.evaluation.score_blocks import ScoreBlocks, Scores, checked_blocks
 from openanimals.utils.errors import UserError
+
+GIVEN = "given scores"  # what is ranked by, where it is no distance of features
 
 
 def extract_features(
@@ -42,7 +44,7 @@ def extract_features(
         Features `[N, D]` in float32, in the order of the images and not normalised.
 
     Raises:
-        ValueError: there are no images.
+        UserError: there are no images.
     """
     device = torch.device(device)
     features = []
@@ -60,22 +62,22 @@ def extract_features(
 
 
 def evaluate(
-    query_features: np.ndarray,
-    gallery_features: np.ndarray,
-    query_identities: Labels,
-    gallery_identities: Labels,
+    query_features: Features | FeatureSet | None = None,
+    gallery_features: Features | FeatureSet | None = None,
+    query_identities: Labels | None = None,
+    gallery_identities: Labels | None = None,
     query_cameras: Labels | None = None,
     gallery_cameras: Labels | None = None,
     *,
-    encounters: tuple[Labels, Labels] | None = None,
-    sides: tuple[Labels, Labels] | None = None,
-    metric: str = "cosine",
-    expansion: Expansion | None = None,
+    scores: Scores | None = None,
+    encounters: Pair | None = None,
+    viewpoints: Pair | None = None,
+    metric: str | None = None,
+    expansion: QueryExpansion | None = None,
     rerank: Rerank | None = None,
     roc: bool = False,
     max_rank: int = 50,
     top: int = 10,
-    shard: slice | None = None,
     device: torch.device | str = "cpu",
 ) -> Result:
     """Search the gallery for each query and judge the rankings.
@@ -84,86 +86,146 @@ def evaluate(
     this takes besides the features is that of a few hundred distances for each gallery image.
 
     Args:
-        query_features: `[Q, D]`, of any type of number; may be mapped from a file.
+        query_features: `[Q, D]`, of any type of number; may be mapped from a file. Or a FeatureSet,
+            whose table then gives the identities and counted cameras that are not given here.
         gallery_features: `[G, D]`, the same.
         query_identities: `[Q]` labels.
         gallery_identities: `[G]` labels.
-        query_cameras: `[Q]` labels, or None where the protocol uses no cameras
-            (:func:`openanimals.evaluation.protocols.uses_cameras`).
+        query_cameras: `[Q]` labels, or None where the protocol uses no cameras.
         gallery_cameras: `[G]` labels, or None.
+        scores: distances, small where images are alike, in place of features: an array `[Q, G]`,
+            or an iterable of consecutive query rows and their distances `[rows, G]`.
         encounters: `[Q]` and `[G]` labels: gallery images of a query's individual from its
             encounter are left out of its ranking.
-        sides: `[Q]` and `[G]` labels: a query is ranked against images of its own side only.
-        metric: ``"cosine"`` or ``"euclidean"`` (squared).
+        viewpoints: `[Q]` and `[G]` labels: a query is ranked against images from its own viewpoint
+            only.
+        metric: ``"cosine"``, the default, or ``"euclidean"`` (squared).
         expansion: replace all features by means of similar ones first, or None.
         rerank: mix the Jaccard distance of neighbourhoods into the distances, or None.
         roc: also report how well a threshold on the distance verifies. Takes 4 bytes a pair.
         max_rank: length of the CMC curve.
         top: how many of each query's nearest gallery rows to keep.
-        shard: which rows of the gallery ``gallery_features`` are, where the processes share the
-            work (:func:`openanimals.utils.distributed.shares` of GALLERY_TILE rows). Everything
-            else is of the whole gallery, and the result is that of one process, bit for bit. None:
-            all rows.
         device: where distances are computed, ``"cpu"`` or a CUDA device.
 
     Raises:
-        ValueError: lengths do not fit, features are not finite, no query has a match, or a shard
-            would have to do for what needs the whole gallery.
+        UserError: lengths do not fit, features or scores are not finite, scores come with what only
+            features have, FeatureSets are of two models, or no query has a match.
 
     Example:
         >>> features = np.eye(3)
         >>> evaluate(features[:2], features, ["ada", "bo"], ["ada", "cy", "bo"]).rank(1)
         50.0
     """
-    part = slice(0, len(gallery_identities)) if shard is None else shard
-    for what, features, count in (
-        ("query", query_features, len(query_identities)),
-        ("gallery", gallery_features, part.stop - part.start),
-    ):
-        if len(features) != count:
-            raise UserError(f"{len(features)} {what} features for {count} identities")
-    if shard is not None:
-        if roc or expansion is not None or rerank is not None:
-            raise UserError("ROC, expansion and re-ranking take the whole gallery, not a shard")
-        held = sum(distributed.gather(part.stop - part.start))
-        if held != len(gallery_identities):
-            raise UserError(f"shards of {held} of {len(gallery_identities)} gallery images")
-    pairs = Pairs(
-        query_identities,
-        gallery_identities,
-        query_cameras,
-        gallery_cameras,
-        encounters=encounters,
-        sides=sides,
+    query, query_identities, query_cameras = _side(
+        "query", query_features, query_identities, query_cameras
     )
-    query, gallery = query_features, gallery_features
+    gallery, gallery_identities, gallery_cameras = _side(
+        "gallery", gallery_features, gallery_identities, gallery_cameras
+    )
+    if isinstance(query_features, FeatureSet) and isinstance(gallery_features, FeatureSet):
+        query_features.check_same_model(gallery_features)
+    cameras = None
+    if query_cameras is not None and gallery_cameras is not None:
+        cameras = query_cameras, gallery_cameras
+    elif query_cameras is not None or gallery_cameras is not None:
+        given = "gallery" if query_cameras is None else "query"
+        raise UserError(f"only the {given} has cameras; expected both sides or neither")
+    identities = query_identities, gallery_identities
+    protocol = Protocol(identities, cameras, encounters=encounters, viewpoints=viewpoints)
+    if scores is not None:
+        if any(x is not None for x in (query, gallery, metric, expansion, rerank)):
+            raise UserError(
+                "scores are ranked as they are; expected no features, metric, expansion or rerank "
+                "beside them"
+            )
+        blocks, ranked_by = checked_blocks(scores, *map(len, identities)), GIVEN
+    elif query is None or gallery is None:
+        raise UserError("nothing to rank by; expected features of both sides, or scores")
+    else:
+        how = metric or "cosine", expansion, rerank
+        blocks, ranked_by = feature_blocks(query, gallery, *how, device=device), in_words(*how)
+    return judge(blocks, protocol, ranked_by=ranked_by, roc=roc, max_rank=max_rank, top=top)
+
+
+def feature_blocks(
+    query: Features,
+    gallery: Features,
+    metric: str = "cosine",
+    expansion: QueryExpansion | None = None,
+    rerank: Rerank | None = None,
+    *,
+    device: torch.device | str = "cpu",
+) -> ScoreBlocks:
+    """Return the distances of features as score blocks; see :func:`evaluate` for the arguments."""
     if expansion is not None:
         query, gallery = expand(query, gallery, expansion, device=device)
-    # Processes that share the work must take the same queries at a time.
-    rows = None if shard is None else tiles.QUERY_TILE
-    blocks = distance_blocks(query, gallery, metric, rows=rows, first=part.start, device=device)
+    blocks = distance_blocks(query, gallery, metric, device=device)
     if rerank is not None:
         blocks = rerank_blocks(blocks, query, gallery, metric, rerank, device=device)
+    return blocks
+
+
+def in_words(metric: str, expansion: QueryExpansion | None, rerank: Rerank | None) -> str:
+    """Return what is ranked by."""
+    return ", ".join([metric, *(str(how) for how in (expansion, rerank) if how is not None)])
+
+
+def judge(
+    blocks: ScoreBlocks,
+    protocol: Protocol,
+    *,
+    ranked_by: str = GIVEN,
+    roc: bool = False,
+    max_rank: int = 50,
+    top: int = 10,
+) -> Result:
+    """Rank the gallery for each query by score blocks, and judge the rankings by a protocol.
+
+    Args:
+        blocks: of all queries, in order. Distances of removed images are made infinite in them.
+        protocol: tells what is right and what is removed.
+        ranked_by: what the distances are, in words.
+        roc: see :func:`evaluate`; so for the others.
+        max_rank: length of the CMC curve.
+        top: how many of each query's nearest gallery rows to keep.
+
+    Raises:
+        UserError: no query has a match.
+    """
     rankings, verification = [], Verification()
-    for where, distances in blocks:
+    for rows, distances in blocks:
         if roc:
-            verification.add(distances, *pairs.block(where))
-        corner, shared = (where.start, part.start), shard is not None
-        ranking = rank_block(distances, pairs.block, corner=corner, top=top, shared=shared)
-        rankings.append(ranking)
+            verification.add(distances, *protocol.masks(rows))
+        rankings.append(rank_queries(distances, protocol.masks, first=rows.start, top=top))
         del distances  # before the next ones are made
+    query, gallery = protocol.identities
     return Result(
         ranking=Ranking(*map(np.concatenate, zip(*rankings, strict=True))),
-        query_identities=np.array(query_identities, dtype=object),
-        gallery_identities=np.array(gallery_identities, dtype=object),
-        metric=_describe(metric, expansion, rerank),
+        query_identities=np.array(query, dtype=object),
+        gallery_identities=np.array(gallery, dtype=object),
+        metric=ranked_by,
         max_rank=max_rank,
+        protocol=protocol.rule,
         roc=verification.summary() if roc else {},
     )
 
 
-def _describe(metric: str, expansion: Expansion | None, rerank: Rerank | None) -> str:
-    return ", ".join([metric, *(str(how) for how in (expansion, rerank) if how is not None)])
+def _side(
+    what: str,
+    features: Features | FeatureSet | None,
+    identities: Labels | None,
+    cameras: Labels | None,
+) -> tuple[Features | None, Labels, Labels | None]:
+    """Return a side's features, identities and cameras; a FeatureSet's come from its table."""
+    if isinstance(features, FeatureSet):
+        identities = features.column("identity") if identities is None else identities
+        cameras = features.column("counted_camera") if cameras is None else cameras
+        features = features.features
+    if identities is None:
+        raise UserError(f"the {what} has no identities; expected one for each image")
+    if features is not None and len(features) != len(identities):
+        raise UserError(f"{len(features)} {what} features for {len(identities)} identities")
+    return features, identities, cameras
 
 
 @contextmanager

@@ -49,7 +49,7 @@ class Result:
         roc: shares of pairs that a threshold verifies, in percent; empty: not asked for.
 
     Raises:
-        ValueError: no query has a match.
+        UserError: no query has a match.
     """
 
     ranking: Ranking

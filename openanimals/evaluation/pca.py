@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from openanimals.evaluation.tiles import Features, as_tensor, check_same_length, squared_lengths
+from openanimals.evaluation.distance import Features, as_tensor, check_same_length, squared_lengths
 from openanimals.utils.errors import UserError
 
 BLOCK = 2**24  # numbers in float64 at once: 128 MiB
@@ -37,7 +37,7 @@ def reduce_dimensions(
         are, else in float32.
 
     Raises:
-        ValueError: features are not finite or of different lengths, or the gallery does not span
+        UserError: features are not finite or of different lengths, or the gallery does not span
             as many dimensions.
     """
     squared_lengths(query, "query")

@@ -1,129 +1,260 @@
-"""What counts as a match, and what is removed from a query's ranking before it is judged.
+"""What counts as right for a query, and what is removed from its ranking before it is judged.
 
-The rule of person re-identification: a gallery image of the query's own identity taken by the
-query's own camera is neither right nor wrong, it is taken out. The encounter rule does the same
-with images of the query's own encounter (:mod:`openanimals.evaluation.encounters`). The flank rule
-takes out all images that do not show the query's own side, of whichever individual. Nothing else
-is removed: a query that also stands in the gallery stays there, and is found.
+The rule of person re-identification, and of the paper: a gallery image of the query's own
+individual by the query's own counted camera is neither right nor wrong, it is taken out. The
+encounter protocol does the same with images of the query's own encounter. The viewpoint protocol
+takes out all images that do not show the query's own side, of whichever individual. Nothing else is
+removed: a query that also stands in the gallery stays there, and is found.
+
+The protocols are functions of two tables of images, the queries' and the gallery's. An image that
+lacks what a rule looks at gets None, which equals no other label.
 """
 
 from collections.abc import Sequence
+from datetime import datetime
 
 import numpy as np
 import pandas as pd
 
 from openanimals.utils.errors import UserError
-
-CAMERALESS = ("Animals-", "folder:", "csv:")
+from openanimals.utils.viewpoints import lateral_viewpoint
 
 Labels = Sequence[object] | np.ndarray
+Pair = tuple[Labels, Labels]  # labels of the queries and of the gallery
+
+MICROSECONDS = 60_000_000  # of a minute
 
 
-def uses_cameras(source_name: str) -> bool:
-    """Return whether the paper's protocol looks at cameras in a source.
-
-    It does not in animal data (``Animals-*``, ``folder:``, ``csv:``): the camera labels of the
-    authors' release were only the number of the split, so nothing was ever removed and the
-    published numbers rest on that. In the person sets, and sources that users register, it does.
-    """
-    return not source_name.startswith(CAMERALESS)
+class ProtocolError(UserError):
+    """A protocol that a test set does not allow; names the set, the key and what is missing."""
 
 
-class Pairs:
-    """The pairs of a query and a gallery image that match, and those that are removed.
+class Protocol:
+    """Tells the pairs of a query and a gallery image that match, and those that are removed.
 
     Labels are text, numbers or None. One that is missing (None, NaN) equals no other.
 
     Args:
-        query_identities: one label a query.
-        gallery_identities: one label a gallery image.
-        query_cameras: one label a query: images of its individual by its camera are removed. None
-            removes nothing.
-        gallery_cameras: one label a gallery image, or None.
-        encounters: labels of the queries and of the gallery: images of a query's individual from
-            its encounter are removed. None removes nothing.
-        sides: the same for sides: images of any other side than the query's are removed, and so
-            are those of an unknown one. A query of unknown side keeps none.
+        identities: labels of the queries `[Q]` and of the gallery `[G]`.
+        cameras: the same: images of a query's individual by its camera are removed. None removes
+            nothing.
+        encounters: the same: images of a query's individual from its encounter are removed.
+        viewpoints: the same: images from any other viewpoint than the query's are removed, and so
+            are those from an unknown one. A query of unknown viewpoint keeps none.
+        rule: the protocol, in words.
+        note: what a reader should know of the images; empty: nothing.
 
     Raises:
-        ValueError: cameras are given for one side only, or not one label for each identity.
+        UserError: there is not one label for each identity.
     """
 
     def __init__(
         self,
-        query_identities: Labels,
-        gallery_identities: Labels,
-        query_cameras: Labels | None = None,
-        gallery_cameras: Labels | None = None,
+        identities: Pair,
+        cameras: Pair | None = None,
         *,
-        encounters: tuple[Labels, Labels] | None = None,
-        sides: tuple[Labels, Labels] | None = None,
+        encounters: Pair | None = None,
+        viewpoints: Pair | None = None,
+        rule: str = "paper",
+        note: str = "",
     ) -> None:
-        self._identities = _codes(query_identities, gallery_identities)
-        cameras = None
-        if query_cameras is not None and gallery_cameras is not None:
-            cameras = query_cameras, gallery_cameras
-        elif query_cameras is not None or gallery_cameras is not None:
-            given = "gallery" if query_cameras is None else "query"
-            raise UserError(f"only the {given} has cameras; expected both sides or neither")
-        self._cameras = self._labels("cameras", cameras)
-        self._encounters = self._labels("encounters", encounters)
-        self._sides = self._labels("sides", sides)
+        self.identities, self.viewpoints, self.rule, self.note = identities, viewpoints, rule, note
+        named = {"cameras": cameras, "encounters": encounters, "viewpoints": viewpoints}
+        for name, labels in named.items():
+            for what, names, own in zip(
+                ("query", "gallery"), identities, labels or (), strict=False
+            ):
+                if len(names) != len(own):
+                    raise UserError(
+                        f"{what}: {len(own)} {name} for {len(names)} identities; expected one each"
+                    )
+        self._identities = _codes(identities)
+        occasions = [_codes(pair) for pair in (cameras, encounters) if pair is not None]
+        # Where one side has no labels at all, nothing is removed.
+        self._occasions = [c for c in occasions if all((part >= 0).any() for part in c)]
+        self._viewpoints = None if viewpoints is None else _codes(viewpoints)
 
-    def _labels(
-        self, name: str, labels: tuple[Labels, Labels] | None
-    ) -> tuple[np.ndarray, np.ndarray] | None:
-        if labels is None:
-            return None
-        for what, identities, given in zip(
-            ("query", "gallery"), self._identities, labels, strict=True
-        ):
-            if len(identities) != len(given):
-                raise UserError(
-                    f"{what}: {len(given)} {name} for {len(identities)} identities; "
-                    "expected one each"
-                )
-        return _codes(*labels)
-
-    def block(
-        self, queries: slice, gallery: slice = slice(None)
-    ) -> tuple[np.ndarray, np.ndarray | None]:
-        """Return two masks for some of the pairs.
-
-        Args:
-            queries: rows of the queries.
-            gallery: rows of the gallery.
+    def masks(self, queries: slice) -> tuple[np.ndarray, np.ndarray | None]:
+        """Return two masks for some of the queries and the whole gallery.
 
         Returns:
-            Same identity `[queries, gallery]`; removed, or None where nothing ever is.
+            Same identity `[queries, G]`; removed, or None where nothing ever is.
         """
-        matches = _equal(self._identities, queries, gallery)
+        matches = _equal(self._identities, queries)
         removed = None
-        for labels in (self._cameras, self._encounters):
-            if labels is not None:
-                same = matches & _equal(labels, queries, gallery)
-                removed = same if removed is None else removed | same
-        if self._sides is not None:
-            other = ~_equal(self._sides, queries, gallery)
+        for codes in self._occasions:
+            same = matches & _equal(codes, queries)
+            removed = same if removed is None else removed | same
+        if self._viewpoints is not None:
+            other = ~_equal(self._viewpoints, queries)
             removed = other if removed is None else removed | other
         return matches, removed
 
     def matched(self) -> np.ndarray:
-        """Return which queries have a match left in their ranking `[Q]`; needs no features."""
-        found = np.zeros(len(self._identities[0]), dtype=bool)
+        """Return which queries have a match left in their ranking `[Q]`; needs no distances."""
+        found = np.zeros(len(self.identities[0]), dtype=bool)
         for query in range(len(found)):
-            matches, removed = self.block(slice(query, query + 1))
+            matches, removed = self.masks(slice(query, query + 1))
             found[query] = (matches if removed is None else matches & ~removed).any()
         return found
 
 
-def _codes(query: Labels, gallery: Labels) -> tuple[np.ndarray, np.ndarray]:
+def paper(query: pd.DataFrame, gallery: pd.DataFrame) -> Protocol:
+    """Return the paper's protocol, which removes images by the query's own counted camera."""
+    return Protocol(_both("identity", query, gallery), _both("counted_camera", query, gallery))
+
+
+def encounter(
+    query: pd.DataFrame, gallery: pd.DataFrame, *, by: str = "date", gap: float = 60.0
+) -> Protocol:
+    """Return the protocol that also removes images of the query's own encounter.
+
+    Args:
+        query: the images of the queries.
+        gallery: the images of the gallery.
+        by: one encounter has one ``"date"``, one ``"sequence"``, or no ``"gap"`` in time.
+        gap: minutes, see :func:`bursts`.
+
+    Raises:
+        ProtocolError: nothing is known of any image's encounter, or no query has a match left.
+        UserError: a date is none.
+    """
+    labels = [
+        label for part in _both(by if by != "gap" else "date", query, gallery) for label in part
+    ]
+    if by == "gap":
+        names = [name for part in _both("identity", query, gallery) for name in part]
+        labels = bursts(names, labels, gap)
+    elif by == "date":
+        labels = days(labels)
+    unknown, lacking = labels.count(None), "time of day" if by == "gap" else by
+    if unknown == len(labels):
+        raise ProtocolError(
+            f"none of the {unknown} images has a {lacking}, by which encounters would be told "
+            f"apart (TEST.ENCOUNTER.BY is {by!r})"
+        )
+    note = f"{unknown} of {len(labels)} images have no {lacking}, each is an encounter of its own"
+    protocol = Protocol(
+        _both("identity", query, gallery),
+        _both("counted_camera", query, gallery),
+        encounters=(labels[: len(query)], labels[len(query) :]),
+        rule=f"encounter by {by}" + (f" of {gap:g} minutes" if by == "gap" else ""),
+        note=note if unknown else "",
+    )
+    _check_matches(
+        protocol, "the images of their individuals in the gallery are all of their own encounters"
+    )
+    return protocol
+
+
+def viewpoint(query: pd.DataFrame, gallery: pd.DataFrame) -> Protocol:
+    """Return the protocol (``flank`` in a config) that ranks a query among images of its own side.
+
+    Raises:
+        ProtocolError: no query has a match left.
+    """
+    own, others = (
+        [lateral_viewpoint(text) for text in part] for part in _both("viewpoint", query, gallery)
+    )
+    unknown, images = own.count(None) + others.count(None), len(own) + len(others)
+    protocol = Protocol(
+        _both("identity", query, gallery),
+        _both("counted_camera", query, gallery),
+        viewpoints=(own, others),
+        rule="flank",
+        note=f"{unknown} of {images} images show no known side" if unknown else "",
+    )
+    _check_matches(
+        protocol, f"{own.count(None)} queries and {others.count(None)} gallery images have no side"
+    )
+    return protocol
+
+
+def days(dates: Sequence[str | None]) -> list[str | None]:
+    """Return the calendar day of each date.
+
+    Args:
+        dates: ISO text, ``YYYY-MM-DD`` or ``YYYY-MM-DDTHH:MM:SS``, or None.
+
+    Raises:
+        UserError: a text is no such date.
+    """
+    moments = [None if date is None else _moment(date) for date in dates]
+    return [None if moment is None else moment.date().isoformat() for moment in moments]
+
+
+def bursts(
+    identities: Sequence[object], dates: Sequence[str | None], gap: float
+) -> list[int | None]:
+    """Chain the images of each individual over time, and number the chains.
+
+    An image belongs to the chain of the one before it if not more than ``gap`` lies between them,
+    so a long stay is one chain however long it lasts.
+
+    Args:
+        identities: the individual of each image. Give all images of the test set, query and
+            gallery: any of them can be the link between two others.
+        dates: the time of each, ISO text. None and dates without a time of day belong to no chain.
+        gap: minutes.
+
+    Raises:
+        UserError: a text is no date.
+    """
+    codes, _ = pd.factorize(np.array(identities, dtype=object))
+    timed = [row for row, date in enumerate(dates) if has_time_of_day(date)]
+    times = np.array([_moment(dates[row]) for row in timed], dtype="datetime64[us]")
+    times, individuals = times.astype(np.int64), codes[timed]
+    order = np.lexsort((times, individuals))
+    apart = np.diff(times[order]) > round(gap * MICROSECONDS)
+    begins = apart | (np.diff(individuals[order]) != 0)
+    chains: list[int | None] = [None] * len(dates)
+    for place, chain in zip(order, [0, *begins.cumsum().tolist()], strict=False):
+        chains[timed[place]] = chain
+    return chains
+
+
+def has_time_of_day(date: str | None) -> bool:
+    """Tell whether a date holds more than a day."""
+    return date is not None and len(date) > len("YYYY-MM-DD")
+
+
+def _moment(date: str | None) -> datetime:
+    try:
+        moment = datetime.fromisoformat(date) if isinstance(date, str) else None
+    except ValueError:
+        moment = None
+    if moment is None or moment.tzinfo:
+        raise UserError(
+            f"{date!r} is no date; expected YYYY-MM-DD or YYYY-MM-DDTHH:MM:SS, the local time"
+        )
+    return moment
+
+
+def _both(column: str, query: pd.DataFrame, gallery: pd.DataFrame) -> tuple[list, list]:
+    """Return a column's values of the queries and of the gallery, None where there are none."""
+    own, others = (
+        images[column].tolist() if column in images else [None] * len(images)
+        for images in (query, gallery)
+    )
+    return own, others
+
+
+def _check_matches(protocol: Protocol, reason: str) -> None:
+    if not protocol.matched().any():
+        raise ProtocolError(
+            f"under the protocol {protocol.rule!r} (TEST.PROTOCOL) none of the "
+            f"{len(protocol.identities[0])} queries has a match left in its ranking: {reason}"
+        )
+
+
+def _codes(labels: Pair) -> tuple[np.ndarray, np.ndarray]:
     """Return labels as integers, equal where the labels are, and -1 where there is none."""
+    query, gallery = labels
     codes, _ = pd.factorize(np.array([*query, *gallery], dtype=object))
     codes = codes.astype(np.int32)  # half as much to compare
     return codes[: len(query)], codes[len(query) :]
 
 
-def _equal(codes: tuple[np.ndarray, np.ndarray], queries: slice, gallery: slice) -> np.ndarray:
-    query, images = codes[0][queries, None], codes[1][None, gallery]
-    return (query == images) & (query >= 0)
+def _equal(codes: tuple[np.ndarray, np.ndarray], queries: slice) -> np.ndarray:
+    query, gallery = codes[0][queries, None], codes[1][None]
+    return (query == gallery) & (query >= 0)

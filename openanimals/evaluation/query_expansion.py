@@ -10,12 +10,12 @@ import numpy as np
 import torch
 from scipy import sparse
 
-from openanimals.evaluation.distance import checked, nearest
+from openanimals.evaluation.distance import Features, checked, nearest
 from openanimals.utils.errors import UserError
 
 
 @dataclass(frozen=True)
-class Expansion:
+class QueryExpansion:
     """How to expand.
 
     Attributes:
@@ -24,7 +24,7 @@ class Expansion:
         rounds: how often, each time from the features of the last.
 
     Raises:
-        ValueError: a number is out of its range.
+        UserError: a number is out of its range.
     """
 
     k: int = 5
@@ -43,9 +43,9 @@ class Expansion:
 
 
 def expand(
-    query: np.ndarray,
-    gallery: np.ndarray,
-    expansion: Expansion,
+    query: Features,
+    gallery: Features,
+    expansion: QueryExpansion,
     *,
     device: torch.device | str = "cpu",
 ) -> tuple[np.ndarray, np.ndarray]:
@@ -62,7 +62,7 @@ def expand(
         else in float32.
 
     Raises:
-        ValueError: the features have no rows or different lengths, or one of them is not finite.
+        UserError: the features have no rows or different lengths, or one of them is not finite.
     """
     images = torch.cat(checked(query, gallery))
     for _ in range(expansion.rounds):

@@ -8,7 +8,6 @@ Every image has few neighbours, so the encodings are sparse: memory grows with t
 not with its square.
 """
 
-from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -16,7 +15,8 @@ import torch
 from scipy import sparse
 from torch import Tensor
 
-from openanimals.evaluation.distance import checked, nearest, pair_distances
+from openanimals.evaluation.distance import Features, checked, nearest, pair_distances
+from openanimals.evaluation.score_blocks import ScoreBlocks
 from openanimals.utils.errors import UserError
 
 SPARE = 4  # neighbours beyond the last, any of which may change places with it
@@ -34,7 +34,7 @@ class Rerank:
         weight: weight of the original distance, 0 to 1; the rest is the Jaccard distance's.
 
     Raises:
-        ValueError: a number is out of its range.
+        UserError: a number is out of its range.
     """
 
     k1: int = 20
@@ -58,20 +58,18 @@ class Rerank:
 
 
 def rerank_blocks(
-    blocks: Iterable[tuple[slice, np.ndarray]],
-    query: np.ndarray,
-    gallery: np.ndarray,
+    blocks: ScoreBlocks,
+    query: Features,
+    gallery: Features,
     metric: str,
     rerank: Rerank,
     *,
     device: torch.device | str = "cpu",
-) -> Iterator[tuple[slice, np.ndarray]]:
+) -> ScoreBlocks:
     """Mix the Jaccard distance of neighbourhoods into distances.
 
     Args:
-        blocks: query rows and their distances `[rows, G]`, as
-            :func:`openanimals.evaluation.distance.distance_blocks` yields them. They are replaced
-            where they lie.
+        blocks: the distances, which are replaced where they lie.
         query: features `[Q, D]`.
         gallery: features `[G, D]`; galleries smaller than ``k1`` are fine.
         metric: by which neighbours are found: that of the distances.
@@ -82,7 +80,7 @@ def rerank_blocks(
         The query rows, and ``(1 - weight) * jaccard + weight * distance`` `[rows, G]` in float32.
 
     Raises:
-        ValueError: the features have no rows or different lengths, or one of them is not finite.
+        UserError: the features have no rows or different lengths, or one of them is not finite.
     """
     images = torch.cat(checked(query, gallery))
     codes = _encode(images, metric, rerank, device)

@@ -35,7 +35,7 @@ class Verification:
         """Return, in percent, the area under the curve and its height at :data:`FALSE_SHARES`.
 
         Raises:
-            ValueError: there are no pairs of one individual, or none of different ones.
+            UserError: there are no pairs of one individual, or none of different ones.
         """
         matched, unmatched = np.concatenate(self._matched), np.concatenate(self._unmatched)
         if not len(matched) or not len(unmatched):

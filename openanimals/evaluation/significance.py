@@ -6,11 +6,14 @@ together, individuals are what is resampled and what is permuted.
 """
 
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
+from openanimals.evaluation.array_io import TIED, SavedResultError
 from openanimals.evaluation.metrics import Ranking, bootstrap_interval
+from openanimals.evaluation.results_io import load_rankings
 from openanimals.utils.errors import UserError
 
 FLIPS = 10_000  # sign patterns drawn; where there are no more than these, all are enumerated
@@ -44,6 +47,70 @@ class Difference:
         return self.second - self.first
 
 
+def compare_evaluations(first: str | Path, second: str | Path) -> dict[str, Difference]:
+    """Compare what two evaluations left, for each protocol that both were judged by.
+
+    Args:
+        first: the output folder of a run or of an evaluation, or a file of one test set in it.
+        second: the other model's.
+
+    Returns:
+        Second minus first, by test set, protocol and measure.
+
+    Raises:
+        SavedResultError: rankings are missing or damaged, or are not of the same images, judged
+            by the same protocol.
+    """
+    ours, theirs = _saved(Path(first)), _saved(Path(second))
+    if ours.keys() != theirs.keys():
+        raise SavedResultError(
+            f"{first} has results on {', '.join(ours)}, {second} on {', '.join(theirs)}; "
+            "expected the same test sets, or a rankings file of each to compare one"
+        )
+    differences = {}
+    for name, (images, rankings) in ours.items():
+        other_images, other_rankings = theirs[name]
+        reason = _first_difference(images, other_images)
+        if reason:
+            raise SavedResultError(f"{first} and {second} differ in the images of {name}: {reason}")
+        shared = [protocol for protocol in rankings if protocol in other_rankings]
+        if not shared:
+            raise SavedResultError(
+                f"{name}: {first} was judged by the protocols {', '.join(rankings)}, {second} by "
+                f"{', '.join(other_rankings)}; expected one in common"
+            )
+        individuals = images.loc[images["part"] == "query", "identity"].to_numpy()
+        for protocol in shared:
+            found = compare_rankings(rankings[protocol], other_rankings[protocol], individuals)
+            for measure, difference in found.items():
+                differences[f"{name}, {protocol}, {measure}"] = difference
+    return differences
+
+
+def _saved(path: Path) -> dict[str, tuple[pd.DataFrame, dict[str, Ranking]]]:
+    """Return the images and rankings that are saved at a path, by test set."""
+    files = sorted(path.glob("rankings_*.parquet")) if path.is_dir() else [path]
+    if not files:
+        raise SavedResultError(
+            f"no rankings_*.parquet in {path.absolute()}; expected the output folder of a run "
+            "that has ended, or of an evaluation"
+        )
+    return {name: (images, rankings) for name, images, rankings in map(load_rankings, files)}
+
+
+def _first_difference(ours: pd.DataFrame, theirs: pd.DataFrame) -> str:
+    """Say in what two tables of images differ; empty if features of both are of the same images.
+
+    Example:
+        ``query image 3 is a/7.jpg of ada against b/2.jpg of bo``
+    """
+    pairs = zip(*(images[list(TIED)].values.tolist() for images in (ours, theirs)), strict=False)
+    for row, (a, b) in enumerate(pairs):
+        if str(a) != str(b):  # as text: NaN, which a box may hold, does not equal itself
+            return f"image {row} is the {a[3]} {a[0]} of {a[1]} against the {b[3]} {b[0]} of {b[1]}"
+    return "" if len(ours) == len(theirs) else f"{len(ours)} images against {len(theirs)}"
+
+
 def compare_rankings(
     first: Ranking, second: Ranking, individuals: np.ndarray
 ) -> dict[str, Difference]:
@@ -58,7 +125,7 @@ def compare_rankings(
         The differences under ``Rank-1`` and ``mAP``.
 
     Raises:
-        ValueError: the rankings are not of the same queries, or a query has a match in one only.
+        UserError: the rankings are not of the same queries, or a query has a match in one only.
     """
     counts = len(first.first_hit), len(second.first_hit), len(individuals)
     if len(set(counts)) > 1:

@@ -1,5 +1,6 @@
 """Pictures of an evaluation: the CMC curves, and rankings of some queries."""
 
+import warnings
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -10,24 +11,26 @@ from openanimals.evaluation.metrics import Result
 from openanimals.utils.files import atomic_path
 
 if TYPE_CHECKING:
-    from PIL import ImageFont
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
 OpenImage = Callable[[int], np.ndarray]
 
 RIGHT = (22, 163, 74)  # frame colours, green and red; the captions say it by signs as well
 WRONG = (220, 38, 38)
 QUERY = (71, 85, 105)
-INK, FAINT, PAPER, EMPTY = (15, 23, 42), (100, 116, 139), (255, 255, 255), (241, 245, 249)
+INK, FAINT, EMPTY = (15, 23, 42), (100, 116, 139), (226, 232, 240)
 
-TILE = 112  # side of the square that holds an image, in pixels
-FRAME = 4
-GAP = 10
-QUERY_GAP = 18  # more air between the query and its ranking
-CAPTION = 36  # two lines of text under a tile
-HEADING = 40
-MARGIN = 20
-TITLE = 58
-MIN_WIDTH = 680  # room for the text at the head, however short the rankings
+DPI = 100
+TILE = 144  # side of the square that holds an image, in pixels
+FRAME = 5
+GAP = 12
+QUERY_GAP = 20  # more air between the query and its ranking
+CAPTION = 42  # two lines of text under a tile
+HEADING = 46
+MARGIN = 24
+TITLE = 66
+MIN_WIDTH = 780  # room for the text at the head, however short the rankings
 
 SCORES = {"cosine": "cosine similarity", "euclidean": "squared distance"}
 
@@ -44,7 +47,7 @@ def plot_cmc(results: Mapping[str, Result], path: str | Path) -> None:
     """
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(7, 4.5), layout="constrained")
+    figure = Figure(figsize=(7, 4.5), dpi=150, layout="constrained")
     axes = figure.add_subplot()
     for name, result in results.items():
         ranks = np.arange(1, result.max_rank + 1)
@@ -60,8 +63,7 @@ def plot_cmc(results: Mapping[str, Result], path: str | Path) -> None:
     axes.grid(alpha=0.25)
     axes.spines[["top", "right"]].set_visible(False)
     axes.legend(loc="lower right", frameon=False)
-    with atomic_path(path) as temporary:
-        figure.savefig(temporary, format=Path(path).suffix[1:], dpi=150)
+    _save(figure, path)
 
 
 def draw_rank_lists(
@@ -94,32 +96,43 @@ def draw_rank_lists(
     Raises:
         OSError: the picture cannot be written.
     """
-    from PIL import Image
+    from matplotlib.figure import Figure
 
     sections = _choose(result, best=best, worst=worst, random=random, seed=seed)
     k = min(k, result.top.shape[1])
     row_height = TILE + CAPTION + GAP
-    sheet = _Sheet(
-        width=max(MIN_WIDTH, 2 * MARGIN + (k + 1) * TILE + k * GAP + QUERY_GAP),
-        height=TITLE + MARGIN + sum(HEADING + row_height * len(rows) for _, rows in sections),
-    )
-    scores = f"Rank-1 {result.rank(1):.1f} %, mAP {result.mAP:.1f} %"
+    width = max(MIN_WIDTH, 2 * MARGIN + (k + 1) * TILE + k * GAP + QUERY_GAP)
+    height = TITLE + MARGIN + sum(HEADING + row_height * len(rows) for _, rows in sections)
+    figure = Figure(figsize=(width / DPI, height / DPI), dpi=DPI, facecolor="white")
+    axes = figure.add_axes((0, 0, 1, 1), xlim=(0, width), ylim=(height, 0))  # in pixels, downwards
+    axes.axis("off")
+
+    measures = f"Rank-1 {result.rank(1):.1f} %, mAP {result.mAP:.1f} %"
     what = SCORES.get(result.metric, "distance")
     legend = f"query, then its {k} nearest gallery images with their {what}"
-    headline = _fitted(title or scores, sheet.title, sheet.image.width - 2 * MARGIN)
-    sheet.draw.text((MARGIN, 14), headline, INK, sheet.title)
-    sheet.draw.text((MARGIN, 39), f"{scores}; {legend}" if title else legend, FAINT, sheet.caption)
-
+    _write(axes, (MARGIN, 14), title or measures, INK, 18, width - 2 * MARGIN, weight="bold")
+    _write(axes, (MARGIN, 42), f"{measures}; {legend}" if title else legend, FAINT, 13, width)
     top = TITLE
     for name, queries in sections:
-        sheet.draw.line([(MARGIN, top + 8), (sheet.image.width - MARGIN, top + 8)], EMPTY, 2)
-        sheet.draw.text((MARGIN, top + 16), name, INK, sheet.heading)
+        axes.plot([MARGIN, width - MARGIN], [top + 8, top + 8], color=_hex(EMPTY), linewidth=1)
+        _write(axes, (MARGIN, top + 18), name, INK, 15, width)
         top += HEADING
         for query in queries.tolist():
-            _draw_ranking(sheet, top, result, query, k, open_query, open_gallery)
+            identity = result.query_identities[query]
+            precision = f"AP {100 * result.ranking.average_precision[query]:.1f} %"
+            _draw_tile(axes, (MARGIN, top), open_query(query), QUERY, identity, precision)
+            for rank, row in enumerate(result.top[query, :k].tolist()):
+                if row < 0:
+                    break
+                left = MARGIN + (rank + 1) * (TILE + GAP) + QUERY_GAP
+                found, distance = result.gallery_identities[row], result.ranking.top_distances
+                colour, sign = (RIGHT, "✓") if found == identity else (WRONG, "✗")
+                near = distance[query, rank]
+                score = f"{1 - near:.3f}" if result.metric == "cosine" else f"{near:#.4g}"
+                pixels = open_gallery(row)
+                _draw_tile(axes, (left, top), pixels, colour, found, f"{sign} {score}")
             top += row_height
-    with atomic_path(path) as temporary:
-        sheet.image.save(temporary, Image.registered_extensions()[Path(path).suffix.lower()])
+    _save(figure, path)
 
 
 def _choose(
@@ -140,70 +153,64 @@ def _choose(
     return [(name, rows) for name, rows in sections if len(rows)]
 
 
-def _draw_ranking(
-    sheet: "_Sheet",
-    top: int,
-    result: Result,
-    query: int,
-    k: int,
-    open_query: OpenImage,
-    open_gallery: OpenImage,
+def _draw_tile(
+    axes: "Axes",
+    corner: tuple[int, int],
+    pixels: np.ndarray,
+    colour: tuple[int, int, int],
+    name: object,
+    score: str,
 ) -> None:
-    """Draw one query and its ranking, beginning at the height ``top``."""
-    identity = result.query_identities[query]
-    precision = f"AP {100 * result.ranking.average_precision[query]:.1f} %"
-    sheet.tile((MARGIN, top), open_query(query), QUERY, identity, precision)
-    for rank, row in enumerate(result.top[query, :k].tolist()):
-        if row < 0:
-            break
-        left = MARGIN + (rank + 1) * (TILE + GAP) + QUERY_GAP
-        found = result.gallery_identities[row]
-        colour, sign = (RIGHT, "✓") if found == identity else (WRONG, "✗")
-        distance = result.ranking.top_distances[query, rank]
-        score = f"{1 - distance:.3f}" if result.metric == "cosine" else f"{distance:#.4g}"
-        sheet.tile((left, top), open_gallery(row), colour, found, f"{sign} {score}")
+    """Draw an image, whole and centred in a framed square, and two lines of text below it."""
+    from matplotlib.patches import Rectangle
+    from PIL import Image, ImageOps
+
+    left, top = corner
+    side = TILE - 2 * FRAME
+    whole = np.asarray(ImageOps.pad(Image.fromarray(pixels), (side, side), color=EMPTY))
+    square = Rectangle(corner, TILE, TILE, facecolor=_hex(colour), linewidth=0, antialiased=False)
+    axes.add_patch(square)
+    edges = left + FRAME, left + TILE - FRAME, top + TILE - FRAME, top + FRAME
+    axes.imshow(whole, extent=edges, interpolation="nearest", aspect="auto", zorder=2)
+    _write(axes, (left, top + TILE + 5), str(name), INK, 12, TILE)
+    _write(axes, (left, top + TILE + 21), score, colour, 12, TILE)
 
 
-class _Sheet:
-    """A white picture with the fonts to write on it."""
+def _write(
+    axes: "Axes",
+    corner: tuple[int, int],
+    text: str,
+    colour: tuple[int, int, int],
+    size: int,
+    width: int,
+    weight: str = "normal",
+) -> None:
+    """Write one line, of letters so many pixels high, cut to a width at its beginning.
 
-    def __init__(self, width: int, height: int) -> None:
-        import matplotlib
-        from PIL import Image, ImageDraw, ImageFont
-
-        # matplotlib's own copy of DejaVu Sans: Pillow's built-in font lacks most scripts.
-        fonts = Path(matplotlib.get_data_path(), "fonts/ttf")
-        self.title = ImageFont.truetype(str(fonts / "DejaVuSans-Bold.ttf"), 19)
-        self.heading = ImageFont.truetype(str(fonts / "DejaVuSans.ttf"), 15)
-        self.caption = ImageFont.truetype(str(fonts / "DejaVuSans.ttf"), 12)
-        self.image = Image.new("RGB", (width, height), PAPER)
-        self.draw = ImageDraw.Draw(self.image)
-
-    def tile(
-        self,
-        corner: tuple[int, int],
-        pixels: np.ndarray,
-        colour: tuple[int, int, int],
-        name: object,
-        score: str,
-    ) -> None:
-        """Draw an image, whole and centred in a framed square, and two lines of text below it."""
-        from PIL import Image, ImageOps
-
-        left, top = corner
-        side = TILE - 2 * FRAME
-        whole = ImageOps.pad(Image.fromarray(pixels), (side, side), color=EMPTY)
-        self.draw.rectangle((left, top, left + TILE - 1, top + TILE - 1), fill=colour)
-        self.image.paste(whole, (left + FRAME, top + FRAME))
-        fitted = _fitted(str(name), self.caption, TILE)
-        self.draw.text((left, top + TILE + 3), fitted, INK, self.caption)
-        self.draw.text((left, top + TILE + 18), score, colour, self.caption)
+    The ends are where names and paths differ.
+    """
+    # What is no letter at all, such as a surrogate or a line break, matplotlib cannot draw.
+    text = " ".join(text.encode("utf-8", "replace").decode().split())
+    most = int(width / (0.66 * size))  # DejaVu's letters are that wide, on average or less
+    text = text if len(text) <= most else f"…{text[1 - most :]}"
+    axes.text(
+        *corner,
+        text,
+        color=_hex(colour),
+        fontsize=72 * size / DPI,
+        fontfamily="DejaVu Sans",
+        fontweight=weight,
+        verticalalignment="top",
+        parse_math=False,
+        clip_on=True,
+    )
 
 
-def _fitted(text: str, font: "ImageFont.FreeTypeFont", width: int) -> str:
-    """Cut a text to a width in pixels, keeping its end, where names and paths differ."""
-    if font.getlength(text) <= width:
-        return text
-    while text and font.getlength("…" + text) > width:
-        text = text[1:]
-    return "…" + text
+def _save(figure: "Figure", path: str | Path) -> None:
+    with atomic_path(path) as temporary, warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Glyph .* missing from")  # drawn as boxes
+        figure.savefig(temporary, format=Path(path).suffix[1:], dpi="figure")
+
+
+def _hex(colour: tuple[int, int, int]) -> str:
+    return "#" + bytes(colour).hex()

@@ -1,7 +1,7 @@
 """The few things a process must know of the others. Alone, it is rank 0 of 1."""
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import timedelta
 from typing import TypeVar
@@ -68,33 +68,38 @@ def shares(count: int, unit: int) -> list[slice]:
     return list(map(slice, borders[:-1], borders[1:]))
 
 
-def exchange(rows: np.ndarray, held: Sequence[slice], wanted: Sequence[slice]) -> np.ndarray:
-    """Send rows of an array that is spread over the processes to where they are wanted.
+def collect(share: np.ndarray, held: Sequence[slice]) -> np.ndarray:
+    """Bring an array that is spread over the processes to the first one.
 
     Args:
-        rows: those that this process holds, ``[n, D]``; D and the type are the same everywhere.
+        share: the rows that this process holds, ``[n, D]``; D and the type are the same everywhere.
         held: by process, which rows of the whole it holds; each row is in one process.
-        wanted: by process, which rows it is to have; they may overlap.
 
     Returns:
-        The rows that this process wants ``[m, D]``.
+        All rows in the first process, which holds no more than them and its share meanwhile; none,
+        ``[0, D]``, in the others.
     """
-    own = rank()
     if world_size() == 1:
-        return rows[wanted[own]]
-    sent = [_overlap(held[own], other) for other in wanted]
-    received = [_overlap(other, wanted[own]) for other in held]
-    first = held[own].start
-    parcels = np.concatenate([rows[part.start - first : part.stop - first] for part in sent])
-    arriving, leaving = ([part.stop - part.start for part in parts] for parts in (received, sent))
-    arrived = np.empty((sum(arriving), rows.shape[1]), dtype=rows.dtype)
-    dist.all_to_all_single(torch.from_numpy(arrived), torch.from_numpy(parcels), arriving, leaving)
-    return arrived
+        return share
+    if not is_main():
+        if len(share):
+            dist.send(torch.from_numpy(share), dst=0)
+        return share[:0]
+    whole = np.empty((max(part.stop for part in held), share.shape[1]), dtype=share.dtype)
+    whole[held[0]] = share
+    for process, part in enumerate(held):
+        if process and part.start < part.stop:
+            dist.recv(torch.from_numpy(whole[part]), src=process)
+    return whole
 
 
-def _overlap(one: slice, other: slice) -> slice:
-    start = max(one.start, other.start)
-    return slice(start, max(start, min(one.stop, other.stop)))
+def from_main(make: Callable[[], T]) -> T:
+    """Return, in every process, what a function returns in the first; the others do not call it."""
+    if world_size() == 1:
+        return make()
+    values = [make() if is_main() else None]
+    dist.broadcast_object_list(values, src=0)
+    return values[0]  # type: ignore[return-value]
 
 
 class _GatherRows(torch.autograd.Function):

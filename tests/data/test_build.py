@@ -93,6 +93,10 @@ def test_rows_without_a_usable_box_are_dropped_after_the_partition(sources, tmp_
         save_picture(Path(file), size=(8, 6))
     whole, boxed = load_sets(cfg("whole")), load_sets(cfg("boxed"))
     assert boxed.dropped == {"boxed": 4}
+    strangers = zoo("more", individuals=5, bbox=boxes + [(0, 0, 0, 0)] * 4)
+    strangers.root, strangers.table.loc[16:, "identity"] = tmp_path, "unknown"
+    sources["more"] = strangers
+    assert load_sets(cfg("more")).dropped == {"more": 4}  # the others were in no split anyway
     dropped = {str(tmp_path / f"{row // 4}/{row % 4}.jpg") for row in bad}
     for ours, everything in (
         (boxed.train.images, whole.train.images),
@@ -153,3 +157,27 @@ def test_data_root_is_the_key_else_the_environment_else_datasets(monkeypatch):
     monkeypatch.setenv("REID_DATASETS", "~/new")
     assert data_root(load()) == Path.home() / "new"
     assert data_root(load(None, ["DATASETS.ROOT", "/key"])) == Path("/key")
+
+
+VIEWPOINTS = ["left", "Right flank", "front", None]  # of four photographs of each individual
+
+
+def test_only_training_labels_are_of_sides(sources):
+    sources["zoo"] = zoo("zoo", individuals=8, viewpoint=VIEWPOINTS * 8)
+    whole = load_sets(cfg("zoo", DATASETS__VAL_FRACTION=0.5))
+    found = load_sets(cfg("zoo", DATASETS__VAL_FRACTION=0.5, DATASETS__FLANKS="separate"))
+    names = whole.train.identities
+    labels = {name: [f"{name}|left", f"{name}|right", name, name] for name in names}
+    assert found.train.identities == sorted({side for four in labels.values() for side in four})
+    by_row = [found.train.identities[label] for label in found.train.labels]
+    assert by_row == [side for name in whole.train.images.identities[::4] for side in labels[name]]
+    for ours, theirs in ((found.tests[0], whole.tests[0]), (found.validation, whole.validation)):
+        assert ours.query.identities == theirs.query.identities  # animals are held out whole
+        assert ours.gallery.identities == theirs.gallery.identities
+    assert sources["zoo"].identities[:4] == ["n0"] * 4  # itself unchanged
+
+
+def test_no_known_side_is_an_error(sources):
+    sources["zoo"] = zoo("zoo", individuals=8, viewpoint=["front", None] * 16)
+    with pytest.raises(CatalogueError, match="FLANKS is 'separate', but none of the 16 training"):
+        load_sets(cfg("zoo", DATASETS__FLANKS="separate"))

@@ -23,7 +23,7 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from openanimals.data.photographs import Photographs
+from openanimals.data.dataset import ReIDDataset
 from openanimals.engine import evaluate as testing
 from openanimals.modeling import BACKBONE_REGISTRY
 from openanimals.utils import distributed
@@ -80,7 +80,7 @@ def arm(moment, *file, number):
     elif moment == "features":
         instead(number, testing, "extract_features", finish_and_die)
     elif moment == "read":
-        instead(number, Photographs, "read", die)
+        instead(number, ReIDDataset, "read", die)
     else:
         act = {"before": die, "after": finish_and_die}[moment]
         instead(number, os, "replace", act, is_the_file)

@@ -1,6 +1,6 @@
-"""A module for IMPORTS: a gallery of some images has tiles enough for several processes."""
+"""A module for IMPORTS: a gallery of some images has several tiles."""
 
-from openanimals.evaluation import tiles
+from openanimals.evaluation import distance
 from tests import tiny  # noqa: F401  (registers the backbone)
 
-tiles.GALLERY_TILE = 4
+distance.GALLERY_TILE = 4

@@ -12,7 +12,7 @@ from openanimals.config import load
 from openanimals.data.build import load_sets
 from openanimals.data.loaders import build_test_loader
 from openanimals.engine.loading import load_weights
-from openanimals.evaluation import store
+from openanimals.evaluation.results_io import load_evaluation
 from openanimals.modeling import build_model
 from openanimals.modeling.weights import ArchitectureError
 from tests.conftest import REPOSITORY
@@ -51,8 +51,8 @@ def test_a_frozen_descriptor_is_evaluated_without_training(tmp_path, herd_root):
     mean, std = torch.tensor([cfg.MODEL.PIXEL_MEAN, cfg.MODEL.PIXEL_STD])[:, :, None, None]
     batches = [batch.images for batch in build_test_loader(cfg, test.query)]
     expected = theirs((torch.cat(batches) - mean) / std)
-    saved = store.load_features(store.features_file(tmp_path / "out", HERD))
-    torch.testing.assert_close(torch.from_numpy(saved.query), expected, rtol=1e-4, atol=1e-5)
+    saved = load_evaluation(tmp_path / "out", HERD)[0]
+    torch.testing.assert_close(torch.from_numpy(saved.features), expected, rtol=1e-4, atol=1e-5)
 
     results = json.loads((tmp_path / "out/results.json").read_text())[HERD]
     assert results["queries"] == len(test.query)

@@ -10,9 +10,11 @@ import pytest
 from openanimals import cli
 from openanimals.engine import train as run
 from openanimals.engine.loading import config_from_checkpoint
-from openanimals.evaluation.store import features_file, load_features, load_rankings
+from openanimals.evaluation.array_io import saved_file
+from openanimals.evaluation.results_io import load_evaluation, load_rankings, save_scores
 from tests.engine.photographs import animals, source
 from tests.engine.tiny_run import tiny_cfg
+from tests.evaluation import distances
 
 
 def photographs():
@@ -20,7 +22,7 @@ def photographs():
     rows = animals("train", 6) + animals("gallery", 5, each=6)
     for number, row in enumerate(rows):
         row["date"] = f"2025-04-0{1 + number % 6 // 2}T09:{number:02}:00"
-        row["orientation"] = ("left", "right")[(number + number // 6) % 2]
+        row["viewpoint"] = ("left", "right")[(number + number // 6) % 2]
     return rows
 
 
@@ -79,28 +81,48 @@ def test_curves_show_the_first_protocol_only(runs):
 
 def test_what_is_saved_are_the_results_own_rankings(runs):
     name, folder, _ = runs
-    path = features_file(folder, name)
-    rows, rankings = load_rankings(path)
-    features = load_features(path)
-    assert list(rankings) == ["paper", "encounter by date"]
-    assert (len(rows.query), len(rows.gallery)) == (5, 25)
+    tested, images, rankings = load_rankings(saved_file(folder, "rankings", name))
+    query, gallery = load_evaluation(folder, name)
+    assert tested == name and list(rankings) == ["paper", "encounter by date"]
+    assert (len(query), len(gallery), len(images)) == (5, 25, 30)
     reported = json.loads((folder / "results.json").read_text())[name]
     assert 100 * np.mean(rankings["paper"].average_precision) == pytest.approx(reported["mAP"])
     query, gallery = (
         part / np.linalg.norm(part, axis=1, keepdims=True)
-        for part in (features.query, features.gallery)
+        for part in (query.features, gallery.features)
     )
     nearest = (query @ gallery.T).argmax(axis=1)
-    assert rankings["paper"].top[:, 0].tolist() == nearest.tolist()
+    names = images["identity"].to_numpy()
+    right = names[5:][nearest] == names[:5]
+    assert (rankings["paper"].first_hit == 1).tolist() == right.tolist()
 
 
 def test_features_may_be_stored_in_half(tmp_path, tmp_path_factory):
     data = tmp_path_factory.mktemp("photographs")
     keys = {"DATASETS__NAMES": (source(data, photographs()),), "TEST__STORE": "float16"}
     run.train(tiny_cfg(tmp_path, data, SOLVER__MAX_EPOCH=1, **keys))
-    (path,) = tmp_path.glob("features_*")
-    assert load_features(path).gallery.dtype == np.float16
+    assert load_evaluation(tmp_path, keys["DATASETS__NAMES"][0])[1].features.dtype == np.float16
     assert cli.main(["rescore", str(tmp_path)]) == 0
+
+
+def test_scores_are_judged_like_features(runs, tmp_path, capsys):
+    """A matcher without features: a folder of its own, and no configuration."""
+    name, folder, _ = runs
+    query, gallery = load_evaluation(folder, name)
+    scores = distances(query.features, gallery.features)
+    save_scores(tmp_path, name, scores, query.images, gallery.images)
+    assert cli.main(["rescore", str(tmp_path), "TEST.ROC.ENABLED", "True"]) == 0
+    written = json.loads((tmp_path / "results_rescored.json").read_bytes())
+    expected = json.loads((folder / "results.json").read_bytes())
+    for title, result in expected.items():
+        assert written[title] == {**result, "metric": "given scores"}
+    keys = ["TEST.PROTOCOL", "flank"]
+    assert cli.main(["rescore", str(tmp_path), *keys]) == 0
+    written = json.loads((tmp_path / "results_rescored.json").read_bytes())
+    assert {f"{name} (flank {side})" for side in ("left", "right")} < set(written)
+    for key, value in (("TEST.METRIC", "euclidean"), ("TEST.RERANK.ENABLED", "True")):
+        error = refused(capsys, "rescore", tmp_path, key, value)
+        assert f"{key} cannot be changed any more: the scores are what they are" in error
 
 
 def refused(capsys, *arguments):
@@ -140,7 +162,7 @@ def test_comparing_two_runs(runs, capsys):
 
 def test_what_cannot_be_compared(runs, capsys, tmp_path, tmp_path_factory):
     name, folder, _ = runs
-    assert "no features_*.safetensors in" in refused(capsys, "compare", folder, tmp_path)
+    assert "no rankings_*.parquet in" in refused(capsys, "compare", folder, tmp_path)
     rows = [row for row in photographs() if row["path"] != "test2_3.png"]
     data = tmp_path_factory.mktemp("others")
     keys = {"DATASETS__NAMES": (source(data, rows),), "SOLVER__MAX_EPOCH": 1}
@@ -152,8 +174,7 @@ def test_what_cannot_be_compared(runs, capsys, tmp_path, tmp_path_factory):
 def test_other_images_under_the_same_name(runs, capsys, tmp_path):
     name, folder, other = runs
     shutil.copytree(other, tmp_path / "run")
-    path = features_file(tmp_path / "run", name)
-    file = path.with_name(path.name.replace("features_", "images_")).with_suffix(".parquet")
+    (file,) = (tmp_path / "run").glob("images_*")
     rows = pd.read_parquet(file)
     rows.loc[rows["path"].str.contains("test1_4"), "identity"] = "test2"
     rows.to_parquet(file)

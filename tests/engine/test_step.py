@@ -5,13 +5,13 @@ from collections import Counter
 
 import pytest
 import torch
+from openanimals.engine.step import Step
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from openanimals.config import ConfigError, load
 from openanimals.data.build import load_sets
 from openanimals.data.loaders import build_transforms
 from openanimals.engine import checkpoint
-from openanimals.engine.step import Step
 from openanimals.engine.trainer import Trainer
 from openanimals.engine.writers import NoLogbook
 from openanimals.modeling import build_losses, build_model, losses

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 import torch
 
-from openanimals.evaluation import tiles
+from openanimals.evaluation import distance
 from openanimals.evaluation.distance import distance_blocks, nearest
 from tests.evaluation import DEVICES, distances
 
@@ -45,17 +45,17 @@ SAME = [0, 1, 15, 47, 511, 777, 1022, 1023, 1024, 2047, 2048, 2298, 2299]
 def test_does_not_depend_on_the_blocks(large, metric, monkeypatch):
     whole = distances(*large, metric)
     assert whole.shape == (300, 2300) and whole.dtype == np.float32
-    monkeypatch.setattr(tiles, "BLOCK_PAIRS", 1)
-    for rows in (1, 7, 256, 257, None, 1000):
-        blocks = list(distance_blocks(*large, metric, rows=rows))
+    for pairs in (1, 2**20, 2**30):
+        monkeypatch.setattr(distance, "BLOCK_PAIRS", pairs)
+        blocks = list(distance_blocks(*large, metric))
         np.testing.assert_array_equal(np.concatenate([block for _, block in blocks]), whole)
         covered = [row for where, _ in blocks for row in range(300)[where]]
         assert covered == list(range(300))
-        assert max(len(block) for _, block in blocks) <= (rows or tiles.QUERY_TILE)
+        assert len(blocks) == (1 if pairs == 2**30 else 2)
 
 
 @pytest.mark.parametrize("metric", ["cosine", "euclidean"])
-def test_does_not_depend_on_shards_and_threads(large, metric):
+def test_does_not_depend_on_the_rest_of_the_gallery_nor_on_threads(large, metric):
     query, gallery = large
     whole = distances(*large, metric)
     for start, stop in ((0, 1024), (1024, 2048), (1024, 2300), (2048, 2300), (2048, 2048)):
@@ -114,7 +114,7 @@ class Rows:
         return len(self.features)
 
     def __getitem__(self, rows):
-        assert len(self.features[rows]) <= tiles.GALLERY_TILE
+        assert len(self.features[rows]) <= distance.GALLERY_TILE
         return self.features[rows]
 
 
@@ -166,12 +166,3 @@ def test_a_feature_of_zeros_is_orthogonal_to_all():
 def test_errors(query, gallery, metric, message):
     with pytest.raises(ValueError, match=message):
         distances(query, gallery, metric)
-
-
-def test_a_broken_feature_of_a_shard_is_named_by_its_row_in_the_gallery():
-    gallery = np.ones((2300, 2), dtype=np.float32)
-    gallery[1500, 1] = np.inf
-    with pytest.raises(ValueError, match=r"1 of 2300 gallery features .*row 1500"):
-        list(distance_blocks(gallery[:1], gallery))
-    with pytest.raises(ValueError, match=r"1 of 1276 gallery features .*row 1500"):
-        list(distance_blocks(gallery[:1], gallery[1024:], first=1024))

@@ -5,9 +5,8 @@ import pytest
 
 from openanimals.evaluation import evaluate
 from openanimals.evaluation.metrics import Result
-from openanimals.evaluation.protocols import Pairs
-from openanimals.evaluation.ranking import rank_queries
-from tests.evaluation import distances
+from openanimals.evaluation.protocols import Protocol
+from tests.evaluation import distances, rank
 from tests.reference import load_arrays, load_json
 
 RECORDED = load_json("evaluation.json")
@@ -25,8 +24,8 @@ def test_metrics_of_recorded_distances(arrays, case):
         arrays[f"{case}__{name}"]
         for name in ("dist", "q_pids", "g_pids", "q_camids", "g_camids", "cmc", "AP", "INP")
     )
-    pairs = Pairs(query, gallery, query_cameras, gallery_cameras)
-    ranking = rank_queries(dist, *pairs.block(slice(None)))
+    protocol = Protocol((query, gallery), (query_cameras, gallery_cameras))
+    ranking = rank(dist, *protocol.masks(slice(None)))
     result = Result(ranking, query, gallery, max_rank=expected["max_rank"])
 
     counts = len(result.matched), result.matched.sum()

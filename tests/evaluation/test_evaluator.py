@@ -5,8 +5,8 @@ import pytest
 import torch
 from torch import nn
 
-from openanimals.evaluation import evaluate, extract_features, tiles
-from tests.evaluation import distances, equal_rankings, in_threads
+from openanimals.evaluation import distance, evaluate, extract_features
+from tests.evaluation import distances, equal_rankings
 
 
 class LeftHalf(nn.Module):
@@ -79,7 +79,7 @@ def herd():
 
 def test_blocks_of_queries_change_nothing(herd, monkeypatch):
     whole = evaluate(*herd)
-    monkeypatch.setattr(tiles, "BLOCK_PAIRS", 1)
+    monkeypatch.setattr(distance, "BLOCK_PAIRS", 1)
     assert evaluate(*herd).as_dict() == whole.as_dict()
     equal_rankings(evaluate(*herd).ranking, whole.ranking)
 
@@ -101,42 +101,6 @@ def test_against_a_stable_sort(herd):
         assert found == pytest.approx(precision, rel=1e-12, nan_ok=True)
 
 
-@pytest.mark.parametrize("processes", [1, 2, 3, 5])  # of three tiles; two of five have none
-def test_shards_are_one_gallery(herd, processes, monkeypatch):
-    query, gallery, *labels = herd
-    flanks = [np.array(["left", "right", None])[side % 3] for side in labels[:2]]
-    moments = labels[2] + labels[0] % 2, labels[3]
-    rules = [{}, {"sides": flanks, "encounters": moments}, {"metric": "euclidean"}]
-    for options in rules:
-        whole = evaluate(query, gallery, *labels, **options)
-
-        def run(rank, options=options):
-            tiles_of = [3 * number // processes for number in (rank, rank + 1)]
-            part = slice(*(min(2300, 1024 * tile) for tile in tiles_of))
-            return evaluate(query, gallery[part], *labels, shard=part, **options)
-
-        with monkeypatch.context() as patch:
-            for result in in_threads(run, processes, patch):
-                equal_rankings(result.ranking, whole.ranking)
-                assert result.as_dict() == whole.as_dict()
-
-
-def test_shards_must_be_the_whole_gallery_and_allow_what_is_asked_for(herd):
-    query, gallery, *labels = herd
-    with pytest.raises(ValueError, match="shards of 1024 of 2300 gallery images"):
-        evaluate(query, gallery[:1024], *labels, shard=slice(0, 1024))
-    with pytest.raises(ValueError, match="2300 gallery features for 1024 identities"):
-        evaluate(query, gallery, *labels, shard=slice(0, 1024))
-    with pytest.raises(ValueError, match="whole gallery, not a shard"):
-        evaluate(query, gallery, *labels, roc=True, shard=slice(0, 2300))
-
-
-def test_processes_that_each_have_the_whole_gallery_do_not_add_up(herd, monkeypatch):
-    whole = evaluate(*herd)
-    for result in in_threads(lambda _: evaluate(*herd), 2, monkeypatch):
-        equal_rankings(result.ranking, whole.ranking)
-
-
 def test_the_query_itself_is_found_unless_its_camera_removes_it():
     features, names = np.eye(3), ["ada", "ada", "bo"]
     assert evaluate(features[:1], features, names[:1], names).top[0].tolist() == [0, 1, 2]
@@ -153,3 +117,8 @@ def test_one_image_against_one():
 def test_lengths_must_fit():
     with pytest.raises(ValueError, match="2 gallery features for 1 identities"):
         evaluate(np.ones((1, 2)), np.ones((2, 2)), ["ada"], ["ada"])
+
+
+def test_cameras_of_one_side_only():
+    with pytest.raises(ValueError, match="only the query has cameras"):
+        evaluate(np.eye(1), np.eye(1), ["ada"], ["ada"], query_cameras=["1"])

@@ -4,14 +4,14 @@ import numpy as np
 import pytest
 
 from openanimals.evaluation.metrics import Result, bootstrap_interval
-from openanimals.evaluation.ranking import rank_queries
+from tests.evaluation import rank
 
 
 @pytest.fixture
 def result():
     """Three queries over three images: right at once, right at rank 2, and without a match."""
     matches = np.array([[1, 0, 1], [0, 1, 0], [0, 0, 0]], dtype=bool)
-    ranking = rank_queries(np.tile(np.arange(3.0), (3, 1)), matches)
+    ranking = rank(np.tile(np.arange(3.0), (3, 1)), matches)
     names = np.array(["ada", "bo", "eve"], dtype=object), np.array(["ada", "bo", "ada"], object)
     return Result(ranking, *names, max_rank=5)
 
@@ -29,7 +29,7 @@ def test_reported_numbers(result):
 
 
 def test_no_query_with_a_match():
-    ranking = rank_queries(np.zeros((2, 1)), np.zeros((2, 1), dtype=bool))
+    ranking = rank(np.zeros((2, 1)), np.zeros((2, 1), dtype=bool))
     with pytest.raises(ValueError, match="none of the 2 queries.* 1 gallery images"):
         Result(ranking, np.array(["ada", "bo"]), np.array(["cy"]))
 
@@ -77,7 +77,7 @@ def test_a_part_counts_only_its_own():
     """Of three queries the first; of the images those that its ranking holds: 0 and 2."""
     distances = np.array([[0.0, 1, 2], [0, 1, 2]])
     removed = np.array([[False, True, False], [True] * 3])
-    ranking = rank_queries(distances, np.array([[0, 0, 1], [0, 1, 0]], dtype=bool), removed)
+    ranking = rank(distances, np.array([[0, 0, 1], [0, 1, 0]], dtype=bool), removed)
     names = np.array(["ada", "bo"], dtype=object), np.array(["cy", "bo", "ada"], dtype=object)
     whole = Result(ranking, *names, roc={"AUC": 75.0})
     part = whole.part(np.array([True, False]), np.array([True, False, True]))

@@ -3,8 +3,7 @@
 import numpy as np
 import pytest
 
-from openanimals.evaluation import evaluate
-from openanimals.evaluation import pca as reduction
+from openanimals.evaluation import evaluate, pca
 from openanimals.evaluation.pca import reduce_dimensions
 from tests.evaluation import DEVICES
 from tests.evaluation import distances as all_distances
@@ -59,7 +58,7 @@ def test_types_of_numbers(kind):
 @pytest.mark.parametrize("shape", SHAPES)
 def test_memory_is_bounded_by_parts(shape, monkeypatch):
     whole = reduce_dimensions(*herd(*shape), 5)
-    monkeypatch.setattr(reduction, "BLOCK", 60)
+    monkeypatch.setattr(pca, "BLOCK", 60)
     for found, expected in zip(reduce_dimensions(*herd(*shape), 5), whole, strict=True):
         np.testing.assert_allclose(abs(found), abs(expected), atol=1e-10)
 

@@ -1,11 +1,10 @@
-"""Ranks against plain Python: ties, removed images, parts of a gallery."""
+"""Ranks against plain Python: ties, removed images, groups of queries."""
 
 import numpy as np
 import pytest
 
 from openanimals.evaluation import ranking as module
-from openanimals.evaluation.ranking import rank_block, rank_queries
-from tests.evaluation import equal_rankings, in_threads
+from tests.evaluation import equal_rankings, rank
 
 
 def naive_ranking(distances, matches, removed):
@@ -29,7 +28,7 @@ def test_against_plain_python_with_ties(gallery, columns, dtype, monkeypatch):
     distances[rng.random((40, gallery)) < 0.1] = -0.0  # is as near as 0.0
     matches = rng.random((40, gallery)) < 0.2
     removed = rng.random((40, gallery)) < 0.3
-    ranking = rank_queries(distances, matches, removed, top=5)
+    ranking = rank(distances, matches, removed, top=5)
     for query in range(40):
         rows, precision, penalty, first = naive_ranking(
             distances[query].tolist(), matches[query], removed[query]
@@ -47,31 +46,11 @@ def test_against_plain_python_with_ties(gallery, columns, dtype, monkeypatch):
             assert np.isnan(ranking.inverse_negative_penalty[query])
 
 
-def test_arguments_are_left_alone():
-    distances, matches = np.arange(3.0)[None], np.ones((1, 3), dtype=bool)
-    rank_queries(distances, matches, removed=np.array([[True, False, False]]))
-    assert distances.tolist() == [[0, 1, 2]] and matches.all()
-
-
-@pytest.mark.parametrize("columns", [3, 2**15])
-@pytest.mark.parametrize("borders", [[0, 30, 60], [0, 0, 7, 8, 60], [0, 59, 60, 60]])
-def test_parts_of_a_gallery_add_up(borders, columns, monkeypatch):
-    monkeypatch.setattr(module, "COLUMNS", columns)
-    monkeypatch.setattr(module, "QUERIES", 7)
+def test_groups_of_queries_change_nothing(monkeypatch):
     rng = np.random.default_rng(1)
     distances = rng.integers(0, 9, (20, 60)).astype(np.float32)
     matches, removed = rng.random((20, 60)) < 0.2, rng.random((20, 60)) < 0.3
     removed[3] = True
-
-    def rank_part(number):
-        start, stop = borders[number : number + 2]
-
-        def masks(queries, images):
-            return matches[queries, images], removed[queries, images]
-
-        part = distances[:, start:stop].copy()
-        return rank_block(part, masks, corner=(0, start), top=12, shared=True)
-
-    whole = rank_queries(distances, matches, removed, top=12)
-    for ranking in in_threads(rank_part, len(borders) - 1, monkeypatch):
-        equal_rankings(ranking, whole)
+    whole = rank(distances, matches, removed, top=12)
+    monkeypatch.setattr(module, "QUERIES", 7)
+    equal_rankings(rank(distances, matches, removed, top=12), whole)

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from openanimals.evaluation import Rerank, distance, evaluate, tiles
+from openanimals.evaluation import Rerank, distance, evaluate
 from openanimals.evaluation import rerank as rerank_module
 from openanimals.evaluation.distance import distance_blocks
 from openanimals.evaluation.rerank import rerank_blocks
@@ -13,9 +13,9 @@ from tests.evaluation import distances as all_distances
 from tests.reference import load_arrays
 
 
-def rerank(query, gallery, k1=20, k2=6, weight=0.0, metric="cosine", device="cpu", rows=None):
+def rerank(query, gallery, k1=20, k2=6, weight=0.0, metric="cosine", device="cpu"):
     """All re-ranked distances `[Q, G]`; with weight 0 the Jaccard distance alone."""
-    blocks = distance_blocks(query, gallery, metric, rows=rows)
+    blocks = distance_blocks(query, gallery, metric)
     how = Rerank(k1, k2, weight)
     mixed = rerank_blocks(blocks, query, gallery, metric, how, device=device)
     return np.concatenate([block for _, block in mixed])
@@ -118,13 +118,13 @@ def test_a_feature_of_zeros_changes_nothing_for_others(herd):
 
 
 def test_does_not_depend_on_the_blocks(herd, monkeypatch):
-    monkeypatch.setattr(tiles, "QUERY_TILE", 4)
-    monkeypatch.setattr(tiles, "GALLERY_TILE", 6)
+    monkeypatch.setattr(distance, "QUERY_TILE", 4)
+    monkeypatch.setattr(distance, "GALLERY_TILE", 6)
     whole = rerank(*herd, weight=0.3)
-    for pairs, rows, queries in ((40, 1, 1), (130, 4, 2), (3, 100, 7)):
-        monkeypatch.setattr(tiles, "BLOCK_PAIRS", pairs)
+    for pairs, queries in ((40, 1), (130, 2), (3, 7)):
+        monkeypatch.setattr(distance, "BLOCK_PAIRS", pairs)
         monkeypatch.setattr(rerank_module, "QUERIES", queries)
-        np.testing.assert_array_equal(rerank(*herd, weight=0.3, rows=rows), whole)
+        np.testing.assert_array_equal(rerank(*herd, weight=0.3), whole)
     monkeypatch.setattr(distance, "GATHERED", 35)
     np.testing.assert_array_equal(rerank(*herd, weight=0.3), whole)
 

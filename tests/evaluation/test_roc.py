@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from openanimals.evaluation import evaluate, tiles
+from openanimals.evaluation import distance, evaluate
 from openanimals.evaluation.roc import Verification, area_under_curve, true_share
 from tests.reference import load_arrays
 
@@ -34,8 +34,8 @@ def test_recorded_pairs(cameras, monkeypatch):
         recorded[f"roc_{cameras}__scores_sorted_{kind}"].astype(np.float64)
         for kind in ("pos", "neg")
     )
-    monkeypatch.setattr(tiles, "QUERY_TILE", 7)
-    monkeypatch.setattr(tiles, "BLOCK_PAIRS", 1)
+    monkeypatch.setattr(distance, "QUERY_TILE", 7)
+    monkeypatch.setattr(distance, "BLOCK_PAIRS", 1)
     found = evaluate(*sides, roc=True).as_dict()
     assert found["AUC"] == pytest.approx(100 * count_area(matched, unmatched), rel=1e-9)
     for key, share in SHARES.items():

@@ -4,12 +4,12 @@ import math
 import numpy as np
 import pytest
 
-from openanimals.evaluation.ranking import rank_queries
 from openanimals.evaluation.significance import (
     compare_rankings,
     paired_difference,
     sign_flip_p_value,
 )
+from tests.evaluation import rank
 
 
 def exact_p_value(sums):
@@ -83,7 +83,7 @@ def test_individuals_count_not_queries():
 def ranking(*rows):
     """Rankings by hand: R for a right image, w for a wrong one."""
     matches = np.array([[image == "R" for image in row] for row in rows])
-    return rank_queries(np.tile(np.arange(float(len(rows[0]))), (len(rows), 1)), matches)
+    return rank(np.tile(np.arange(float(len(rows[0]))), (len(rows), 1)), matches)
 
 
 def test_rankings():

@@ -56,7 +56,7 @@ def read(folder: str | Path, date_pattern: str = "") -> Catalogue:
     _warn_of_skipped(name, loose, others, again)
     dates = dates_from_names(name, paths, date_pattern)
     table = pd.DataFrame({"path": paths, "identity": identities, "date": dates}, dtype=object)
-    return Catalogue(name, root, table)
+    return Catalogue(name, root, table, cameras_count=False)
 
 
 def _walk(root: Path) -> tuple[list[str], list[str], list[str]]:

@@ -17,7 +17,7 @@ from openanimals.data.datasets.synthetic import coats, noise, traps
 from openanimals.utils.errors import UserError
 
 NAME = "Animals-SyntheticHerd"
-SOURCES = (Path(__file__), *sorted(Path(coats.__file__).parent.glob("*.py")))  # all that draws
+CODE = (Path(__file__), *sorted(Path(coats.__file__).parent.glob("*.py")))  # all that draws
 ALLOWED = {"identities": (2, 9999), "images": (2, 999), "pixels": (32, 1024)}
 LONGEST_ENCOUNTER = 4  # photographs of one individual on one day at one camera
 FIRST_DAY, DAYS = date(2024, 1, 1), 366
@@ -42,7 +42,7 @@ def read(
         seed: another seed draws another herd.
 
     Returns:
-        A catalogue with bbox, camera, date, orientation (left, right) and species.
+        A catalogue with bbox, camera, date, viewpoint (left, right) and species.
 
     Raises:
         ValueError: a size is not a whole number or out of range.
@@ -55,14 +55,14 @@ def read(
             raise UserError(
                 f"{NAME}: {name} is {value!r}; expected a whole number from {low} to {high}"
             )
-    version = hashlib.sha256(b"".join(file.read_bytes() for file in SOURCES)).hexdigest()[:8]
+    version = hashlib.sha256(b"".join(file.read_bytes() for file in CODE)).hexdigest()[:8]
     settings = f"{version}-{identities}x{images}-{pixels}px-seed{seed}"
     folder = Path(root) / "SyntheticHerd" / settings
     if not folder.is_dir():
         logger.info("Drawing a herd of %d x %d photographs into %s", identities, images, folder)
         _build(folder, seed=seed, **sizes)
     rows = json.loads((folder / "catalogue.json").read_text(encoding="utf-8"))
-    return Catalogue(NAME, folder, pd.DataFrame(rows))
+    return Catalogue(NAME, folder, pd.DataFrame(rows), cameras_count=False)
 
 
 def _build(folder: Path, **settings: int) -> None:
@@ -102,7 +102,7 @@ def _draw(folder: Path, *, identities: int, images: int, pixels: int, seed: int)
                     "bbox": box,
                     "camera": f"camera-{camera}",
                     "date": day.isoformat(),
-                    "orientation": facing,
+                    "viewpoint": facing,
                     "species": "synthetic",
                 }
             )

@@ -1,0 +1,280 @@
+"""What is saved is what is read again; files that are damaged or foreign are refused."""
+
+import json
+import pickle
+
+import numpy as np
+import pandas as pd
+import pytest
+from safetensors.numpy import load_file, save_file
+
+from openanimals.evaluation import FeatureSet, evaluate
+from openanimals.evaluation.array_io import SavedResultError, file_name, saved_file
+from openanimals.evaluation.results_io import (
+    load_evaluation,
+    load_rankings,
+    load_scores,
+    save_evaluation,
+    save_scores,
+)
+from openanimals.utils.errors import UserError
+from tests.evaluation import distances
+
+NAME = "csv:x/y.csv"
+COLUMNS = ["path", "identity", "bbox", "camera", "date"]
+BOX, BAD_BOX = (1.0, 2.5, 3.0, 1e-9), (float("nan"),) * 4
+QUERY = [["a/1.jpg", "ada", BOX, None, "2025-04-01"], ['b, "1"\n.jpg', "bo", None, "x", None]]
+GALLERY = [
+    ["a/2.jpg", "ada", BAD_BOX, None, "2025-04-01T09:00:00"],
+    ["b/\udcff.jpg", "bo", None, None, None],  # a file name that is not UTF-8
+    ["c/ü.jpg", "", None, None, None],
+]
+
+
+def table(rows):
+    return pd.DataFrame(rows, columns=COLUMNS, dtype=object)
+
+
+def same_table(one, other):
+    # By their text: NaN does not equal itself.
+    assert str(one[COLUMNS].values.tolist()) == str(other[COLUMNS].values.tolist())
+
+
+@pytest.fixture
+def sides():
+    rng = np.random.default_rng(0)
+    return [
+        FeatureSet(table(rows), rng.standard_normal((len(rows), 4)).astype(np.float32), "f7", NAME)
+        for rows in (QUERY, GALLERY)
+    ]
+
+
+@pytest.fixture
+def saved(sides, tmp_path):
+    """The features file, and the result whose rankings are beside it."""
+    result = evaluate(*sides)
+    return save_evaluation(tmp_path, NAME, *sides, [result]), result
+
+
+def test_what_is_read_is_what_was_written(sides, saved, tmp_path):
+    path, result = saved
+    assert {file.name for file in tmp_path.iterdir()} == {
+        "features_csv_x_y.csv.safetensors",
+        "images_csv_x_y.csv.parquet",
+        "rankings_csv_x_y.csv.parquet",
+    }
+    for again, side in zip(load_evaluation(tmp_path, NAME), sides, strict=True):
+        np.testing.assert_array_equal(again.features, side.features)
+        assert (again.name, again.fingerprint) == (NAME, "f7")
+        same_table(again.images, side.images)
+    name, images, rankings = load_rankings(path)
+    assert name == NAME and images["part"].tolist() == ["query"] * 2 + ["gallery"] * 3
+    for field in ("average_precision", "inverse_negative_penalty", "first_hit"):
+        found = getattr(rankings["paper"], field)
+        np.testing.assert_array_equal(found, getattr(result.ranking, field))
+    assert list(load_file(path)) == ["features"]
+    assert len(FeatureSet.load(path)) == 5
+
+
+def test_rankings_of_some_queries_only_are_not_kept(sides, saved, tmp_path):
+    _, result = saved
+    part = result.part(np.array([True, False]), np.array([True, True, False]))
+    assert load_rankings(save_evaluation(tmp_path, NAME, *sides, [part]))[2] == {}
+
+
+@pytest.mark.parametrize("name", ["herd", "herd.v2", "herd.safetensors"])
+def test_a_set_of_any_photographs(sides, tmp_path, name):
+    whole = FeatureSet.concatenate(sides)
+    path = whole.save(tmp_path / name)
+    assert path.suffix == ".safetensors" and path.with_suffix(".parquet").is_file()
+    again = FeatureSet.load(tmp_path / name)
+    assert (again.name, again.fingerprint, len(again)) == (NAME, "f7", 5)
+    same_table(again.images, pd.concat([side.images for side in sides]))
+    assert not again.features.flags.owndata  # but mapped from the file
+    again.features[0] = 7  # for this process alone
+    np.testing.assert_array_equal(FeatureSet.load(path).features, whole.features)
+
+
+def test_some_photographs_of_a_set(sides):
+    _, gallery = sides
+    for rows in ([2, 0], np.array([True, False, True]), slice(1, None)):
+        part = gallery.select(rows)
+        np.testing.assert_array_equal(part.features, gallery.features[rows])
+        same_table(part.images, gallery.images.iloc[rows])
+    assert part.features.base is not None  # a slice is no copy
+    assert part.column("date") == [None, None] and part.column("weight") == [None, None]
+
+
+def test_sets_of_two_models_are_refused(sides):
+    query, gallery = sides
+    other = FeatureSet(gallery.images, gallery.features, "f8", "herd")
+    unknown = FeatureSet(gallery.images, gallery.features)
+    for act in (
+        lambda: evaluate(query, other),
+        lambda: FeatureSet.concatenate([unknown, *sides, other]),
+    ):
+        with pytest.raises(
+            UserError, match=r"csv:x/y.csv of 2 images and herd of 3 .* f7 and f8\)"
+        ):
+            act()
+    assert evaluate(query, unknown).rank(1) == evaluate(query, gallery).rank(1)
+    assert FeatureSet.concatenate([unknown, query]).fingerprint == "f7"
+    with pytest.raises(UserError, match=r"a set of 3 images has features of the shape \[2, 4\]"):
+        FeatureSet(gallery.images, query.features)
+
+
+def test_half_the_bytes(sides, tmp_path):
+    save_evaluation(tmp_path, NAME, *sides, [], dtype="float16")
+    again = load_evaluation(tmp_path, NAME)
+    assert {side.features.dtype for side in again} == {np.dtype(np.float16)}
+    np.testing.assert_allclose(again[1].features, sides[1].features, rtol=2**-11, atol=2**-25)
+    np.testing.assert_array_equal(evaluate(*again).top, evaluate(*sides).top)
+
+
+@pytest.mark.parametrize("number", [1e5, -1e5, 1e-6])
+def test_features_that_float16_cannot_hold(sides, tmp_path, number):
+    sides[1].features[:2] = [[0, 0, 0, 0], [0, number, 0, 0]]
+    with pytest.raises(UserError, match="feature of image 1 of .* set TEST.STORE to float32"):
+        save_evaluation(tmp_path, NAME, *sides, [], dtype="float16")
+    assert not list(tmp_path.iterdir())
+
+
+def images_file(saved):
+    return saved[0].with_name("images_csv_x_y.csv.parquet")
+
+
+def test_dates_may_be_filled_in_later_and_identities_may_not(saved, tmp_path):
+    path, file = saved[0], images_file(saved)
+    frame = pd.read_parquet(file)
+    frame.loc[frame["date"] == "2025-04-01", "date"] = "2025-05-01"
+    frame.to_parquet(file)
+    query, gallery = load_evaluation(tmp_path, NAME)
+    assert query.column("date") == ["2025-05-01", None]
+    assert gallery.column("path")[1] == "b/\udcff.jpg"
+    load_rankings(path)
+    frame.loc[2, "identity"] = "bo"
+    frame.to_parquet(file)
+    for load in (FeatureSet.load, load_rankings):
+        with pytest.raises(SavedResultError, match="is of another catalogue than images_csv"):
+            load(path)
+    file.unlink()
+    for load in (FeatureSet.load, load_rankings):
+        with pytest.raises(SavedResultError, match=r"no .*images_csv_x_y\.csv\.parquet"):
+            load(path)
+
+
+@pytest.mark.parametrize(
+    ("columns", "message"),
+    [
+        ({"part": ["query"]}, "no column path"),
+        ({"bbox": [["a"]]}, "could not convert string to float"),
+        ({"date": pd.to_datetime(["2025-05-01"])}, "is no date; expected YYYY-MM-DD"),
+        ({"date": ["1/5/2025"]}, "'1/5/2025' is no date"),
+    ],
+)
+def test_tables_of_another_kind(saved, columns, message):
+    known = {} if "part" in columns else {"part": ["query"], "path": ["a"], "identity": ["ada"]}
+    pd.DataFrame({**known, **columns}).to_parquet(images_file(saved))
+    for load in (FeatureSet.load, load_rankings):
+        with pytest.raises(SavedResultError, match=rf"images_csv_x_y\.csv\.parquet: .*{message}"):
+            load(saved[0])
+
+
+def test_damaged_tables(saved):
+    path = saved[0]
+    for file in (images_file(saved), path.with_name("rankings_csv_x_y.csv.parquet")):
+        content = file.read_bytes()
+        for damaged in (b"", b"nonsense", content[: len(content) // 2], content[:-1]):
+            file.write_bytes(damaged)
+            with pytest.raises(SavedResultError, match="expected a Parquet table with the columns"):
+                load_rankings(path)
+        file.write_bytes(content)
+
+
+def test_rankings_that_are_not_of_all_queries(saved):
+    file = saved[0].with_name("rankings_csv_x_y.csv.parquet")
+    pd.read_parquet(file)[:1].to_parquet(file)
+    with pytest.raises(
+        SavedResultError, match="1 rankings by the protocol paper; .* the 2 queries"
+    ):
+        load_rankings(file)
+
+
+def test_an_outline_may_be_long_and_a_user_may_add_columns(sides, tmp_path):
+    query, _ = sides
+    images = query.images.assign(mask=json.dumps([list(range(50_000))]), weight=[1.5, None])
+    FeatureSet(images, query.features).save(tmp_path / "herd")
+    again = FeatureSet.load(tmp_path / "herd")
+    assert again.column("mask") == images["mask"].tolist()
+    assert again.column("weight") == [1.5, None]
+    mixed = query.images.assign(weight=[1.5, "heavy"])
+    with pytest.raises(UserError, match="herd.parquet: .*expected one type in each column"):
+        FeatureSet(mixed, query.features).save(tmp_path / "herd")
+
+
+def test_a_folder_may_be_called_like_a_column(saved, tmp_path):
+    folder = tmp_path / "path=7"
+    folder.mkdir()
+    for file in [*tmp_path.glob("*_*")]:
+        file.rename(folder / file.name)
+    query, _ = load_evaluation(folder, NAME)
+    assert list(query.images.columns) == [*COLUMNS, "part"]
+
+
+@pytest.mark.parametrize("share", [0, 0.1, 0.5, 0.9, 0.999])
+def test_truncated_features(saved, share):
+    path, _ = saved
+    path.write_bytes(path.read_bytes()[: int(share * path.stat().st_size)])
+    with pytest.raises(SavedResultError, match="is not a file of features, or is damaged"):
+        FeatureSet.load(path)
+
+
+class Malice:
+    def __reduce__(self):
+        return pytest.fail, ("a pickle was executed",)
+
+
+def test_foreign_files(saved, tmp_path):
+    path, _ = saved
+    path.write_bytes(pickle.dumps(Malice()))
+    with pytest.raises(SavedResultError, match="is damaged"):
+        FeatureSet.load(path)
+    for array in (np.ones((5, 4)), np.ones(3)):
+        save_file({"features": array}, path)
+        with pytest.raises(SavedResultError, match="is not a file of features"):
+            FeatureSet.load(path)
+    with pytest.raises(SavedResultError, match=r"no saved features at .*features_a_b\.safetensors"):
+        load_evaluation(tmp_path, "a:b")
+    with pytest.raises(SavedResultError, match="is not a file of scores"):
+        load_scores(path)
+
+
+def test_two_test_sets_under_one_file_name(saved, tmp_path):
+    with pytest.raises(SavedResultError, match="holds features of csv:x/y.csv, not of csv_x_y.csv"):
+        load_evaluation(tmp_path, "csv_x_y.csv")
+
+
+def test_names_of_files_are_not_too_long(tmp_path):
+    names = [f"folder:/{place * 300}/zebras" for place in ("a", "b", "雪")]
+    files = [saved_file(tmp_path, "features", name) for name in names]
+    for file in files:
+        file.with_name(f".{file.name}.abcdefgh.tmp").touch()
+        assert file.stem.endswith("_zebras")
+    assert len({*files}) == 3
+    assert file_name("csv:x/y.csv") == "csv_x_y.csv"
+
+
+def test_scores_and_their_images(sides, tmp_path):
+    query, gallery = sides
+    scores = distances(query.features, gallery.features)
+    blocks = ((slice(row, row + 1), scores[row : row + 1]) for row in range(2))
+    path = save_scores(tmp_path, NAME, blocks, query.images, gallery.images)
+    assert path.name == "scores_csv_x_y.csv.safetensors"
+    name, again, *images = load_scores(path)
+    assert name == NAME
+    np.testing.assert_array_equal(again, scores)
+    for found, side in zip(images, sides, strict=True):
+        same_table(found, side.images)
+    with pytest.raises(UserError, match="rows 1 to 1 are missing"):
+        save_scores(tmp_path, NAME, [(slice(0, 1), scores[:1])], query.images, gallery.images)
+    np.testing.assert_array_equal(load_scores(path)[1], scores)  # still whole
