@@ -13,6 +13,7 @@ from collections import defaultdict
 from pathlib import Path
 
 from openanimals.config import defaults, load
+from openanimals.config.node import DECLARED
 
 DOCUMENT = Path(__file__).parent.parent / "docs" / "config.md"
 
@@ -56,8 +57,8 @@ def list_keys() -> list[tuple[str, str, str]]:
 
 def plugin_keys(modules: list[str]) -> list[tuple[str, str, str]]:
     """Return the same of the keys that plugins declare."""
-    declared = load(None, ["IMPORTS", modules]).declared
-    return [(key, repr(of.default), of.meaning) for key, of in declared.items()]
+    load(None, ["IMPORTS", modules])
+    return [(key, repr(of.default), of.meaning) for key, of in DECLARED.items()]
 
 
 def tables(keys: list[tuple[str, str, str]]) -> str:

@@ -8,7 +8,7 @@ from typing import Any
 
 from openanimals.config.defaults import get_cfg
 from openanimals.config.files import Layer, read_file, read_overrides, read_text
-from openanimals.config.node import CfgNode, ConfigError, Rule
+from openanimals.config.node import DECLARED, CfgNode, ConfigError, Rule
 from openanimals.config.plugins import NOT_NEGATIVE, POSITIVE, SHARE, import_modules
 from openanimals.utils.registry import did_you_mean
 
@@ -195,7 +195,7 @@ def check(cfg: CfgNode) -> None:
     """
     problems = import_modules(cfg.IMPORTS)
     values = dict(cfg.keys_and_values())
-    theirs = {key: declared.rule for key, declared in cfg.declared.items() if declared.rule}
+    theirs = {key: of.rule for key, of in DECLARED.items() if of.rule and key in values}
     for key, rule in {**CHOICES, **RULES, **theirs}.items():
         if not callable(rule[0]):
             if values[key] not in rule:

@@ -43,6 +43,10 @@ class Declared(NamedTuple):
     module: str
 
 
+DECLARED: dict[str, Declared] = {}
+"""The keys of all plugins that this process has imported."""
+
+
 class CfgNode(YacsNode):
     """The tree of keys. Merging lists every mistake of a file or of the overrides in one error."""
 
@@ -50,11 +54,6 @@ class CfgNode(YacsNode):
     def refused(self) -> dict[str, tuple[Any, str]]:
         """Dotted keys that may be set to one value only and are not kept: it, and the reason."""
         return self.__dict__.setdefault("_refused", {})  # type: ignore[no-any-return]
-
-    @property
-    def declared(self) -> dict[str, Declared]:
-        """The dotted keys of plugins."""
-        return self.__dict__.setdefault("_declared", {})  # type: ignore[no-any-return]
 
     def declare(self, key: str, declared: Declared) -> None:
         """Add a key of a plugin's, and the sections that it stands in.
@@ -68,7 +67,7 @@ class CfgNode(YacsNode):
         if key in self.refused or not isinstance(node, YacsNode) or name in node:
             raise UserError(f"{declared.module} declares the key {key}, which is there already")
         node[name] = declared.default
-        self.declared[key] = declared
+        DECLARED[key] = declared
 
     def merge_from_file(self, cfg_filename: str | Path) -> None:
         """Merge a YAML file, its ``_BASE_`` files (one or a list, relative to it) first.
@@ -106,10 +105,10 @@ class CfgNode(YacsNode):
         at their default, so that the text loads without them.
         """
         tree: CfgNode = self.clone()
-        for key, of in self.declared.items():
+        for key, of in DECLARED.items():
             node, name = tree._parent(key)
             named = any(f"{of.module}.".startswith(f"{module}.") for module in self.IMPORTS)
-            if not named and node[name] == of.default:
+            if not named and node.get(name) == of.default:
                 del node[name]
         text: str = super(CfgNode, tree).dump(**options)
         return text

@@ -54,11 +54,15 @@ def import_modules(names: Iterable[object]) -> list[str]:
     importlib.invalidate_caches()
     problems = []
     for name in dict.fromkeys(map(str, names)):
+        missing = not name or name.startswith(".")
         try:
-            importlib.import_module(name)
+            if not missing:
+                importlib.import_module(name)
         except ModuleNotFoundError as error:
-            if error.name is None or not f"{name}.".startswith(f"{error.name}."):
+            missing = error.name is not None and f"{name}.".startswith(f"{error.name}.")
+            if not missing:
                 raise  # the module is there, and something that it imports is not
+        if missing:
             problems.append(
                 f"IMPORTS names {name!r}, but there is no such module in {os.getcwd()} or "
                 "among the installed packages"

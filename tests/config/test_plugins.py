@@ -1,10 +1,11 @@
 """Modules of IMPORTS: found, imported before the keys are read, and with keys of their own."""
 
+import pickle
 import sys
 
 import pytest
 
-from openanimals.config import declare, defaults, get_cfg, load, load_text
+from openanimals.config import declare, defaults, get_cfg, load, load_text, node
 from openanimals.utils.errors import UserError
 from tests.config.conftest import mistakes
 
@@ -24,6 +25,8 @@ def plugin(tmp_path, monkeypatch):
     (tmp_path / "mine.py").write_text(PLUGIN)
     monkeypatch.setattr("openanimals.config.plugins._C", fresh := get_cfg())
     monkeypatch.setattr(defaults, "_C", fresh)
+    monkeypatch.setattr(node, "DECLARED", {})
+    monkeypatch.setattr("openanimals.config.checks.DECLARED", node.DECLARED)
     monkeypatch.setattr(sys, "modules", dict(sys.modules))
     return tmp_path / "mine.py"
 
@@ -49,6 +52,17 @@ def test_mistakes_in_its_keys_are_told_with_all_others():
     ]
     (problem,) = mistakes(overrides=["IMPORTS", "mine", ALPHA, "much"])
     assert problem == f"command line: {ALPHA} must be of type float, like 0.5, not 'much'"
+
+
+@pytest.mark.parametrize("name", ["", ".mine", "mine.py", "no such name"])
+def test_names_that_are_no_modules(name):
+    (problem,) = mistakes(overrides=["IMPORTS", [name]])
+    assert problem.startswith(f"IMPORTS names {name!r}, but there is no such module in")
+
+
+def test_a_configuration_can_be_pickled():
+    cfg = load(None, ["IMPORTS", "mine"])
+    assert pickle.loads(pickle.dumps(cfg)) == cfg
 
 
 def test_without_the_plugin_its_keys_are_unknown(write):
