@@ -40,7 +40,7 @@ CPU = torch.device("cpu")
 def main() -> None:
     """Measure and report."""
     parser = options(__doc__)
-    parser.add_argument("--ready", type=int, default=800, help="images in the cache")
+    parser.add_argument("--cached", type=int, default=800, help="images in the cache")
     parser.add_argument("--steps", type=int, default=20, help="training steps of a round")
     asked = parser.parse_args()
     torch.set_num_threads(1)
@@ -48,7 +48,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         files = {size: draw(Path(folder), size) for size in SHAPES}
         compare_decoders(report, files, asked.rounds)
-        train = herd(files[1], asked.ready)
+        train = herd(files[1], asked.cached)
         compare_batches(report, train, Path(folder), asked.rounds)
         compare_steps(report, train, Path(folder), asked.steps)
     report.publish(asked.write)
@@ -160,15 +160,15 @@ def loader(cfg: CfgNode, train: TrainSet, folder: Path) -> Loader:
 
 
 def compare_batches(report: Report, train: TrainSet, folder: Path, rounds: int) -> None:
-    """Report images/s of batches that are ready, over those of Pillow."""
+    """Report images/s of batches from the cache, over those of Pillow."""
     keys = ["INPUT.SIZE_TRAIN", [*SIZE], "SOLVER.IMS_PER_BATCH", BATCH]
     start = time.perf_counter()
-    ready = loader(load("configs/Base-ARBase.yml", keys), train, folder)
-    batches = iter(ready)
+    cached_loader = loader(load("configs/Base-ARBase.yml", keys), train, folder)
+    batches = iter(cached_loader)
     next(batches)
     seconds = time.perf_counter() - start
-    cached = ready.cache.open(ready.dataset)
-    paths = sorted({Path(path) for path in ready.dataset.paths})
+    cached = cached_loader.cache.open(cached_loader.dataset)
+    paths = sorted({Path(path) for path in cached_loader.dataset.paths})
     rows = [torch.randint(len(train.images), (BATCH,)) for _ in range(BATCHES)]
     target = torch.empty(BATCH, *SIZE, 3, dtype=torch.uint8)
 
