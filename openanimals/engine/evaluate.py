@@ -24,7 +24,7 @@ from openanimals.evaluation import Result, extract_features, store, tiles
 from openanimals.evaluation.report import results_table
 from openanimals.evaluation.rows import TestRows
 from openanimals.evaluation.visualize import draw_rank_lists, plot_cmc
-from openanimals.modeling import fold_norms
+from openanimals.modeling import fold_norms, naming_the_size
 from openanimals.utils import distributed
 from openanimals.utils.files import atomic_path
 
@@ -102,7 +102,7 @@ def _extract(
     loader = build_test_loader(cfg, images, range(share.start, share.stop), cache=cache)
     features = np.zeros((0, 0), dtype=np.float32)
     if len(loader):
-        with _repeatable_kernels():
+        with _repeatable_kernels(), naming_the_size(cfg, model):
             features = extract_features(
                 model,
                 loader,

@@ -17,7 +17,7 @@ from openanimals.engine.device import place
 from openanimals.engine.history import History, check_weights
 from openanimals.engine.step import Step
 from openanimals.engine.writers import Logbook, NoLogbook
-from openanimals.modeling import build_losses, build_model
+from openanimals.modeling import build_losses, build_model, check_sizes
 from openanimals.solver import build_optimizer, build_schedule
 from openanimals.utils import distributed
 from openanimals.utils.errors import UserError
@@ -62,6 +62,7 @@ class Trainer:
         start = cfg if pretrained else without_pretraining(cfg)
         terms = build_losses(cfg)
         self.model = build_model(start, self._count_classes())
+        check_sizes(cfg, self.model)
         self.model.freeze(cfg.MODEL.FREEZE_LAYERS)  # refuses unknown names now, not hours later
         self.model.unfreeze()
         place(self.model, device)

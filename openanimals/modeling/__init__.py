@@ -1,7 +1,7 @@
 """Backbones, heads, losses, and the one model that they make up."""
 
 from openanimals.modeling.backbones import BACKBONE_REGISTRY, Backbone
-from openanimals.modeling.build import build_losses, build_model
+from openanimals.modeling.build import build_losses, build_model, check_sizes, naming_the_size
 from openanimals.modeling.folding import fold_norms
 from openanimals.modeling.heads import REID_HEADS_REGISTRY, EmbeddingHead
 from openanimals.modeling.losses import LOSS_REGISTRY, LossTerm
@@ -18,5 +18,7 @@ __all__ = [
     "ReIDModel",
     "build_losses",
     "build_model",
+    "check_sizes",
     "fold_norms",
+    "naming_the_size",
 ]

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from openanimals.modeling.backbones import timm_weights
 from openanimals.modeling.backbones.backbone import Backbone
+from openanimals.modeling.meta import Origins, on_meta
 from openanimals.utils.errors import UserError
 
 _CUT_STRIDE = 16  # where ResNet-50 is cut as well: after the first block of its third stage
@@ -29,9 +30,9 @@ def timm_backbone(
 
     A network whose ``forward_features`` is the plain chain of its children is cut after the first
     block that reaches stride 16; keys are timm's after ``stem.`` and ``tail.``. Whether it is
-    such a chain is not looked up but tried on random pixels. Any other network (transformers, and
-    the odd convolutional one) has no stem, so it serves one branch only. Its feature map is what
-    ``forward_features`` gives if that is ``[B, C, h, w]``, else timm's pooled feature as
+    such a chain is not looked up but tried, on the meta device. Any other network (transformers,
+    and the odd convolutional one) has no stem, so it serves one branch only. Its feature map is
+    what ``forward_features`` gives if that is ``[B, C, h, w]``, else timm's pooled feature as
     ``[B, C, 1, 1]``.
 
     Args:
@@ -52,31 +53,26 @@ def timm_backbone(
     """
     if last_stride not in (1, 2):
         raise UserError(f"MODEL.BACKBONE.LAST_STRIDE is {last_stride!r}; it can be 1 or 2")
-    # Built on the CPU even under torch's meta device, where there is nothing to try it on.
-    device = torch.get_default_device()
-    with torch.device(device if pooled else "cpu"):
-        network = timm_weights.create(name, pretrained, weights)
-        if hasattr(network, "set_input_size"):  # its position embedding has a size
-            network.set_input_size(img_size=image_size)
-        network.eval()
-        with torch.no_grad():
-            backbone = (None if pooled else _cut(network)) or _whole(network, image_size, pooled)
-            if last_stride == 1:
-                _keep_stride_16(name, backbone, image_size)
+    network = timm_weights.create(name, pretrained, weights)
+    if hasattr(network, "set_input_size"):  # its position embedding has a size
+        network.set_input_size(img_size=image_size)
+    network.eval()
+    with on_meta(network):
+        backbone = (None if pooled else _cut(network)) or _whole(network, image_size, pooled)
+        if last_stride == 1:
+            _keep_stride_16(name, backbone, image_size)
     for part in (backbone.stem, backbone.tail):
-        part.train().to(device)
+        part.train()
     return backbone
 
 
-def _random_images(size: tuple[int, int] = (_PROBE, _PROBE)) -> Tensor:
-    """One image of normal noise that leaves torch's global generator alone."""
-    noise = torch.randn(1, 3, *size, device="cpu", generator=torch.Generator().manual_seed(0))
-    return noise.to(torch.get_default_device())
+def _images(size: tuple[int, int] = (_PROBE, _PROBE)) -> Tensor:
+    return torch.empty(1, 3, *size, device="meta")
 
 
 def _cut(network: Any) -> Backbone | None:
     """Cut the network if it is a chain that reaches stride 16 before its end."""
-    images = _random_images()
+    images = _images()
     chain = _as_chain(network, images)
     if chain is None:
         return None
@@ -89,14 +85,15 @@ def _cut(network: Any) -> Backbone | None:
 def _as_chain(network: Any, images: Tensor) -> nn.Sequential | None:
     """The first children of the network that, one after the other, are ``forward_features``."""
     children: OrderedDict[str, nn.Module] = OrderedDict()
-    x = images
     try:
-        target = network.forward_features(images)
-        for name, child in network.named_children():
-            x = child(x)
-            children[name] = child
-            if torch.equal(x, target):
-                return nn.Sequential(children)
+        with Origins() as origins:
+            target = origins.of(network.forward_features(images.clone()))
+            x = images.clone()
+            for name, child in network.named_children():
+                x = child(x)
+                children[name] = child
+                if origins.of(x) == target:
+                    return nn.Sequential(children)
     except Exception:
         # A child that is no link of a chain can fail in any way when it is called like one.
         return None
@@ -139,7 +136,9 @@ def _open(child: nn.Module, x: Tensor) -> nn.Sequential | None:
         return None
     chain = nn.Sequential(OrderedDict(child.named_children()))
     try:
-        return chain if torch.equal(chain(x), child(x)) else None
+        with Origins() as origins:
+            same = origins.of(chain(x.clone())) == origins.of(child(x.clone()))
+        return chain if same else None
     except Exception:
         return None  # as in _as_chain
 
@@ -167,7 +166,7 @@ class _Whole(nn.Module):
 
 def _whole(network: nn.Module, image_size: tuple[int, int], pooled: bool) -> Backbone:
     tail = _Whole(network, pooled)
-    return Backbone(nn.Identity(), tail, tail(_random_images(image_size)).shape[1])
+    return Backbone(nn.Identity(), tail, tail(_images(image_size)).shape[1])
 
 
 def _keep_stride_16(name: str, backbone: Backbone, image_size: tuple[int, int]) -> None:
@@ -189,7 +188,7 @@ def _keep_stride_16(name: str, backbone: Backbone, image_size: tuple[int, int]) 
     if isinstance(backbone.tail, _Whole):
         forward = backbone.tail.network.forward_features
     try:
-        feature_map = forward(_random_images(image_size))
+        feature_map = forward(_images(image_size))
         none = feature_map.ndim != 4 or feature_map.shape[-1] == 1  # tokens, or already pooled
         reached = none or _stride(image_size[1], feature_map) <= 16
         cause = f"its map is {feature_map.shape[-2]}x{feature_map.shape[-1]}"
