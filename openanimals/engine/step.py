@@ -1,7 +1,8 @@
 """One iteration of a training: forward, losses, backward, update."""
 
-from collections.abc import Sequence
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, ExitStack, nullcontext
+from itertools import chain
 
 import torch
 from torch import Tensor, nn
@@ -10,7 +11,7 @@ from torch.nn.parallel import DistributedDataParallel
 from openanimals.config import CfgNode
 from openanimals.engine import compiling, graphs
 from openanimals.engine.device import amp_dtype
-from openanimals.modeling import LossTerm, ReIDModel, losses
+from openanimals.modeling import Losses, ReIDModel
 from openanimals.solver import clip_gradients
 from openanimals.utils import distributed
 from openanimals.utils.errors import UserError
@@ -22,8 +23,8 @@ class Step:
     Args:
         cfg: the configuration.
         model: on the device.
-        terms: of the loss.
-        optimizer: of the model's parameters.
+        losses: on the device.
+        optimizer: of the parameters of both.
         device: where to compute.
 
     Raises:
@@ -38,11 +39,11 @@ class Step:
         self,
         cfg: CfgNode,
         model: ReIDModel,
-        terms: Sequence[LossTerm],
+        losses: Losses,
         optimizer: torch.optim.Optimizer,
         device: torch.device,
     ) -> None:
-        self.cfg, self.model, self.terms = cfg, model, terms
+        self.cfg, self.model, self.losses = cfg, model, losses
         self.optimizer, self.device = optimizer, device
         self.amp_dtype = amp_dtype(cfg, device)
         self.scaler = torch.amp.GradScaler(device.type, enabled=self.amp_dtype == torch.float16)
@@ -50,6 +51,7 @@ class Step:
         if cfg.SOLVER.CUDA_GRAPHS:
             graphs.check(device)
         self.network: nn.Module | graphs.Replayed = model
+        self.criterion: nn.Module = losses
 
     def begin(self, frozen: bool) -> None:
         """Freeze or unfreeze MODEL.FREEZE_LAYERS, and get ready for iterations like that.
@@ -63,13 +65,20 @@ class Step:
             self.model.unfreeze()
         if self.cfg.SOLVER.COMPILE:
             compiling.compile_blocks(self.model)
-        learning = any(parameter.requires_grad for parameter in self.model.parameters())
-        self.network = self.model
-        if distributed.world_size() > 1 and learning:
-            devices = [self.device] if self.device.type == "cuda" else None
-            self.network = DistributedDataParallel(self.model, device_ids=devices)
-        elif self.cfg.SOLVER.CUDA_GRAPHS:
+        self.network, self.criterion = self._shared(self.model), self._shared(self.losses)
+        if self.cfg.SOLVER.CUDA_GRAPHS:
             self.network = graphs.Replayed(self.model)
+
+    def _shared(self, module: nn.Module) -> nn.Module:
+        """Return a module whose gradients are the means over the processes."""
+        learning = any(parameter.requires_grad for parameter in module.parameters())
+        if distributed.world_size() == 1 or not learning:
+            return module
+        devices = [self.device] if self.device.type == "cuda" else None
+        return DistributedDataParallel(module, device_ids=devices)
+
+    def _parameters(self) -> Iterator[nn.Parameter]:
+        return chain(self.model.parameters(), self.losses.parameters())
 
     def __call__(self, images: Tensor, targets: Tensor) -> dict[str, Tensor]:
         """Do one iteration.
@@ -90,7 +99,7 @@ class Step:
         parts = list(zip(images.chunk(count), targets.chunk(count), strict=True))
         with compiling.naming_the_key() if self.cfg.SOLVER.COMPILE else nullcontext():
             found = [self._pass(*part, last=part is parts[-1]) for part in parts]
-        if any(parameter.grad is not None for parameter in self.model.parameters()):
+        if any(parameter.grad is not None for parameter in self._parameters()):
             self._update()  # nothing to do while all parts are frozen, as MGN's were
         means = torch.stack([torch.stack([*values.values()]) for values in found]).mean(0)
         return dict(zip(found[0], means.unbind(), strict=True))
@@ -103,7 +112,7 @@ class Step:
             enabled = self.amp_dtype is not None
             with torch.autocast(self.device.type, self.amp_dtype, enabled, cache_enabled=cached):
                 output = self.network(images, targets)
-            values = losses.compute(self.terms, output, targets)
+            values = self.criterion(output, targets)
             total = torch.stack([*values.values()]).sum()
             if total.requires_grad:
                 self.scaler.scale(total / self.cfg.SOLVER.ACCUMULATE).backward()
@@ -111,14 +120,17 @@ class Step:
 
     def _sharing(self, last: bool) -> AbstractContextManager:
         """Return a context in which processes share their gradients only if it is the last part."""
-        alone = last or not isinstance(self.network, DistributedDataParallel)
-        return nullcontext() if alone else self.network.no_sync()
+        alone = ExitStack()
+        for module in (self.network, self.criterion):
+            if not last and isinstance(module, DistributedDataParallel):
+                alone.enter_context(module.no_sync())
+        return alone
 
     def _update(self) -> None:
         clip = self.cfg.SOLVER.CLIP_GRADIENTS
         if clip.ENABLED:
             self.scaler.unscale_(self.optimizer)
-            clip_gradients(self.model.parameters(), clip.CLIP_TYPE, clip.CLIP_VALUE, clip.NORM_TYPE)
+            clip_gradients(self._parameters(), clip.CLIP_TYPE, clip.CLIP_VALUE, clip.NORM_TYPE)
         self.scaler.step(self.optimizer)
         self.scaler.update()
 

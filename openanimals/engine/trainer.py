@@ -18,6 +18,7 @@ from openanimals.engine.history import History, check_weights
 from openanimals.engine.step import Step
 from openanimals.engine.writers import Logbook, NoLogbook
 from openanimals.modeling import build_losses, build_model, check_sizes
+from openanimals.modeling.weights import match_state_dict
 from openanimals.solver import build_optimizer, build_schedule
 from openanimals.utils import distributed
 from openanimals.utils.errors import UserError
@@ -58,16 +59,17 @@ class Trainer:
         self.cfg, self.train_set, self.device, self.cache = cfg, train, device, cache
         self.iteration = 0
         self._loader()  # refuses a batch that cannot be made before anything costly is built
-        seed_global_streams(cfg.SEED, "initialise")
         start = cfg if pretrained else without_pretraining(cfg)
-        terms = build_losses(cfg)
+        seed_global_streams(cfg.SEED, "initialise losses")  # so that none changes the model's start
+        self.losses = build_losses(cfg, self._count_classes()).to(device)
+        seed_global_streams(cfg.SEED, "initialise")
         self.model = build_model(start, self._count_classes())
         check_sizes(cfg, self.model)
         self.model.freeze(cfg.MODEL.FREEZE_LAYERS)  # refuses unknown names now, not hours later
         self.model.unfreeze()
         place(self.model, device)
-        self.optimizer = build_optimizer(cfg, self.model)
-        self.step = Step(cfg, self.model, terms, self.optimizer, device)
+        self.optimizer = build_optimizer(cfg, self.model, self.losses)
+        self.step = Step(cfg, self.model, self.losses, self.optimizer, device)
         batch_size = cfg.SOLVER.IMS_PER_BATCH
         self.schedule = build_schedule(cfg, max(1, len(train.images) // batch_size))
         frozen_epochs = cfg.SOLVER.FREEZE_EPOCHS * self.schedule.iters_per_epoch
@@ -116,8 +118,9 @@ class Trainer:
                 self._log_losses()
             if self.iteration % self.schedule.iters_per_epoch == 0:
                 self._log_losses()  # so that no weights after a non-finite loss are ever saved
-                check_weights(self.model, self.step.scaler, self.iteration)
-                distributed.share_buffers(self.model)  # all evaluate what the first one saves
+                for module in (self.model, self.losses):
+                    check_weights(module, self.step.scaler, self.iteration)
+                    distributed.share_buffers(module)  # all evaluate what the first one saves
                 with self.step.as_written():
                     for callback in self.after_epoch:
                         callback(self)
@@ -176,6 +179,7 @@ class Trainer:
         """Return all that a run needs to go on from here, in tensors and plain containers."""
         return {
             "model": self.model.state_dict(),
+            "losses": self.losses.state_dict(),
             "optimizer": self.optimizer.state_dict(),
             "scaler": self.step.scaler.state_dict(),
             "iteration": self.iteration,
@@ -211,8 +215,11 @@ class Trainer:
         if [group["params"] for group in groups] != [group["params"] for group in recorded]:
             raise UserError(
                 "the checkpoint's optimiser has other groups of weights. Resume with the "
-                "SOLVER.WEIGHT_DECAY... and SOLVER...._LR_FACTOR keys that the run began with"
+                "SOLVER.WEIGHT_DECAY..., SOLVER...._LR_FACTOR and MODEL.LOSSES keys that the run "
+                "began with"
             )
+        losses = match_state_dict(self.losses, state.get("losses", {}), source="the checkpoint")
+        self.losses.load_state_dict(losses)
         self.model.load_state_dict(state["model"])
         self.optimizer.load_state_dict({**state["optimizer"], "param_groups": groups})
         if state["scaler"]:  # empty where the run had no mixed precision

@@ -1,10 +1,16 @@
 """Backbones, heads, losses, and the one model that they make up."""
 
 from openanimals.modeling.backbones import BACKBONE_REGISTRY, Backbone
-from openanimals.modeling.build import build_losses, build_model, check_sizes, naming_the_size
+from openanimals.modeling.build import (
+    build_losses,
+    build_model,
+    check_sizes,
+    class_weights,
+    naming_the_size,
+)
 from openanimals.modeling.folding import fold_norms
 from openanimals.modeling.heads import REID_HEADS_REGISTRY, EmbeddingHead
-from openanimals.modeling.losses import LOSS_REGISTRY, LossTerm
+from openanimals.modeling.losses import LOSS_REGISTRY, Losses, LossTerm
 from openanimals.modeling.model import ModelOutput, ReIDModel
 
 __all__ = [
@@ -14,11 +20,13 @@ __all__ = [
     "Backbone",
     "EmbeddingHead",
     "LossTerm",
+    "Losses",
     "ModelOutput",
     "ReIDModel",
     "build_losses",
     "build_model",
     "check_sizes",
+    "class_weights",
     "fold_norms",
     "naming_the_size",
 ]

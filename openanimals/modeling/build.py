@@ -15,7 +15,7 @@ from openanimals.modeling.backbones import BACKBONE_REGISTRY, Backbone
 from openanimals.modeling.backbones.resnet import resnet
 from openanimals.modeling.backbones.timm import timm_backbone
 from openanimals.modeling.heads import REID_HEADS_REGISTRY, EmbeddingHead
-from openanimals.modeling.losses import LOSS_REGISTRY, LossTerm
+from openanimals.modeling.losses import LOSS_REGISTRY, Losses, LossTerm
 from openanimals.modeling.meta import on_meta
 from openanimals.modeling.model import ReIDModel
 from openanimals.modeling.weights import RESNET_WEIGHTS, fetch
@@ -107,15 +107,39 @@ def _train_size(cfg: Any) -> tuple[int, int]:
     return height, width
 
 
-def build_losses(cfg: Any) -> list[LossTerm]:
-    """Return the loss terms that ``MODEL.LOSSES.NAME`` lists.
+def build_losses(cfg: Any, num_classes: int = 0) -> Losses:
+    """Return the losses that ``MODEL.LOSSES.NAME`` lists, on the default device.
+
+    Args:
+        cfg: read below ``MODEL``.
+        num_classes: identities of the training; a loss reads them as ``MODEL.HEADS.NUM_CLASSES``.
+            0 leaves that key as it is.
 
     Raises:
         ValueError: an unknown name.
     """
+    if num_classes:
+        cfg = cfg.clone()
+        cfg.defrost()
+        cfg.MODEL.HEADS.NUM_CLASSES = num_classes
+        cfg.freeze()
     keys = cfg.MODEL.LOSSES
     terms = [LOSS_REGISTRY.get(name)(cfg) for name in keys.NAME]
-    return [replace(term, gather=keys.GATHER and term.on == "features") for term in terms]
+    return Losses([replace(t, gather=keys.GATHER and t.on == "features") for t in terms])
+
+
+def class_weights(cfg: Any) -> tuple[str, ...]:
+    """Return patterns of a model's weights that stand for identities, such as classifiers.
+
+    They are what a head has only, or in another shape, where there are identities to tell apart;
+    so an evaluation needs none of them, and a training those of its own identities.
+    """
+    head = REID_HEADS_REGISTRY.get(cfg.MODEL.HEADS.NAME)
+    with torch.device("meta"):
+        some, none = (head(cfg, cfg.MODEL.BACKBONE.FEAT_DIM, n).state_dict() for n in (2, 0))
+    return tuple(
+        f"heads.*.{key}" for key in some if key not in none or none[key].shape != some[key].shape
+    )
 
 
 @BACKBONE_REGISTRY.register("build_resnet_backbone")

@@ -2,6 +2,7 @@
 
 from collections import defaultdict
 from collections.abc import Iterable
+from itertools import chain
 
 import torch
 from torch import nn
@@ -12,17 +13,20 @@ from openanimals.solver.schedule import Schedule
 NORMS = (nn.modules.batchnorm._NormBase, nn.GroupNorm, nn.LayerNorm)
 
 
-def build_optimizer(cfg: CfgNode, model: nn.Module) -> torch.optim.Optimizer:
+def build_optimizer(
+    cfg: CfgNode, model: nn.Module, losses: nn.Module | None = None
+) -> torch.optim.Optimizer:
     """Return SOLVER.OPT over the parameters that will ever be trained, in as few groups as differ.
 
     A parameter's rate is BASE_LR, times BIAS_LR_FACTOR for a bias, times HEADS_LR_FACTOR in the
     heads. Its decay is WEIGHT_DECAY, WEIGHT_DECAY_BIAS for a bias (one of a norm layer too, as the
     release has it), WEIGHT_DECAY_NORM for other parameters of norm layers. Each group keeps its
-    base rate as ``initial_lr``.
+    base rate as ``initial_lr``. Parameters of losses come last and follow the same rules.
     """
     solver = cfg.SOLVER
     groups: dict[tuple[float, float], list[nn.Parameter]] = defaultdict(list)
-    for module_name, module in model.named_modules():
+    learners = [model] if losses is None else [model, losses]
+    for module_name, module in chain.from_iterable(part.named_modules() for part in learners):
         for name, parameter in module.named_parameters(recurse=False):
             if not parameter.requires_grad:
                 continue

@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 from openanimals.config import get_cfg, load
-from openanimals.modeling import EmbeddingHead, build_losses, build_model, losses
+from openanimals.modeling import EmbeddingHead, build_losses, build_model
 from openanimals.modeling.ibn import IBN
 from openanimals.modeling.norms import NORMS, make_norm
 from openanimals.solver import build_optimizer, build_schedule, clip_gradients
@@ -124,7 +124,7 @@ def test_follows_the_recorded_training(variant):
         for group in optimizer.param_groups:
             group["lr"] = schedule.lr_at(iteration, group["initial_lr"])
         images = torch.from_numpy(make_images(8, 64, 64, 1000 + iteration)).double()
-        values = losses.compute(terms, model(images, targets), targets)
+        values = terms(model(images, targets), targets)
         assert [value.item() for value in values.values()] == pytest.approx(expected, rel=1e-9)
         optimizer.zero_grad()
         sum(values.values()).backward()
