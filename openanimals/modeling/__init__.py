@@ -11,10 +11,12 @@ from openanimals.modeling.build import (
 from openanimals.modeling.folding import fold_norms
 from openanimals.modeling.heads import REID_HEADS_REGISTRY, EmbeddingHead
 from openanimals.modeling.losses import LOSS_REGISTRY, Losses, LossTerm
+from openanimals.modeling.margins import CLASSIFIER_REGISTRY
 from openanimals.modeling.model import ModelOutput, ReIDModel
 
 __all__ = [
     "BACKBONE_REGISTRY",
+    "CLASSIFIER_REGISTRY",
     "LOSS_REGISTRY",
     "REID_HEADS_REGISTRY",
     "Backbone",

@@ -108,6 +108,12 @@ def test_names_that_nobody_registered(line, refused):
     assert "unknown backbone 'build_resent_backbone' (did you mean 'build_resnet_back" in error
     error = refused(line(MODEL__LOSSES__NAME="['TripletLos']"))
     assert "unknown loss 'TripletLos' (did you mean 'TripletLoss'?)" in error
+    error = refused(line(SOLVER__OPT="Adm"))
+    assert "unknown optimizer (SOLVER.OPT) 'Adm' (did you mean 'Adam'?)" in error
+    error = refused(line(SOLVER__SCHED="CosineAnealingLR"))
+    assert "unknown schedule (SOLVER.SCHED) 'CosineAnealingLR' (did you mean 'CosineAnnea" in error
+    error = refused(line(MODEL__HEADS__CLS_LAYER="ArcSoftmx"))
+    assert "MODEL.HEADS.CLS_LAYER is 'ArcSoftmx' (did you mean 'ArcSoftmax'?)" in error
 
 
 def test_a_layer_to_freeze_that_is_none_is_told_before_training(line, refused, tmp_path):

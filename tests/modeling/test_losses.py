@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 
 from openanimals.modeling import LOSS_REGISTRY, Losses, LossTerm, ModelOutput, build_losses, losses
-from openanimals.modeling.margins import CLASSIFIERS
+from openanimals.modeling.margins import CLASSIFIER_REGISTRY
 from tests.reference import load_arrays
 
 RECORDED = load_arrays("losses.npz")
@@ -32,7 +32,9 @@ def loss_of(name: str, inputs: dict[str, torch.Tensor], targets: torch.Tensor) -
     features, weight = inputs["emb"], inputs["weight"]
     if classifier != "Linear":
         features, weight = F.normalize(features), F.normalize(weight)
-    logits = CLASSIFIERS[classifier](features @ weight.T, targets, float(scale), float(margin))
+    logits = CLASSIFIER_REGISTRY.get(classifier)(
+        features @ weight.T, targets, float(scale), float(margin)
+    )
     return losses.cross_entropy(logits, targets, 0.1)
 
 
@@ -149,6 +151,12 @@ def test_a_term_is_a_scaled_mean_in_full_precision():
     assert list(values) == ["loss_a", "loss_b"]
     torch.testing.assert_close(values["loss_a"], x.square().mean() + y.square().mean())
     assert set(seen) == {torch.float32}
+
+
+def test_two_terms_of_one_name_are_refused(cfg):
+    cfg.MODEL.LOSSES.NAME = ("TripletLoss", "TripletLoss")
+    with pytest.raises(ValueError, match="two terms of one name: loss_triplet, loss_triplet"):
+        build_losses(cfg)
 
 
 def test_losses_of_a_config(cfg):
