@@ -25,15 +25,12 @@ CHOICES = {
     "MODEL.HEADS.NORM": ("BN", "syncBN", "GhostBN", "FrozenBN", "GN"),
     "MODEL.HEADS.STRIPES": ("rows", "cols"),
     "MODEL.HEADS.NECK_FEAT": ("before", "after"),
-    "MODEL.HEADS.CLS_LAYER": ("Linear", "CosSoftmax", "ArcSoftmax", "CircleSoftmax"),
     "INPUT.PADDING.MODE": ("constant", "edge", "reflect", "symmetric"),
     "INPUT.BACKGROUND": ("keep", "mask"),
     "INPUT.CACHE": ("auto", "off", "ram", "disk", "device"),
     "DATASETS.SPLIT": ("auto", "source", "paper", "closed", "time", "original", "file"),
     "DATASETS.FLANKS": ("ignore", "separate"),
     "SOLVER.AMP.DTYPE": ("float16", "bfloat16"),
-    "SOLVER.OPT": ("Adam", "AdamW", "SGD"),
-    "SOLVER.SCHED": ("MultiStepLR", "CosineAnnealingLR"),
     "SOLVER.WARMUP_METHOD": ("linear", "constant", "exp"),
     "SOLVER.CLIP_GRADIENTS.CLIP_TYPE": ("norm", "value"),
     "TEST.METRIC": ("cosine", "euclidean"),
@@ -250,7 +247,7 @@ def _relations(cfg: CfgNode) -> list[str]:
         problems.append(
             f"TEST.RERANK.K2 ({rerank.K2}) must be at most TEST.RERANK.K1 ({rerank.K1})"
         )
-    if cfg.SOLVER.NESTEROV and cfg.SOLVER.OPT != "SGD":
+    if cfg.SOLVER.NESTEROV and cfg.SOLVER.OPT in ("Adam", "AdamW"):
         problems.append(f"SOLVER.NESTEROV is for SGD, not for {cfg.SOLVER.OPT}")
     return problems
 

@@ -1,7 +1,7 @@
 """The training loop, and its step: batch, transforms, forward, losses, backward, update."""
 
 from collections.abc import Callable
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, ExitStack, nullcontext
 from logging import getLogger
 from typing import Any
 
@@ -18,7 +18,8 @@ from openanimals.engine import compiling
 from openanimals.engine.device import amp_dtype, place
 from openanimals.engine.loss_meter import LossMeter, check_weights
 from openanimals.engine.writers import Writers
-from openanimals.modeling import build_losses, build_model, losses
+from openanimals.modeling import build_losses, build_model, check_sizes
+from openanimals.modeling.weights import match_state_dict
 from openanimals.solver import build_optimizer, build_schedule, clip_gradients
 from openanimals.utils import distributed
 from openanimals.utils.errors import UserError
@@ -47,6 +48,7 @@ class Trainer:
     Attributes:
         model: what is trained; :attr:`network` is what a step calls, in several processes a wrapper
             that shares gradients.
+        losses: its losses, whose parameters are trained as well; a step calls :attr:`criterion`.
         iteration: iterations done; the next to do.
         frozen_iters: iterations that MODEL.FREEZE_LAYERS stay frozen.
         amp_dtype: of mixed precision, None for float32.
@@ -67,15 +69,18 @@ class Trainer:
         self.cfg, self.train_set, self.device, self.cache = cfg, train, device, cache
         self.iteration = 0
         self.loader()  # refuses a batch that cannot be made before anything costly is built
-        seed_global_streams(cfg.SEED, "initialise")
         start = cfg if pretrained else without_pretraining(cfg)
-        self.losses = build_losses(cfg)
+        seed_global_streams(cfg.SEED, "initialise losses")  # so that none changes the model's start
+        self.losses = build_losses(cfg, self._count_classes()).to(device)
+        seed_global_streams(cfg.SEED, "initialise")
         self.model = build_model(start, self._count_classes())
+        check_sizes(cfg, self.model)
         self.model.freeze(cfg.MODEL.FREEZE_LAYERS)  # refuses unknown names now, not hours later
         self.model.unfreeze()
         place(self.model, device)
         self.network: nn.Module = self.model
-        self.optimizer = build_optimizer(cfg, self.model)
+        self.criterion: nn.Module = self.losses
+        self.optimizer = build_optimizer(cfg, self.model, self.losses)
         self.amp_dtype = amp_dtype(cfg, device)
         self.scaler = torch.amp.GradScaler(device.type, enabled=self.amp_dtype == torch.float16)
         batch_size = cfg.SOLVER.IMS_PER_BATCH
@@ -159,7 +164,7 @@ class Trainer:
         with self._sharing(last):
             with torch.autocast(self.device.type, self.amp_dtype, self.amp_dtype is not None):
                 output = self.network(images, targets)
-            values = losses.compute(self.losses, output, targets)
+            values = self.criterion(output, targets)
             total = torch.stack([*values.values()]).sum()
             if total.requires_grad:
                 self.scaler.scale(total / self.cfg.SOLVER.ACCUMULATE).backward()
@@ -167,17 +172,21 @@ class Trainer:
 
     def _sharing(self, last: bool) -> AbstractContextManager:
         """Return a context in which processes share their gradients only if it is the last part."""
-        alone = last or not isinstance(self.network, DistributedDataParallel)
-        return nullcontext() if alone else self.network.no_sync()
+        alone = ExitStack()
+        for module in (self.network, self.criterion):
+            if not last and isinstance(module, DistributedDataParallel):
+                alone.enter_context(module.no_sync())
+        return alone
 
     def update(self) -> None:
         """Update the weights by their gradients, clipped if SOLVER.CLIP_GRADIENTS says so."""
-        if not any(parameter.grad is not None for parameter in self.model.parameters()):
+        parameters = [*self.model.parameters(), *self.losses.parameters()]
+        if not any(parameter.grad is not None for parameter in parameters):
             return  # nothing to do while all parts are frozen, as MGN's were
         clip = self.cfg.SOLVER.CLIP_GRADIENTS
         if clip.ENABLED:
             self.scaler.unscale_(self.optimizer)
-            clip_gradients(self.model.parameters(), clip.CLIP_TYPE, clip.CLIP_VALUE, clip.NORM_TYPE)
+            clip_gradients(parameters, clip.CLIP_TYPE, clip.CLIP_VALUE, clip.NORM_TYPE)
         self.scaler.step(self.optimizer)
         self.scaler.update()
 
@@ -193,11 +202,15 @@ class Trainer:
             self.model.unfreeze()
         if self.cfg.SOLVER.COMPILE:
             compiling.compile_blocks(self.model)
-        learning = any(parameter.requires_grad for parameter in self.model.parameters())
-        self.network = self.model
-        if distributed.world_size() > 1 and learning:
-            devices = [self.device] if self.device.type == "cuda" else None
-            self.network = DistributedDataParallel(self.model, device_ids=devices)
+        self.network, self.criterion = self._shared(self.model), self._shared(self.losses)
+
+    def _shared(self, module: nn.Module) -> nn.Module:
+        """Return a module whose gradients are the means over the processes."""
+        learning = any(parameter.requires_grad for parameter in module.parameters())
+        if distributed.world_size() == 1 or not learning:
+            return module
+        devices = [self.device] if self.device.type == "cuda" else None
+        return DistributedDataParallel(module, device_ids=devices)
 
     def set_rates(self) -> None:
         """Set the learning rates of the iteration that comes next."""
@@ -248,8 +261,9 @@ class Trainer:
 
     def _end_epoch(self) -> None:
         self._log_losses()  # so that no weights after a non-finite loss are ever saved
-        check_weights(self.model, self.scaler, self.iteration)
-        distributed.share_buffers(self.model)  # all evaluate what the first one saves
+        for module in (self.model, self.losses):
+            check_weights(module, self.scaler, self.iteration)
+            distributed.share_buffers(module)  # all evaluate what the first one saves
         with self.as_written():
             for callback in self.after_epoch:
                 callback(self)
@@ -268,6 +282,7 @@ class Trainer:
         """Return all that a run needs to go on from here, in tensors and plain containers."""
         return {
             "model": self.model.state_dict(),
+            "losses": self.losses.state_dict(),
             "optimizer": self.optimizer.state_dict(),
             "scaler": self.scaler.state_dict(),
             "iteration": self.iteration,
@@ -296,8 +311,11 @@ class Trainer:
         if [group["params"] for group in groups] != [group["params"] for group in recorded]:
             raise UserError(
                 "the checkpoint's optimiser has other groups of weights. Resume with the "
-                "SOLVER.WEIGHT_DECAY... and SOLVER...._LR_FACTOR keys that the run began with"
+                "SOLVER.WEIGHT_DECAY..., SOLVER...._LR_FACTOR and MODEL.LOSSES keys that the run "
+                "began with"
             )
+        losses = match_state_dict(self.losses, state.get("losses", {}), source="the checkpoint")
+        self.losses.load_state_dict(losses)
         self.model.load_state_dict(state["model"])
         self.optimizer.load_state_dict({**state["optimizer"], "param_groups": groups})
         if state["scaler"]:  # empty where the run had no mixed precision

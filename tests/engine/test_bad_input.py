@@ -58,6 +58,12 @@ def test_names_that_nobody_registered(line, refused):
     assert "unknown backbone 'build_resent_backbone' (did you mean 'build_resnet_back" in error
     error = refused(line(MODEL__LOSSES__NAME="['TripletLos']"))
     assert "unknown loss 'TripletLos' (did you mean 'TripletLoss'?)" in error
+    error = refused(line(SOLVER__OPT="Adm"))
+    assert "unknown optimizer (SOLVER.OPT) 'Adm' (did you mean 'Adam'?)" in error
+    error = refused(line(SOLVER__SCHED="CosineAnealingLR"))
+    assert "unknown schedule (SOLVER.SCHED) 'CosineAnealingLR' (did you mean 'CosineAnnea" in error
+    error = refused(line(MODEL__HEADS__CLS_LAYER="ArcSoftmx"))
+    assert "MODEL.HEADS.CLS_LAYER is 'ArcSoftmx' (did you mean 'ArcSoftmax'?)" in error
 
 
 def test_a_layer_to_freeze_that_is_none_is_told_before_training(line, refused, tmp_path):
@@ -74,6 +80,15 @@ def test_images_too_small_for_the_stripes_are_told_before_training(line, refused
         assert f"{key} is [16, 48]: a feature map of 2 rows cannot be cut into 3 stripes" in error
         assert "MODEL.HEADS.BRANCHES" in error
     assert not list((tmp_path / "run").glob("*.pth"))
+
+
+def test_images_too_small_for_a_trained_model(line, refused, tmp_path):
+    weights = tmp_path / "run/model_final.pth"
+    assert cli.main(line()) == 0
+    error = refused(
+        [*line("--eval-only"), "MODEL.WEIGHTS", str(weights), "INPUT.SIZE_TEST", "[16, 48]"]
+    )
+    assert "INPUT.SIZE_TEST is [16, 48]: a feature map of 2 rows cannot be cut into 3" in error
 
 
 # The data

@@ -14,7 +14,7 @@ from openanimals.data.loaders import build_transforms
 from openanimals.engine import checkpoint
 from openanimals.engine.trainer import Trainer
 from openanimals.engine.writers import NoLogbook
-from openanimals.modeling import build_losses, build_model, losses
+from openanimals.modeling import build_losses, build_model
 from openanimals.solver import build_optimizer
 from openanimals.utils import distributed
 from tests.conftest import REPOSITORY
@@ -57,7 +57,7 @@ def test_parts_add_up_to_the_mean_of_their_gradients(count, tmp_path, herd_root)
         for part in range(count):
             rows = slice(12 // count * part, 12 // count * (part + 1))
             output = naive(images[rows], targets[rows])
-            loss = sum(losses.compute(build_losses(cfg), output, targets[rows]).values())
+            loss = sum(build_losses(cfg)(output, targets[rows]).values())
             for one, gradient in zip(sums, torch.autograd.grad(loss, weights), strict=True):
                 one += gradient / count
             total += loss.item() / count
@@ -157,7 +157,7 @@ def test_model_and_losses_need_no_values(method):
         images = torch.zeros(8, 3, 96, 96, dtype=torch.uint8)
         targets = torch.zeros(8, dtype=torch.long)
     images = build_transforms(cfg)(images, torch.Generator().manual_seed(0))
-    terms = losses.compute(build_losses(cfg), model(images, targets), targets)
+    terms = build_losses(cfg)(model(images, targets), targets)
     sum(terms.values()).backward()
     with pytest.raises((RuntimeError, NotImplementedError)):
         targets.tolist()
