@@ -3,16 +3,12 @@
 import warnings
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import Any
 
 import numpy as np
 
 from openanimals.evaluation.metrics import Result
 from openanimals.utils.files import atomic_path
-
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
 
 OpenImage = Callable[[int], np.ndarray]
 
@@ -154,7 +150,7 @@ def _choose(
 
 
 def _draw_tile(
-    axes: "Axes",
+    axes: Any,
     corner: tuple[int, int],
     pixels: np.ndarray,
     colour: tuple[int, int, int],
@@ -177,7 +173,7 @@ def _draw_tile(
 
 
 def _write(
-    axes: "Axes",
+    axes: Any,
     corner: tuple[int, int],
     text: str,
     colour: tuple[int, int, int],
@@ -206,7 +202,7 @@ def _write(
     )
 
 
-def _save(figure: "Figure", path: str | Path) -> None:
+def _save(figure: Any, path: str | Path) -> None:
     with atomic_path(path) as temporary, warnings.catch_warnings():
         warnings.filterwarnings("ignore", "Glyph .* missing from")  # drawn as boxes
         figure.savefig(temporary, format=Path(path).suffix[1:], dpi="figure")
