@@ -3,10 +3,10 @@
 import re
 
 import pytest
-from reproduce.grid import CONFIGS, KNOWN_SPECIES, TABLES, Grid, scaled_schedule
 
 from openanimals.config import load
 from openanimals.engine.plan import describe_schedule
+from reproduce.grid import CONFIGS, KNOWN_SPECIES, TABLES, Grid, scaled_schedule
 
 
 def grid(folder, table="main", **settings):
@@ -42,7 +42,7 @@ def test_seeds_change_the_batches_and_overrides_come_last(tmp_path):
     configs = [runs.run("BoT", "hyena", seed).config for seed in range(3)]
     batches = load().DATALOADER.SEED
     assert [(c.SEED, c.DATALOADER.SEED) for c in configs] == [(k, batches + k) for k in range(3)]
-    assert configs[2].OUTPUT_DIR == str(tmp_path / "main/BoT/hyena/seed2")
+    assert str(tmp_path / "main/BoT/hyena/seed2") == configs[2].OUTPUT_DIR
     assert configs[0].SOLVER.BASE_LR == 0.1
 
 

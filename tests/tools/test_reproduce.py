@@ -1,4 +1,4 @@
-"""tools/reproduce.py with a stand-in for each training: what runs, what is refused, what is told."""
+"""tools/reproduce.py with a stand-in for each training: what runs, what it tells and refuses."""
 
 import json
 import os
@@ -8,10 +8,10 @@ import numpy as np
 import pandas as pd
 import pytest
 from filelock import FileLock
-from reproduce import command, run
-from reproduce.command import main
 
 from openanimals.utils.errors import UserError
+from reproduce import command, run
+from reproduce.command import main
 
 STAND_IN = """
 import json, os, pathlib, sys, time, yaml
