@@ -1,4 +1,4 @@
-"""tools/reproduce.py with a stand-in for training: what runs, what is refused, what is told."""
+"""tools/reproduce.py with a stand-in for each training: what runs, what it tells and refuses."""
 
 import json
 import os

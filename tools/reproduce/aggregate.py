@@ -38,7 +38,8 @@ def read_runs(grid: Grid) -> pd.DataFrame:
         row, species, seed = file.parts[-4:-1]
         run = dict.fromkeys(TEXTS, "") | read(file.parent)
         run |= {"row": row, "species": species, "seed": int(seed.removeprefix("seed"))}
-        results, test_set = {"": {}}, ""
+        results: dict[str, dict] = {"": {}}
+        test_set = ""
         if run["status"] == "finished":
             results = json.loads((file.parent / "results.json").read_text(encoding="utf-8"))
             config = yaml.safe_load((file.parent / "config.yaml").read_text(encoding="utf-8"))
