@@ -2,8 +2,8 @@
 
 import hashlib
 import json
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
+from itertools import chain
 from logging import getLogger
 from pathlib import Path
 
@@ -66,13 +66,15 @@ def evaluate(
         ImageError: names every image that cannot be read.
         UserError: no query of a set has a match in its gallery.
     """
-    extracted, unreadable = [], []
+    unreadable: list[str] = []
     folded = fold_norms(model) if cfg.TEST.FOLD_NORMS else model
-    for test_set in tests:
-        for images in (test_set.query, test_set.gallery):
-            features, messages = extract(cfg, folded, images, device, cache)
-            extracted.append(features)
-            unreadable += messages
+
+    def side(images: Catalogue) -> np.ndarray:
+        features, messages = extract(cfg, folded, images, device, cache)
+        unreadable.extend(messages)
+        return features
+
+    extracted = [(side(test_set.query), side(test_set.gallery)) for test_set in tests]
     if unreadable:
         listed = "\n  ".join(unreadable)
         raise ImageError(f"{len(unreadable)} images cannot be evaluated:\n  {listed}")
@@ -80,17 +82,18 @@ def evaluate(
     def judge() -> dict[str, Result]:
         made_by = fingerprint(cfg, model) if folder is not None else ""
         results: dict[str, Result] = {}
-        for test_set, *features in zip(tests, extracted[::2], extracted[1::2], strict=True):
+        for test_set, (query, gallery) in zip(tests, extracted, strict=True):
             name, images = test_set.name, (test_set.query.table, test_set.gallery.table)
-            blocks, ranked_by = build_blocks(cfg, *features, device)
-            judged = judge_test_set(cfg, name, images, blocks, ranked_by, extras=extras)
+            scores = build_blocks(cfg, query, gallery, device)
+            judged = judge_test_set(cfg, name, images, *scores, extras=extras)
             if folder is not None:
-                query, gallery = (
-                    FeatureSet(table, found, made_by, name)
-                    for table, found in zip(images, features, strict=True)
-                )
                 path = save_evaluation(
-                    folder, name, query, gallery, judged.values(), dtype=cfg.TEST.STORE
+                    folder,
+                    name,
+                    FeatureSet(images[0], query, made_by),
+                    FeatureSet(images[1], gallery, made_by),
+                    judged.values(),
+                    dtype=cfg.TEST.STORE,
                 )
                 logger.info("features: %s", path)
             results |= judged
@@ -127,18 +130,16 @@ def extract(
     loader = build_test_loader(cfg, images, range(own.start, own.stop), cache=cache)
     features = np.zeros((0, 0), dtype=np.float32)
     if len(loader):
-        with _repeatable_kernels(), naming_the_size(cfg, model):
+        dtype = evaluation_dtype(cfg, device)
+        with naming_the_size(cfg, model):
             features = extract_features(
-                model,
-                loader,
-                device,
-                flip=cfg.TEST.FLIP.ENABLED,
-                dtype=evaluation_dtype(cfg, device),
+                model, loader, device, flip=cfg.TEST.FLIP.ENABLED, dtype=dtype
             )
-    told = distributed.gather((features.shape[1], loader.unreadable))
-    dimensions = max(length for length, _ in told)  # 0 where a process had no images
-    unreadable = [message for _, messages in told for message in messages]
-    return distributed.collect(features.reshape(-1, dimensions), shares), unreadable
+    dimensions, unreadable = zip(
+        *distributed.gather((features.shape[1], loader.unreadable)), strict=True
+    )
+    features = features.reshape(-1, max(dimensions))  # 0 where a process had no images
+    return distributed.collect(features, shares), list(chain(*unreadable))
 
 
 def fingerprint(cfg: CfgNode, model: nn.Module) -> str:
@@ -148,12 +149,11 @@ def fingerprint(cfg: CfgNode, model: nn.Module) -> str:
         cfg: the configuration.
         model: before its norms are folded.
     """
-    digest = hashlib.sha256()
     heads, keys = cfg.MODEL.HEADS, cfg.INPUT
     settings = [cfg.MODEL.BACKBONE.NAME, heads.BRANCHES, heads.STRIPES, heads.POOL_LAYER]
     settings += [cfg.MODEL.PIXEL_MEAN, cfg.MODEL.PIXEL_STD, cfg.TEST.FLIP.ENABLED]
     settings += [keys.SIZE_TEST, keys.EXACT_TEST, keys.BACKGROUND]
-    digest.update(json.dumps(settings).encode())
+    digest = hashlib.sha256(json.dumps(settings).encode())
     classifiers = (*HEAD_CLASSIFIERS, *class_weights(cfg), "*num_batches_tracked")
     for name, values in model.state_dict().items():
         if not fits_any(name, classifiers):
@@ -162,22 +162,10 @@ def fingerprint(cfg: CfgNode, model: nn.Module) -> str:
     return digest.hexdigest()[:16]
 
 
-@contextmanager
-def _repeatable_kernels() -> Iterator[None]:
-    """Take the same CUDA kernels in every process and run, whatever training was timed to take."""
-    cudnn = torch.backends.cudnn
-    before = cudnn.benchmark, cudnn.deterministic
-    cudnn.benchmark, cudnn.deterministic = False, True
-    try:
-        yield
-    finally:
-        cudnn.benchmark, cudnn.deterministic = before
-
-
 def write_results(folder: Path, results: Mapping[str, Result], name: str = RESULTS) -> None:
     """Write, for each test set, its percentages, intervals and counts."""
+    content = {test_set: result.as_dict() for test_set, result in results.items()}
     with atomic_path(folder / name) as temporary:
-        content = {test_set: result.as_dict() for test_set, result in results.items()}
         temporary.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
 
 
@@ -195,14 +183,11 @@ def draw_results(folder: Path, results: Mapping[str, Result], tests: Sequence[Te
     """Draw the CMC curves, and for each test set its best, worst and some random queries."""
     plot_cmc(results, folder / "cmc.png")
     for test_set in tests:
-        path = folder / f"rank_list_{file_name(test_set.name)}.jpg"
-        draw_rank_lists(
-            results[test_set.name],
-            open_query=_opener(test_set.query, test_set.masked),
-            open_gallery=_opener(test_set.gallery, test_set.masked),
-            path=path,
-            title=test_set.name,
+        name, path = test_set.name, folder / f"rank_list_{file_name(test_set.name)}.jpg"
+        query, gallery = (
+            _opener(images, test_set.masked) for images in (test_set.query, test_set.gallery)
         )
+        draw_rank_lists(results[name], query, gallery, path, title=name)
         logger.info("pictures: %s, %s", folder / "cmc.png", path)
 
 

@@ -1,7 +1,6 @@
 """Judge a model or a matcher again, by other rules, from the features or scores that it left."""
 
 from collections.abc import Sequence
-from functools import partial
 from logging import getLogger
 from pathlib import Path
 from typing import Any
@@ -52,7 +51,7 @@ def rescore(folder: str | Path, overrides: Sequence[Any] = ()) -> dict[str, Resu
             results |= judge_test_set(cfg, name, (query.images, gallery.images), *how)
     for path in () if features else scores:
         name, array, *images = load_scores(path)
-        blocks = partial(checked_blocks, array, *map(len, images))
+        blocks = checked_blocks(array, *map(len, images))
         results |= judge_test_set(cfg, name, (images[0], images[1]), blocks, GIVEN)
     write_results(folder, results, RESULTS_RESCORED)
     show_results(results)

@@ -12,9 +12,8 @@ import torch
 from openanimals.config import CfgNode
 from openanimals.evaluation import protocols
 from openanimals.evaluation.distance import Features
-from openanimals.evaluation.evaluator import feature_blocks, in_words, judge
+from openanimals.evaluation.evaluator import feature_blocks, judge
 from openanimals.evaluation.metrics import Result
-from openanimals.evaluation.pca import reduce_dimensions
 from openanimals.evaluation.protocols import Protocol, ProtocolError
 from openanimals.evaluation.query_expansion import QueryExpansion
 from openanimals.evaluation.rerank import Rerank
@@ -28,25 +27,22 @@ Images = tuple[pd.DataFrame, pd.DataFrame]  # tables of the queries and of the g
 
 def build_blocks(
     cfg: CfgNode, query: Features, gallery: Features, device: torch.device
-) -> tuple[Callable[[], ScoreBlocks], str]:
-    """Return what gives the score blocks of features, as often as it is called, and its words.
+) -> tuple[ScoreBlocks, str]:
+    """Return the score blocks of features, and what they are in words.
 
     Raises:
         UserError: the gallery does not span TEST.PCA dimensions.
     """
-    keys = cfg.TEST
-    aqe, rerank = keys.AQE, keys.RERANK
-    place = device if device.type == "cuda" else "cpu"  # MPS has no float64
-    how = (
+    keys, aqe, rerank = cfg.TEST, cfg.TEST.AQE, cfg.TEST.RERANK
+    return feature_blocks(
+        query,
+        gallery,
         keys.METRIC,
         QueryExpansion(aqe.QE_K, aqe.ALPHA, aqe.QE_TIME) if aqe.ENABLED else None,
         Rerank(rerank.K1, rerank.K2, rerank.LAMBDA) if rerank.ENABLED else None,
+        dimensions=keys.PCA,
+        device=device if device.type == "cuda" else "cpu",  # MPS has no float64
     )
-    words = in_words(*how)
-    if keys.PCA:
-        query, gallery = reduce_dimensions(query, gallery, keys.PCA, device=place)
-        words = f"PCA {keys.PCA}, {words}"
-    return partial(feature_blocks, query, gallery, *how, device=place), words
 
 
 def build_protocols(
@@ -98,31 +94,24 @@ def judge_test_set(
     cfg: CfgNode,
     name: str,
     images: Images,
-    blocks: Callable[[], ScoreBlocks],
+    blocks: ScoreBlocks,
     ranked_by: str,
     *,
     extras: bool = True,
 ) -> dict[str, Result]:
-    """Judge the scores of a test set.
-
-    Args:
-        cfg: its TEST keys and MODEL.CAVEAT.
-        name: of the test set.
-        images: its tables.
-        blocks: gives the score blocks, as often as it is called.
-        ranked_by: what the scores are, in words.
-        extras: also by the protocols that belong beside TEST.PROTOCOL.
+    """Judge the scores of a test set, which are ``ranked_by`` in words.
 
     Returns:
-        First the result by TEST.PROTOCOL under the name of the test set, then the others under
-        ``<name> (<protocol>)``.
+        First the result by TEST.PROTOCOL under the name of the test set, then, with ``extras``,
+        those by the protocols that belong beside it, under ``<name> (<protocol>)``.
 
     Raises:
         ProtocolError: TEST.PROTOCOL cannot be applied.
     """
     results = {}
-    for title, protocol in build_protocols(cfg, name, images, extras=extras).items():
-        result = judge(blocks(), protocol, ranked_by=ranked_by, roc=cfg.TEST.ROC.ENABLED)
+    protocols = build_protocols(cfg, name, images, extras=extras)
+    judged = judge(blocks, [*protocols.values()], ranked_by=ranked_by, roc=cfg.TEST.ROC.ENABLED)
+    for (title, protocol), result in zip(protocols.items(), judged, strict=True):
         results[title] = replace(result, caveat=cfg.MODEL.CAVEAT)
         if extras and protocol.note:
             logger.info("%s: %s", title, protocol.note)

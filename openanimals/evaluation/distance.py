@@ -72,22 +72,28 @@ def metric_named(name: str) -> tuple[Between, torch.dtype]:
     return METRICS[name]
 
 
-def squared_lengths(features: Features, what: str) -> Tensor:
-    """Return the squared lengths of features, having checked them.
-
-    Args:
-        features: `[N, D]`.
-        what: names them in messages.
-
-    Returns:
-        `[N]` in float64.
+def squared_lengths(query: Features, gallery: Features) -> tuple[Tensor, Tensor]:
+    """Return the squared lengths `[Q]`, `[G]` of features, in float64, having checked the features.
 
     Raises:
-        UserError: the features have no dimensions, or one of them is not finite, also where only
-            its square is not in float32.
+        UserError: the features have no rows, no or different dimensions, or one of them is not
+            finite, also where only its square is not in float32.
     """
-    if features.ndim != 2 or not features.shape[1]:
-        raise unlike_features(features, what)
+    lengths = _lengths(query, "query"), _lengths(gallery, "gallery")
+    if query.shape[1] != gallery.shape[1]:
+        raise UserError(
+            f"query features have {query.shape[1]} dimensions, "
+            f"gallery features {gallery.shape[1]}; they must come from the same model"
+        )
+    return lengths
+
+
+def _lengths(features: Features, what: str) -> Tensor:
+    if features.ndim != 2 or 0 in features.shape:
+        raise UserError(
+            f"{what} features have the shape {list(features.shape)}; "
+            "expected [images, dimensions], at least one of each"
+        )
     found = torch.empty(len(features), dtype=torch.float64)
     for start in range(0, len(features), LENGTHS):
         part = slice(start, start + LENGTHS)
@@ -101,27 +107,6 @@ def squared_lengths(features: Features, what: str) -> Tensor:
             f"{broken[0]}); nothing can be ranked by them"
         )
     return found
-
-
-def check_same_length(query: Features, gallery: Features) -> None:
-    """Raise unless features have equally many dimensions.
-
-    Raises:
-        UserError: they have not.
-    """
-    if query.shape[1] != gallery.shape[1]:
-        raise UserError(
-            f"query features have {query.shape[1]} dimensions, "
-            f"gallery features {gallery.shape[1]}; they must come from the same model"
-        )
-
-
-def unlike_features(features: Features, what: str) -> UserError:
-    """Return the error for an array that has no features in it."""
-    return UserError(
-        f"{what} features have the shape {list(features.shape)}; "
-        "expected [images, dimensions], at least one of each"
-    )
 
 
 def as_tensor(features: Features) -> Tensor:
@@ -142,7 +127,7 @@ def distance_blocks(
 
     Args:
         query: features `[Q, D]`, of any type of number.
-        gallery: features `[G, D]`; none at all, `[0, D]`, are fine.
+        gallery: features `[G, D]`.
         metric: ``"cosine"`` (1 - cosine of the whole vectors, 0 to 2) or ``"euclidean"`` (the
             squared Euclidean distance, as FastReID has it; it ranks like the plain one).
         device: where to compute.
@@ -152,15 +137,10 @@ def distance_blocks(
         in float32.
 
     Raises:
-        UserError: the metric is unknown, there are no queries, the features have different
-            lengths, or one of them is not finite.
+        UserError: the metric is unknown, or as :func:`squared_lengths`.
     """
-    if not len(query):
-        raise unlike_features(query, "query")
-    one = query, squared_lengths(query, "query")
-    other = gallery, squared_lengths(gallery, "gallery")
-    check_same_length(query, gallery)
-    for rows, block in _tiled_blocks(one, other, metric, device):
+    lengths = squared_lengths(query, gallery)
+    for rows, block in _tiled_blocks((query, lengths[0]), (gallery, lengths[1]), metric, device):
         yield rows, block.cpu().numpy()
         del block  # before the next one is made
 
@@ -171,11 +151,7 @@ def _tiled_blocks(
     metric: str,
     device: torch.device | str,
 ) -> Iterator[tuple[slice, Tensor]]:
-    """Do what :func:`distance_blocks` does, given features and their squared lengths `[N]`.
-
-    Yields:
-        The block's query rows, and their distances `[rows, G]` in float32, on the device.
-    """
+    """Do what :func:`distance_blocks` does on the device, given features and squared lengths."""
     between, least = metric_named(metric)
     wide = any(as_tensor(side[:1]).dtype == torch.float64 for side, _ in (query, gallery))
     like = torch.empty(0, dtype=torch.float64 if wide else least, device=device)
@@ -222,19 +198,14 @@ def nearest(
     *,
     device: torch.device | str = "cpu",
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Find each feature's nearest among all of them, itself included.
-
-    Args:
-        features: `[N, D]`, finite.
-        k: how many; all, where there are fewer.
-        metric: as for :func:`distance_blocks`.
-        device: where to compute.
+    """Find the ``k`` nearest of each feature `[N, D]` among all of them, itself included.
 
     Returns:
-        Their rows `[N, k]`, nearest first and equally near ones by row, and distances `[N, k]`.
+        Their rows `[N, k]`, nearest first and equally near ones by row, and distances `[N, k]`;
+        where there are fewer than ``k``, all of them.
     """
     k, count = min(k, len(features)), len(features)
-    lengths = squared_lengths(features, "image")
+    lengths = _lengths(features, "image")
     found = torch.full((count, k), torch.iinfo(torch.int64).max, device=device)
     for start in range(0, count, QUERY_TILE):
         # A distance counts for both its images and is computed once: a tile of images to all from
@@ -272,17 +243,9 @@ def pair_distances(
     *,
     device: torch.device | str = "cpu",
 ) -> np.ndarray:
-    """Return the distances of some pairs of features; sums are taken in float64.
+    """Return the distances `[P]`, in float32, of some pairs of features `[N, D]`.
 
-    Args:
-        features: `[N, D]`, finite.
-        first: a row of each pair `[P]`.
-        second: its other row `[P]`.
-        metric: as for :func:`distance_blocks`.
-        device: where to compute.
-
-    Returns:
-        `[P]` in float32.
+    The rows of a pair are in ``first`` and ``second`` `[P]`. Sums are taken in float64.
     """
     between, _ = metric_named(metric)
     parts = [np.empty(0, dtype=np.float32)]
@@ -297,18 +260,12 @@ def pair_distances(
     return np.concatenate(parts)
 
 
-def checked(query: Features, gallery: Features) -> tuple[Tensor, Tensor]:
-    """Return whole features as tensors on the CPU: in float64 if they are, else in float32.
+def joined(query: Features, gallery: Features) -> Tensor:
+    """Return all features as one tensor on the CPU: in float64 if they are, else in float32.
 
     Raises:
-        UserError: they have no rows or different lengths, or one of them is not finite.
+        UserError: as :func:`squared_lengths`.
     """
-    tensors = []
-    for what, features in (("query", query), ("gallery", gallery)):
-        if not len(features):
-            raise unlike_features(features, what)
-        squared_lengths(features, what)
-        tensor = as_tensor(features)
-        tensors.append(tensor if tensor.dtype == torch.float64 else tensor.float())
-    check_same_length(query, gallery)
-    return tensors[0], tensors[1]
+    squared_lengths(query, gallery)
+    sides = as_tensor(query), as_tensor(gallery)
+    return torch.cat([side if side.dtype == torch.float64 else side.float() for side in sides])

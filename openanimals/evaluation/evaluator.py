@@ -1,6 +1,6 @@
 """From a model and images to features, and from features or scores to a Result."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -10,12 +10,13 @@ from torch import nn
 
 from openanimals.evaluation.distance import Features, distance_blocks
 from openanimals.evaluation.metrics import Ranking, Result
+from openanimals.evaluation.pca import reduce_dimensions
 from openanimals.evaluation.protocols import Labels, Pair, Protocol
 from openanimals.evaluation.query_expansion import QueryExpansion, expand
 from openanimals.evaluation.ranking import rank_queries
 from openanimals.evaluation.rerank import Rerank, rerank_blocks
 from openanimals.evaluation.results_io import FeatureSet
-from openanimals.evaluation.roc import Verification
+from openanimals.evaluation.roc import Pairs, pairs, verification
 from openanimals.evaluation.score_blocks import ScoreBlocks, Scores, checked_blocks
 from openanimals.utils.errors import UserError
 
@@ -34,7 +35,8 @@ def extract_features(
 
     Args:
         model: takes images `[B, 3, H, W]` in 0..255 and returns features `[B, D]`. It is put in
-            eval mode; afterwards each of its modules is in the mode that it was in.
+            eval mode, and CUDA takes the same kernels in every process and run; afterwards modules
+            and kernels are as they were.
         batches: uint8 tensors `[B, 3, H, W]`, or objects with such a tensor as ``images``.
         device: where the model is.
         flip: whether to average the features of each image and of its mirror image.
@@ -142,9 +144,10 @@ def evaluate(
     elif query is None or gallery is None:
         raise UserError("nothing to rank by; expected features of both sides, or scores")
     else:
-        how = metric or "cosine", expansion, rerank
-        blocks, ranked_by = feature_blocks(query, gallery, *how, device=device), in_words(*how)
-    return judge(blocks, protocol, ranked_by=ranked_by, roc=roc, max_rank=max_rank, top=top)
+        blocks, ranked_by = feature_blocks(
+            query, gallery, metric or "cosine", expansion, rerank, device=device
+        )
+    return judge(blocks, [protocol], ranked_by=ranked_by, roc=roc, max_rank=max_rank, top=top)[0]
 
 
 def feature_blocks(
@@ -154,60 +157,63 @@ def feature_blocks(
     expansion: QueryExpansion | None = None,
     rerank: Rerank | None = None,
     *,
+    dimensions: int = 0,
     device: torch.device | str = "cpu",
-) -> ScoreBlocks:
-    """Return the distances of features as score blocks; see :func:`evaluate` for the arguments."""
+) -> tuple[ScoreBlocks, str]:
+    """Return the distances of features as score blocks, and in words what they are.
+
+    Args as for :func:`evaluate`; and ``dimensions`` that features are reduced to first, 0 for all.
+    """
+    words = [metric, *(str(how) for how in (expansion, rerank) if how is not None)]
+    if dimensions:
+        query, gallery = reduce_dimensions(query, gallery, dimensions, device=device)
+        words.insert(0, f"PCA {dimensions}")
     if expansion is not None:
         query, gallery = expand(query, gallery, expansion, device=device)
     blocks = distance_blocks(query, gallery, metric, device=device)
     if rerank is not None:
         blocks = rerank_blocks(blocks, query, gallery, metric, rerank, device=device)
-    return blocks
-
-
-def in_words(metric: str, expansion: QueryExpansion | None, rerank: Rerank | None) -> str:
-    """Return what is ranked by."""
-    return ", ".join([metric, *(str(how) for how in (expansion, rerank) if how is not None)])
+    return blocks, ", ".join(words)
 
 
 def judge(
     blocks: ScoreBlocks,
-    protocol: Protocol,
+    protocols: Sequence[Protocol],
     *,
     ranked_by: str = GIVEN,
     roc: bool = False,
     max_rank: int = 50,
     top: int = 10,
-) -> Result:
-    """Rank the gallery for each query by score blocks, and judge the rankings by a protocol.
+) -> list[Result]:
+    """Rank the gallery for each query by score blocks, and judge the rankings by each protocol.
 
-    Args:
-        blocks: of all queries, in order. Distances of removed images are made infinite in them.
-        protocol: tells what is right and what is removed.
-        ranked_by: what the distances are, in words.
-        roc: see :func:`evaluate`; so for the others.
-        max_rank: length of the CMC curve.
-        top: how many of each query's nearest gallery rows to keep.
+    The blocks are of all queries, in order; distances of removed images are made infinite in them.
+    ``ranked_by`` says in words what they are, and the rest is as for :func:`evaluate`.
 
     Raises:
         UserError: no query has a match.
     """
-    rankings, verification = [], Verification()
+    rankings: list[list[Ranking]] = [[] for _ in protocols]
+    verified: list[list[Pairs]] = [[] for _ in protocols]
     for rows, distances in blocks:
-        if roc:
-            verification.add(distances, *protocol.masks(rows))
-        rankings.append(rank_queries(distances, protocol.masks, first=rows.start, top=top))
-        del distances  # before the next ones are made
-    query, gallery = protocol.identities
-    return Result(
-        ranking=Ranking(*map(np.concatenate, zip(*rankings, strict=True))),
-        query_identities=np.array(query, dtype=object),
-        gallery_identities=np.array(gallery, dtype=object),
-        metric=ranked_by,
-        max_rank=max_rank,
-        protocol=protocol.rule,
-        roc=verification.summary() if roc else {},
-    )
+        for number, protocol in enumerate(protocols):
+            if roc:
+                verified[number].append(pairs(distances, *protocol.masks(rows)))
+            own = distances if protocol is protocols[-1] else distances.copy()
+            rankings[number].append(rank_queries(own, protocol.masks, first=rows.start, top=top))
+        del distances, own  # before the next ones are made
+    return [
+        Result(
+            ranking=Ranking(*map(np.concatenate, zip(*ranked, strict=True))),
+            query_identities=np.array(protocol.identities[0], dtype=object),
+            gallery_identities=np.array(protocol.identities[1], dtype=object),
+            metric=ranked_by,
+            max_rank=max_rank,
+            protocol=protocol.rule,
+            roc=verification(found) if roc else {},
+        )
+        for protocol, ranked, found in zip(protocols, rankings, verified, strict=True)
+    ]
 
 
 def _side(
@@ -232,9 +238,13 @@ def _side(
 def _eval_mode(model: nn.Module) -> Iterator[None]:
     # Module by module, since `model.train()` would also wake the BatchNorm of frozen layers.
     modes = [(module, module.training) for module in model.modules()]
+    cudnn = torch.backends.cudnn
+    kernels = cudnn.benchmark, cudnn.deterministic
     model.eval()
+    cudnn.benchmark, cudnn.deterministic = False, True  # whatever training was timed to take
     try:
         yield
     finally:
+        cudnn.benchmark, cudnn.deterministic = kernels
         for module, training in modes:
             module.training = training

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from scipy import sparse
 
-from openanimals.evaluation.distance import Features, checked, nearest
+from openanimals.evaluation.distance import Features, joined, nearest
 from openanimals.utils.errors import UserError
 
 
@@ -49,22 +49,14 @@ def expand(
     *,
     device: torch.device | str = "cpu",
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Expand features.
+    """Return expanded features of the same shapes `[Q, D]` and `[G, D]`.
 
-    Args:
-        query: features `[Q, D]`, which need not be of unit length.
-        gallery: features `[G, D]`.
-        expansion: how to expand.
-        device: where to find the neighbours, ``"cpu"`` or a CUDA device.
-
-    Returns:
-        New features of the queries and of the gallery, of the same shapes; in float64 if they are,
-        else in float32.
+    Features need not be of unit length. Those in float64 stay so, all others become float32.
 
     Raises:
         UserError: the features have no rows or different lengths, or one of them is not finite.
     """
-    images = torch.cat(checked(query, gallery))
+    images = joined(query, gallery)
     for _ in range(expansion.rounds):
         rows, distances = nearest(images, expansion.k, "cosine", device=device)
         weights = _weights(1 - distances.astype(np.float64), expansion.alpha) / rows.shape[1]

@@ -116,10 +116,7 @@ def _measures(
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Return average precision, inverse negative penalty and first rank of each query `[Q]`.
 
-    Args:
-        query: the query of each hit `[H]`, ascending.
-        ranks: the rank of each hit `[H]`.
-        queries: how many there are.
+    Hits have a query, ascending, and a rank, `[H]` each.
     """
     ranks = ranks[np.lexsort((ranks, query))]
     starts, stops = (np.searchsorted(query, np.arange(queries), side) for side in ("left", "right"))

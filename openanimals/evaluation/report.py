@@ -19,30 +19,17 @@ def results_table(results: Mapping[str, Mapping[str, Any]]) -> str:
     Returns:
         Lines of text; the last explain the brackets, and what to keep in mind of the model.
     """
-
-    def with_interval(result: Mapping[str, Any], key: str) -> str:
-        low, high = result[f"{key} interval"]
-        return f"{result[key]:.2f} [{low:.1f}, {high:.1f}]"
-
     roc = list(dict.fromkeys(key for r in results.values() for key in r if key.startswith(ROC)))
     counts = ["queries", "gallery", "identities"]
     rows = [["", "Rank-1", "Rank-5", "Rank-10", "mAP", "mINP", *roc, *counts]]
     for name, result in results.items():
-        unmatched = result["queries without match"]
-        rows.append(
-            [
-                name,
-                with_interval(result, "Rank-1"),
-                f"{result['Rank-5']:.2f}",
-                f"{result['Rank-10']:.2f}",
-                with_interval(result, "mAP"),
-                f"{result['mINP']:.2f}",
-                *(f"{result[key]:.2f}" if key in result else "-" for key in roc),
-                f"{result['queries']}" + (f" (+{unmatched})" if unmatched else ""),
-                f"{result['gallery']}",
-                f"{result['identities']}",
-            ]
-        )
+        row = [f"{result[key]:.2f}" if key in result else "-" for key in rows[0][1 : -len(counts)]]
+        for place, key in ((0, "Rank-1"), (3, "mAP")):
+            row[place] += " [{:.1f}, {:.1f}]".format(*result[f"{key} interval"])
+        row += [f"{result[key]}" for key in counts]
+        if unmatched := result["queries without match"]:
+            row[-3] += f" (+{unmatched})"
+        rows.append([name, *row])
     metrics = ", or ".join(dict.fromkeys(result["metric"] for result in results.values()))
     legend = f"Percentages, ranked by {metrics}; [95 % interval, bootstrap over identities]"
     if any(result["queries without match"] for result in results.values()):
@@ -61,20 +48,11 @@ def comparison_table(differences: Mapping[str, Difference]) -> str:
         Lines of text, the last of them explaining the columns.
     """
     rows = [["", "A", "B", "B - A", "95 % interval", "p", "queries", "identities"]]
-    for name, difference in differences.items():
-        low, high = difference.interval
-        rows.append(
-            [
-                name,
-                f"{difference.first:.2f}",
-                f"{difference.second:.2f}",
-                f"{difference.difference:+.2f}",
-                f"[{low:+.2f}, {high:+.2f}]",
-                f"{difference.p_value:.4f}",
-                f"{difference.queries}",
-                f"{difference.identities}",
-            ]
-        )
+    for name, found in differences.items():
+        percent = f"{found.first:.2f}", f"{found.second:.2f}", f"{found.difference:+.2f}"
+        interval = "[{:+.2f}, {:+.2f}]".format(*found.interval)
+        counts = f"{found.queries}", f"{found.identities}"
+        rows.append([name, *percent, interval, f"{found.p_value:.4f}", *counts])
     legend = (
         "Percentages; interval: bootstrap over identities, the same for A and B; p: two-sided "
         "sign-flip permutation over identities"

@@ -15,7 +15,7 @@ import torch
 from scipy import sparse
 from torch import Tensor
 
-from openanimals.evaluation.distance import Features, checked, nearest, pair_distances
+from openanimals.evaluation.distance import Features, joined, nearest, pair_distances
 from openanimals.evaluation.score_blocks import ScoreBlocks
 from openanimals.utils.errors import UserError
 
@@ -66,15 +66,9 @@ def rerank_blocks(
     *,
     device: torch.device | str = "cpu",
 ) -> ScoreBlocks:
-    """Mix the Jaccard distance of neighbourhoods into distances.
+    """Mix the Jaccard distance of neighbourhoods into distances, where these lie.
 
-    Args:
-        blocks: the distances, which are replaced where they lie.
-        query: features `[Q, D]`.
-        gallery: features `[G, D]`; galleries smaller than ``k1`` are fine.
-        metric: by which neighbours are found: that of the distances.
-        rerank: how to re-rank.
-        device: where to find the neighbours, ``"cpu"`` or a CUDA device.
+    Neighbours are found by the same metric. Galleries smaller than ``k1`` are fine.
 
     Yields:
         The query rows, and ``(1 - weight) * jaccard + weight * distance`` `[rows, G]` in float32.
@@ -82,7 +76,7 @@ def rerank_blocks(
     Raises:
         UserError: the features have no rows or different lengths, or one of them is not finite.
     """
-    images = torch.cat(checked(query, gallery))
+    images = joined(query, gallery)
     codes = _encode(images, metric, rerank, device)
     members = codes[len(query) :].T.tocsr()  # [Q + G, G], by neighbour
     for rows, distances in blocks:
@@ -156,11 +150,9 @@ def _listed(ranked: np.ndarray, values: np.ndarray) -> sparse.csr_array:
 
 
 def _jaccard(codes: sparse.csr_array, members: sparse.csr_array) -> np.ndarray:
-    """Return the Jaccard distances `[Q, G]` of some queries: 1 - sum of minima / sum of maxima.
+    """Return Jaccard distances `[Q, G]`, 1 - sum of minima / sum of maxima.
 
-    Args:
-        codes: the encodings of the queries `[Q, N]`.
-        members: those of the gallery, by neighbour `[N, G]`.
+    The encodings of the queries are `[Q, N]`, those of the gallery, by neighbour, `[N, G]`.
     """
     queries, gallery = len(codes.indptr) - 1, members.shape[1]
     having = members[codes.indices]  # a row for each neighbour of each query: who else has it

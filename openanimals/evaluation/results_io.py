@@ -4,12 +4,13 @@
 and not read before it is looked at; ``images_<test set>.parquet`` the table of the images, queries
 first, with a column ``part``; ``rankings_<test set>.parquet`` a row for each query and protocol. A
 digest of what features depend on (path, identity, box) ties them together, so that a date, a
-sequence or a viewpoint may be filled in later.
+sequence or a viewpoint may be filled in later. Nothing in these files can be executed.
 """
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from tempfile import TemporaryFile
 
 import numpy as np
 import pandas as pd
@@ -17,15 +18,15 @@ import pandas as pd
 from openanimals.evaluation.array_io import (
     SavedResultError,
     beside,
-    check_digest,
     digest,
     load_array,
+    read_images,
     read_table,
     save_array,
     saved_file,
     write_table,
 )
-from openanimals.evaluation.metrics import Ranking, Result
+from openanimals.evaluation.metrics import Result
 from openanimals.evaluation.score_blocks import Scores, checked_blocks
 from openanimals.utils.errors import UserError
 
@@ -126,7 +127,18 @@ class FeatureSet:
             UserError: float16 cannot hold the features of an image.
             OSError: it cannot be written. What was there is still there, whole.
         """
-        return _save_features(Path(path), self.name, [self], dtype)
+        if dtype == "float16":
+            largest = abs(self.features).max(axis=1)
+            beyond = (largest > HALF[1]) | (largest < HALF[0]) & (largest > 0)
+            if beyond.any():
+                row = int(beyond.argmax())
+                raise UserError(
+                    f"the largest feature of image {row} of {self} is {largest[row]:g}, which "
+                    f"float16 cannot hold ({HALF[0]:g} to {HALF[1]:g}); set TEST.STORE to float32"
+                )
+        known = {"name": self.name, "fingerprint": self.fingerprint}
+        features = self.features.astype(dtype, copy=False)
+        return save_array(Path(path), "features", self.images, features, known)
 
     @classmethod
     def load(cls, path: str | Path) -> "FeatureSet":
@@ -149,28 +161,17 @@ def save_evaluation(
     *,
     dtype: str = "float32",
 ) -> Path:
-    """Write the features of a test set and how its queries fared.
+    """Write the features of a test set and how its queries fared, as :meth:`FeatureSet.save` does.
 
-    Args:
-        folder: created if need be.
-        name: of the test set.
-        query: the queries.
-        gallery: the images that they were searched among.
-        results: of the test set; the rankings of those that are of all its images are kept.
-        dtype: of the stored features, ``"float32"`` or ``"float16"``.
-
-    Returns:
-        The features file.
-
-    Raises:
-        UserError: float16 cannot hold the features of an image.
-        OSError: it cannot be written.
+    Of the results the rankings of those are kept that are of all its images.
     """
-    both = [
-        replace(part, images=part.images.assign(part=which))
-        for which, part in (("query", query), ("gallery", gallery))
-    ]
-    path = _save_features(saved_file(folder, "features", name), name, both, dtype)
+    both = FeatureSet.concatenate(
+        [
+            replace(side, images=side.images.assign(part=part), name=name)
+            for part, side in (("query", query), ("gallery", gallery))
+        ]
+    )
+    path = both.save(saved_file(folder, "features", name), dtype=dtype)
     sizes = len(query), len(gallery)
     tables = [
         query.images[["path", "identity"]].assign(
@@ -180,7 +181,7 @@ def save_evaluation(
         if (len(result.query_identities), len(result.gallery_identities)) == sizes
     ]
     rankings = pd.concat(tables or [pd.DataFrame(columns=["protocol", *MEASURES])])
-    rankings.attrs = {"images": digest(pd.concat([part.images for part in both])), "name": name}
+    rankings.attrs = {"images": digest(both.images), "name": name}
     write_table(beside(path, "rankings"), rankings)
     return path
 
@@ -192,13 +193,11 @@ def load_evaluation(folder: Path, name: str) -> tuple[FeatureSet, FeatureSet]:
         SavedResultError: as :meth:`FeatureSet.load`; or they are of another test set.
     """
     path = saved_file(folder, "features", name)
-    images, features, known = load_array(path, "features", name)
-    border = _border(images)
-    query, gallery = (
-        FeatureSet(images[part].reset_index(drop=True), features[part], known["fingerprint"], name)
-        for part in (slice(0, border), slice(border, None))
-    )
-    return query, gallery
+    both = FeatureSet.load(path)
+    if both.name != name:  # two names may become one file name
+        raise SavedResultError(f"{path} holds features of {both.name}, not of {name}")
+    border = int((both.images["part"] == "query").sum())
+    return both.select(slice(border)), both.select(slice(border, None))
 
 
 def save_scores(
@@ -214,7 +213,7 @@ def save_scores(
         folder: created if need be.
         name: of the test set.
         scores: distances, small where images are alike, as :func:`openanimals.evaluate` takes them.
-            Blocks of queries are written one by one.
+            Blocks of queries are gathered on the disk.
         query_images: one row a query, with the columns of a catalogue, path and identity at least.
         gallery_images: the same of the gallery.
 
@@ -225,83 +224,40 @@ def save_scores(
         UserError: the scores are not what is expected.
         OSError: it cannot be written.
     """
-    parts = query_images.assign(part="query"), gallery_images.assign(part="gallery")
     shape = len(query_images), len(gallery_images)
-    blocks = (block for _, block in checked_blocks(scores, *shape))
     path = saved_file(Path(folder), "scores", name)
-    return save_array(path, "scores", pd.concat(parts), blocks, shape, "float32", {"name": name})
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with TemporaryFile(dir=folder) as file:
+        whole = np.memmap(file, np.float32, "w+", shape=shape)
+        for rows, block in checked_blocks(scores, *shape):
+            whole[rows] = block
+        parts = query_images.assign(part="query"), gallery_images.assign(part="gallery")
+        return save_array(path, "scores", pd.concat(parts), whole, {"name": name})
 
 
 def load_scores(path: Path) -> tuple[str, np.ndarray, pd.DataFrame, pd.DataFrame]:
-    """Read what :func:`save_scores` wrote.
+    """Read what :func:`save_scores` wrote, as :meth:`FeatureSet.load` does.
 
     Returns:
         The name of the test set, its scores `[Q, G]`, mapped into memory, and the images of the
         queries and of the gallery.
-
-    Raises:
-        SavedResultError: as :func:`load_evaluation`.
     """
     images, scores, known = load_array(path, "scores")
-    query, gallery = (
-        images[images["part"] == part].reset_index(drop=True) for part in ("query", "gallery")
-    )
+    query, gallery = images[: len(scores)], images[len(scores) :].reset_index(drop=True)
     return known["name"], scores, query, gallery
 
 
-def load_rankings(path: Path) -> tuple[str, pd.DataFrame, dict[str, Ranking]]:
-    """Read how the queries of a test set fared.
-
-    Args:
-        path: the rankings file, or another file of the same evaluation.
+def load_rankings(path: Path) -> tuple[str, pd.DataFrame, pd.DataFrame]:
+    """Read how the queries of a test set fared, from a file of its evaluation.
 
     Returns:
-        The name of the test set, its images, and the rankings of all queries by each protocol,
-        without the gallery rows at their top.
+        The name of the test set; its images; and a row for each protocol and query, with the
+        columns of :data:`MEASURES`.
 
     Raises:
         SavedResultError: a file is missing, damaged, or of another evaluation.
     """
     path = beside(path, "rankings")
-    images = read_table(beside(path, "images"))
-    table = read_table(path, ("protocol", *MEASURES))
-    check_digest(path, table.attrs, images)
-    found = {}
-    for protocol, rows in table.groupby("protocol", sort=False):
-        if len(rows) != _border(images):
-            raise SavedResultError(
-                f"{path}: {len(rows)} rankings by the protocol {protocol}; expected one for each "
-                f"of the {_border(images)} queries"
-            )
-        measured = (rows[key].to_numpy(np.float64) for key in MEASURES)
-        found[str(protocol)] = Ranking(*measured, *np.empty((2, len(rows), 0)))
-    return table.attrs["name"], images, found
-
-
-def _save_features(path: Path, name: str, sets: Sequence[FeatureSet], dtype: str) -> Path:
-    """Write sets of one model into one file."""
-    blocks = [each.features for each in sets]
-    if dtype == "float16":
-        blocks = [_halved(each) for each in sets]
-    shape = sum(map(len, blocks)), blocks[0].shape[1]
-    known = {"name": name, "fingerprint": sets[0].fingerprint}
-    images = pd.concat([each.images for each in sets], ignore_index=True)
-    return save_array(path, "features", images, blocks, shape, dtype, known)
-
-
-def _halved(features: FeatureSet) -> np.ndarray:
-    found = features.features
-    largest = np.maximum(found.max(axis=1), -found.min(axis=1))
-    beyond = (largest > HALF[1]) | (largest < HALF[0]) & (largest > 0)
-    if beyond.any():
-        row = int(beyond.argmax())
-        raise UserError(
-            f"the largest feature of image {row} of {features} is {largest[row]:g}, which float16 "
-            f"cannot hold ({HALF[0]:g} to {HALF[1]:g}); set TEST.STORE to float32"
-        )
-    return found.astype(np.float16)
-
-
-def _border(images: pd.DataFrame) -> int:
-    """Return how many of the images, from the first on, are queries."""
-    return int((images["part"] == "query").sum())
+    rankings = read_table(path)
+    images = read_images(path, rankings.attrs)
+    return rankings.attrs["name"], images, rankings.astype(dict.fromkeys(MEASURES, float))

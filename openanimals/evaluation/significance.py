@@ -12,12 +12,14 @@ import numpy as np
 import pandas as pd
 
 from openanimals.evaluation.array_io import TIED, SavedResultError
-from openanimals.evaluation.metrics import Ranking, bootstrap_interval
+from openanimals.evaluation.metrics import bootstrap_interval
 from openanimals.evaluation.results_io import load_rankings
 from openanimals.utils.errors import UserError
 
 FLIPS = 10_000  # sign patterns drawn; where there are no more than these, all are enumerated
 BLOCK = 1000  # patterns held at once
+
+Values = np.ndarray | pd.Series
 
 
 @dataclass(frozen=True)
@@ -69,25 +71,24 @@ def compare_evaluations(first: str | Path, second: str | Path) -> dict[str, Diff
         )
     differences = {}
     for name, (images, rankings) in ours.items():
-        other_images, other_rankings = theirs[name]
-        reason = _first_difference(images, other_images)
-        if reason:
+        others, other_rankings = theirs[name]
+        if reason := _first_difference(images, others):
             raise SavedResultError(f"{first} and {second} differ in the images of {name}: {reason}")
-        shared = [protocol for protocol in rankings if protocol in other_rankings]
+        known, asked = (list(each["protocol"].unique()) for each in (rankings, other_rankings))
+        shared = [protocol for protocol in known if protocol in asked]
         if not shared:
             raise SavedResultError(
-                f"{name}: {first} was judged by the protocols {', '.join(rankings)}, {second} by "
-                f"{', '.join(other_rankings)}; expected one in common"
+                f"{name}: {first} was judged by the protocols {', '.join(known)}, {second} by "
+                f"{', '.join(asked)}; expected one in common"
             )
-        individuals = images.loc[images["part"] == "query", "identity"].to_numpy()
         for protocol in shared:
-            found = compare_rankings(rankings[protocol], other_rankings[protocol], individuals)
-            for measure, difference in found.items():
+            sides = (each[each["protocol"] == protocol] for each in (rankings, other_rankings))
+            for measure, difference in compare_rankings(*sides).items():
                 differences[f"{name}, {protocol}, {measure}"] = difference
     return differences
 
 
-def _saved(path: Path) -> dict[str, tuple[pd.DataFrame, dict[str, Ranking]]]:
+def _saved(path: Path) -> dict[str, tuple[pd.DataFrame, pd.DataFrame]]:
     """Return the images and rankings that are saved at a path, by test set."""
     files = sorted(path.glob("rankings_*.parquet")) if path.is_dir() else [path]
     if not files:
@@ -99,11 +100,7 @@ def _saved(path: Path) -> dict[str, tuple[pd.DataFrame, dict[str, Ranking]]]:
 
 
 def _first_difference(ours: pd.DataFrame, theirs: pd.DataFrame) -> str:
-    """Say in what two tables of images differ; empty if features of both are of the same images.
-
-    Example:
-        ``query image 3 is a/7.jpg of ada against b/2.jpg of bo``
-    """
+    """Say in what two tables of images differ; empty if features of both are of the same images."""
     pairs = zip(*(images[list(TIED)].values.tolist() for images in (ours, theirs)), strict=False)
     for row, (a, b) in enumerate(pairs):
         if str(a) != str(b):  # as text: NaN, which a box may hold, does not equal itself
@@ -111,54 +108,42 @@ def _first_difference(ours: pd.DataFrame, theirs: pd.DataFrame) -> str:
     return "" if len(ours) == len(theirs) else f"{len(ours)} images against {len(theirs)}"
 
 
-def compare_rankings(
-    first: Ranking, second: Ranking, individuals: np.ndarray
-) -> dict[str, Difference]:
-    """Compare Rank-1 and mAP of two models over the same queries.
+def compare_rankings(first: pd.DataFrame, second: pd.DataFrame) -> dict[str, Difference]:
+    """Compare two models over the same queries: their ``Rank-1`` and their ``mAP``.
 
     Args:
-        first: rankings of the `Q` queries by the first model.
+        first: a row a query, with its identity, average_precision and first_hit by this model.
         second: the same by the second.
-        individuals: `[Q]`, the identity of each query.
-
-    Returns:
-        The differences under ``Rank-1`` and ``mAP``.
 
     Raises:
-        UserError: the rankings are not of the same queries, or a query has a match in one only.
+        UserError: a query has a match for one model only.
     """
-    counts = len(first.first_hit), len(second.first_hit), len(individuals)
-    if len(set(counts)) > 1:
+    matched, others = (each["first_hit"].to_numpy() > 0 for each in (first, second))
+    if not np.array_equal(matched, others):
         raise UserError(
-            f"rankings of {counts[0]} and {counts[1]} queries of {counts[2]} images; expected the "
-            "same queries"
+            f"{matched.sum()} queries count in the one result and {others.sum()} in the other; "
+            "expected the same, judged by the same rules"
         )
-    matched = first.first_hit > 0
-    if (matched != (second.first_hit > 0)).any():
-        raise UserError(
-            f"{matched.sum()} queries count in the one result and {(second.first_hit > 0).sum()} "
-            "in the other; expected the same, judged by the same rules"
-        )
-    shown = np.asarray(individuals, dtype=object)[matched]
-    measures = {
-        "Rank-1": [100.0 * (ranking.first_hit[matched] == 1) for ranking in (first, second)],
-        "mAP": [100 * ranking.average_precision[matched] for ranking in (first, second)],
+    first, second = first[matched], second[matched]
+    individuals = first["identity"].to_numpy()
+    return {
+        "Rank-1": paired_difference(
+            100.0 * (first["first_hit"] == 1), 100.0 * (second["first_hit"] == 1), individuals
+        ),
+        "mAP": paired_difference(
+            100 * first["average_precision"], 100 * second["average_precision"], individuals
+        ),
     }
-    return {name: paired_difference(a, b, shown) for name, (a, b) in measures.items()}
 
 
 def paired_difference(
-    first: np.ndarray, second: np.ndarray, groups: np.ndarray, *, seed: int = 0
+    first: Values, second: Values, groups: np.ndarray, *, seed: int = 0
 ) -> Difference:
-    """Compare the means of paired values.
+    """Compare the means of values `[N]` of the same queries, of the individuals ``groups`` `[N]`.
 
-    Args:
-        first: `[N]`, one a query.
-        second: `[N]`, of the same queries.
-        groups: `[N]`, the individual of each.
-        seed: seed of both draws; the outcome is a pure function of the arguments.
+    Both draws have the seed; the outcome is a pure function of the arguments.
     """
-    change = np.asarray(second, dtype=np.float64) - first
+    change = np.asarray(second, dtype=np.float64) - np.asarray(first)
     group, names = pd.factorize(np.asarray(groups, dtype=object))
     return Difference(
         first=float(np.mean(first)),

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from openanimals.evaluation import distance, evaluate
-from openanimals.evaluation.roc import Verification, area_under_curve, true_share
+from openanimals.evaluation.roc import area_under_curve, pairs, true_share, verification
 from tests.reference import load_arrays
 
 SHARES = {"TPR@FPR=1e-04": 1e-4, "TPR@FPR=1e-03": 1e-3, "TPR@FPR=1e-02": 1e-2, "TPR@FPR=1e-01": 0.1}
@@ -73,7 +73,6 @@ def test_reported_only_when_asked_for():
 def test_pairs_of_both_kinds_are_needed():
     with pytest.raises(ValueError, match="there are 1 and 0"):
         evaluate(np.ones((1, 2)), np.ones((1, 2)), ["ada"], ["ada"], roc=True)
-    verification = Verification()
-    verification.add(np.ones((1, 2)), np.ones((1, 2), dtype=bool), np.ones((1, 2), dtype=bool))
+    every = np.ones((1, 2), dtype=bool)
     with pytest.raises(ValueError, match="there are 0 and 0"):
-        verification.summary()
+        verification([pairs(np.ones((1, 2)), every, removed=every)])

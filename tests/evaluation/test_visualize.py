@@ -1,6 +1,6 @@
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, ImageColor
 
 from openanimals.evaluation import evaluate, visualize
 
@@ -30,16 +30,14 @@ def test_right_images_are_framed_green_and_wrong_ones_red(result, tmp_path):
         )
         return np.asarray(Image.open(path).convert("RGB"))
 
-    green, red = visualize.RIGHT, visualize.WRONG
+    green, red, own = map(ImageColor.getrgb, (visualize.RIGHT, visualize.WRONG, visualize.QUERY))
     best, worst = draw("best.png", best=1), draw("worst.png", worst=1)
     frames = [frame_colour(best, (0, 99, 10 * i)) for i in range(4)]
     assert frames == [green, red, red, red]
     frames = [frame_colour(worst, (0, 99, 10 * i)) for i in range(4)]
     assert frames == [red, red, green, green]
     # Each picture shows its own query; all sections together show each once, and never eve.
-    assert (
-        frame_colour(best, (200, 0, 200)) == frame_colour(worst, (200, 1, 200)) == visualize.QUERY  # noqa: E501
-    )
+    assert frame_colour(best, (200, 0, 200)) == frame_colour(worst, (200, 1, 200)) == own
     assert frame_colour(best, (200, 1, 200)) is frame_colour(worst, (200, 0, 200)) is None
     everything = draw("all.png", best=5, worst=5, random=5)
     shown = [(everything == (200, i, 200)).all(axis=2).sum() for i in range(3)]
@@ -50,7 +48,7 @@ def test_short_rankings_and_tall_images(tmp_path):
     names = ["ada", "ada", "bo"]
     removed = evaluate(np.eye(3)[:1], np.eye(3), ["ada"], names, ["1"], ["1", "2", "1"])
     tall = np.zeros((50, 10, 3), dtype=np.uint8)
-    visualize.draw_rank_lists(removed, lambda i: tall, lambda i: tall, tmp_path / "lists.jpg", k=3)
+    visualize.draw_rank_lists(removed, lambda i: tall, lambda i: tall, tmp_path / "lists.jpg")
     assert Image.open(tmp_path / "lists.jpg").format == "JPEG"
 
 
