@@ -69,12 +69,12 @@ def evaluate(
     unreadable: list[str] = []
     folded = fold_norms(model) if cfg.TEST.FOLD_NORMS else model
 
-    def side(images: Catalogue) -> np.ndarray:
+    def features_of(images: Catalogue) -> np.ndarray:
         features, messages = extract(cfg, folded, images, device, cache)
         unreadable.extend(messages)
         return features
 
-    extracted = [(side(test_set.query), side(test_set.gallery)) for test_set in tests]
+    extracted = [(features_of(test_set.query), features_of(test_set.gallery)) for test_set in tests]
     if unreadable:
         listed = "\n  ".join(unreadable)
         raise ImageError(f"{len(unreadable)} images cannot be evaluated:\n  {listed}")
