@@ -166,7 +166,7 @@ def _species_table(grid: Grid, lines: pd.DataFrame) -> list[str]:
             cells |= {n: "–" if pd.isna(value) else f"{value:.2f}" for n, value in numbers.items()}
         table.append(cells)
     columns = list(table[0])
-    rows = [columns, ["---"] * len(columns), *(list(cells.values()) for cells in table)]
+    rows = [columns, ["---"] * len(columns), *([*cells.values()] for cells in table)]
     return [f"| {' | '.join(row)} |" for row in rows]
 
 
