@@ -17,7 +17,7 @@ from tests.engine import photographs
 from tests.engine.tiny_run import tiny_cfg
 
 CPU = torch.device("cpu")
-COLUMNS = ["path", "identity", "bbox", "camera", "date", "sequence", "orientation"]
+COLUMNS = ["path", "identity", "bbox", "camera", "date", "sequence", "viewpoint"]
 MAY, JUNE = "2025-05-01", "2025-06-01"
 QUERY = [
     ["q0", "ada", None, "1", MAY, "s1", "left"],
