@@ -208,10 +208,7 @@ def test_missing_annotations(package, data):
 # The published sets
 
 
-PARTITIONS = ["HyenaID2022", "WhaleSharkID"]
-
-
-@pytest.mark.parametrize("class_name", PARTITIONS)
+@pytest.mark.parametrize("class_name", ["HyenaID2022", "WhaleSharkID"])
 def test_published_digests(shared, class_name):
     text = (shared / "partitions" / f"{class_name}.identities.txt").read_text()
     identities = text.splitlines()
