@@ -1,8 +1,7 @@
 """What a training would be, told before it starts."""
 
-from openanimals.config import CfgNode, ConfigError
+from openanimals.config import CfgNode
 from openanimals.data.build import load_sets
-from openanimals.engine.plugins import import_modules
 from openanimals.solver import build_schedule
 
 
@@ -12,7 +11,6 @@ def count_training_images(cfg: CfgNode) -> int:
     Raises:
         UserError: the data cannot be found, read or split.
     """
-    ConfigError.raise_for(import_modules(cfg.IMPORTS))
     train = load_sets(cfg).train
     assert train
     return len(train.images)
