@@ -248,6 +248,7 @@ def _resume(trainer: Trainer, latest: Path) -> None:
     content = checkpoint.read(latest)
     if not {"optimizer", "identities", "config"} <= content.keys():
         raise CheckpointError(f"{latest} holds no training state; give it as MODEL.WEIGHTS instead")
+    trainer.check_identities(content)
     match(trainer.cfg, trainer.model, content["model"], latest)
     began = load_text(content["config"], where=str(latest))
     if began.SOLVER.OPT != trainer.cfg.SOLVER.OPT:
