@@ -21,7 +21,7 @@ from tests.engine.tiny_run import overrides
 
 PACKAGE = REPOSITORY / "openanimals"
 SOURCES = {str(path.relative_to(REPOSITORY)): path for path in sorted(PACKAGE.rglob("*.py"))}
-TOOLS = {str(path.relative_to(REPOSITORY)): path for path in (REPOSITORY / "tools").glob("*.py")}
+TOOLS = {str(path.relative_to(REPOSITORY)): path for path in (REPOSITORY / "tools").rglob("*.py")}
 TREES = {name: ast.parse(path.read_text()) for name, path in {**SOURCES, **TOOLS}.items()}
 
 BELOW = {"config", "utils"}
