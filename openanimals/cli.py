@@ -214,10 +214,10 @@ def _add_compare(verbs: argparse._SubParsersAction) -> None:
     parser = verbs.add_parser("compare", help="test whether two models differ, query by query")
     parser.add_argument("first", metavar="A", help="output folder of a run, or a rankings file")
     parser.add_argument("second", metavar="B", help="the other model's")
-    parser.set_defaults(run=_compare)
+    parser.set_defaults(run=_compare_runs)
 
 
-def _compare(options: argparse.Namespace, arguments: list[str]) -> None:
+def _compare_runs(options: argparse.Namespace, arguments: list[str]) -> None:
     from openanimals.engine.rescore import comparison
 
     print(comparison(options.first, options.second))

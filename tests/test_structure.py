@@ -32,6 +32,7 @@ ALLOWED = {
     "modeling": BELOW | {"modeling"},
     "solver": BELOW | {"solver"},
     "evaluation": BELOW | {"evaluation"},
+    "cli": BELOW | {"engine"},
     "engine": BELOW | {"data", "modeling", "solver", "evaluation", "engine"},
 }
 HEAVY = {
@@ -69,10 +70,10 @@ def test_layers():
     wrong = [
         f"{name} imports {module}"
         for name in SOURCES
-        if len(name.split("/")) > 2  # the package itself and the command line may use all
+        if name != "openanimals/__init__.py"  # which gives what users need
         for module in imported(ast.walk(TREES[name]))
         if module.startswith("openanimals.")
-        and module.split(".")[1] not in ALLOWED[name.split("/")[1]]
+        and module.split(".")[1] not in ALLOWED[name.split("/")[1].removesuffix(".py")]
     ]
     assert not wrong
 

@@ -11,7 +11,7 @@ from openanimals.config.node import CfgNode as CN
 _C = CN()
 
 _C.SEED = 0  # everything random derives from it, except the sampler (see DATALOADER.SEED)
-_C.IMPORTS = []  # modules of your own to import first, of all files: they register what they hold
+_C.IMPORTS = []  # modules of your own (docs/extending.md); those of all files are imported first
 _C.OUTPUT_DIR = "logs/"  # checkpoints, logs, curves and results of the run
 _C.CUDNN_BENCHMARK = False  # let cuDNN time its algorithms (faster, not reproducible bit for bit)
 _C.LOG_PERIOD = 10  # iterations between lines of metrics.json; losses leave the device only then
