@@ -8,7 +8,6 @@ import hashlib
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -124,21 +123,12 @@ def load_array(
     if name not in (None, known["name"]):  # two names may become one file name
         raise SavedResultError(f"{path} holds {kind} of {known['name']}, not of {name}")
     images = read_table(beside(path, "images"))
-    check_digest(path, known, images)
-    return images, array, known
-
-
-def check_digest(path: Path, known: Mapping[Any, Any], images: pd.DataFrame) -> None:
-    """Raise unless a file is of the images in the table beside it.
-
-    Raises:
-        SavedResultError: it is not.
-    """
-    if known.get("images") != digest(images):
+    if known["images"] != digest(images):
         raise SavedResultError(
             f"{path} is of another catalogue than {beside(path, 'images').name} beside it (paths, "
             "identities or boxes differ); the two files must be of one evaluation"
         )
+    return images, array, known
 
 
 def digest(images: pd.DataFrame) -> str:

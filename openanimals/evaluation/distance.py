@@ -86,8 +86,11 @@ def squared_lengths(features: Features, what: str) -> Tensor:
         UserError: the features have no dimensions, or one of them is not finite, also where only
             its square is not in float32.
     """
-    if features.ndim != 2 or not features.shape[1]:
-        raise unlike_features(features, what)
+    if features.ndim != 2 or not features.shape[1] or (what == "query" and not len(features)):
+        raise UserError(
+            f"{what} features have the shape {list(features.shape)}; "
+            "expected [images, dimensions], at least one of each"
+        )
     found = torch.empty(len(features), dtype=torch.float64)
     for start in range(0, len(features), LENGTHS):
         part = slice(start, start + LENGTHS)
@@ -103,25 +106,20 @@ def squared_lengths(features: Features, what: str) -> Tensor:
     return found
 
 
-def check_same_length(query: Features, gallery: Features) -> None:
-    """Raise unless features have equally many dimensions.
+def checked_lengths(query: Features, gallery: Features) -> tuple[Tensor, Tensor]:
+    """Return the squared lengths of both `[Q]`, `[G]`, having checked that they can be compared.
 
     Raises:
-        UserError: they have not.
+        UserError: there are no queries, the features have different lengths, or one of them is not
+            finite.
     """
+    lengths = squared_lengths(query, "query"), squared_lengths(gallery, "gallery")
     if query.shape[1] != gallery.shape[1]:
         raise UserError(
             f"query features have {query.shape[1]} dimensions, "
             f"gallery features {gallery.shape[1]}; they must come from the same model"
         )
-
-
-def unlike_features(features: Features, what: str) -> UserError:
-    """Return the error for an array that has no features in it."""
-    return UserError(
-        f"{what} features have the shape {list(features.shape)}; "
-        "expected [images, dimensions], at least one of each"
-    )
+    return lengths
 
 
 def as_tensor(features: Features) -> Tensor:
@@ -155,12 +153,8 @@ def distance_blocks(
         UserError: the metric is unknown, there are no queries, the features have different
             lengths, or one of them is not finite.
     """
-    if not len(query):
-        raise unlike_features(query, "query")
-    one = query, squared_lengths(query, "query")
-    other = gallery, squared_lengths(gallery, "gallery")
-    check_same_length(query, gallery)
-    for rows, block in _tiled_blocks(one, other, metric, device):
+    own, other = checked_lengths(query, gallery)
+    for rows, block in _tiled_blocks((query, own), (gallery, other), metric, device):
         yield rows, block.cpu().numpy()
         del block  # before the next one is made
 
@@ -297,18 +291,12 @@ def pair_distances(
     return np.concatenate(parts)
 
 
-def checked(query: Features, gallery: Features) -> tuple[Tensor, Tensor]:
-    """Return whole features as tensors on the CPU: in float64 if they are, else in float32.
+def joined(query: Features, gallery: Features) -> Tensor:
+    """Return all features `[Q + G, D]` on the CPU: in float64 if one side is, else in float32.
 
     Raises:
-        UserError: they have no rows or different lengths, or one of them is not finite.
+        UserError: see :func:`checked_lengths`.
     """
-    tensors = []
-    for what, features in (("query", query), ("gallery", gallery)):
-        if not len(features):
-            raise unlike_features(features, what)
-        squared_lengths(features, what)
-        tensor = as_tensor(features)
-        tensors.append(tensor if tensor.dtype == torch.float64 else tensor.float())
-    check_same_length(query, gallery)
-    return tensors[0], tensors[1]
+    checked_lengths(query, gallery)
+    sides = (as_tensor(side) for side in (query, gallery))
+    return torch.cat([side if side.dtype == torch.float64 else side.float() for side in sides])

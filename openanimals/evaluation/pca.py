@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from openanimals.evaluation.distance import Features, as_tensor, check_same_length, squared_lengths
+from openanimals.evaluation.distance import Features, as_tensor, checked_lengths
 from openanimals.utils.errors import UserError
 
 BLOCK = 2**24  # numbers in float64 at once: 128 MiB
@@ -40,18 +40,22 @@ def reduce_dimensions(
         UserError: features are not finite or of different lengths, or the gallery does not span
             as many dimensions.
     """
-    squared_lengths(query, "query")
-    check_same_length(query, gallery)
-    directions = _directions(gallery, dimensions, device)
+    _, lengths = checked_lengths(query, gallery)
+    scale = lengths.sqrt().clamp(min=1e-12).reciprocal()[:, None]
+    directions = _directions(gallery, scale, dimensions, device)
     return _project(query, directions), _project(gallery, directions)
 
 
-def _directions(gallery: Features, dimensions: int, device: torch.device | str) -> Tensor:
-    """Return orthonormal directions `[D, K]` in float64, those of the largest spread first."""
+def _directions(
+    gallery: Features, scale: Tensor, dimensions: int, device: torch.device | str
+) -> Tensor:
+    """Return orthonormal directions `[D, K]` in float64, those of the largest spread first.
+
+    A feature times its scale `[G, 1]` is of unit length.
+    """
     from scipy import linalg  # here, so that a training does not start by importing it
 
     images, length = gallery.shape
-    scale = squared_lengths(gallery, "gallery").sqrt().clamp(min=1e-12).reciprocal()[:, None]
     smaller = min(images, length)
     if dimensions > smaller:
         raise _too_many(dimensions, smaller, images)

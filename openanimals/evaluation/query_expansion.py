@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from scipy import sparse
 
-from openanimals.evaluation.distance import Features, checked, nearest
+from openanimals.evaluation.distance import Features, joined, nearest
 from openanimals.utils.errors import UserError
 
 
@@ -64,7 +64,7 @@ def expand(
     Raises:
         UserError: the features have no rows or different lengths, or one of them is not finite.
     """
-    images = torch.cat(checked(query, gallery))
+    images = joined(query, gallery)
     for _ in range(expansion.rounds):
         rows, distances = nearest(images, expansion.k, "cosine", device=device)
         weights = _weights(1 - distances.astype(np.float64), expansion.alpha) / rows.shape[1]

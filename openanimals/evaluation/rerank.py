@@ -15,7 +15,7 @@ import torch
 from scipy import sparse
 from torch import Tensor
 
-from openanimals.evaluation.distance import Features, checked, nearest, pair_distances
+from openanimals.evaluation.distance import Features, joined, nearest, pair_distances
 from openanimals.evaluation.score_blocks import ScoreBlocks
 from openanimals.utils.errors import UserError
 
@@ -82,7 +82,7 @@ def rerank_blocks(
     Raises:
         UserError: the features have no rows or different lengths, or one of them is not finite.
     """
-    images = torch.cat(checked(query, gallery))
+    images = joined(query, gallery)
     codes = _encode(images, metric, rerank, device)
     members = codes[len(query) :].T.tocsr()  # [Q + G, G], by neighbour
     for rows, distances in blocks:

@@ -15,17 +15,14 @@ import numpy as np
 import pandas as pd
 
 from openanimals.evaluation.array_io import (
-    SavedResultError,
     beside,
-    check_digest,
     digest,
     load_array,
-    read_table,
     save_array,
     saved_file,
     write_table,
 )
-from openanimals.evaluation.metrics import Ranking, Result
+from openanimals.evaluation.metrics import Result
 from openanimals.evaluation.score_blocks import Scores, checked_blocks
 from openanimals.utils.errors import UserError
 
@@ -180,6 +177,7 @@ def save_evaluation(
         if (len(result.query_identities), len(result.gallery_identities)) == sizes
     ]
     rankings = pd.concat(tables or [pd.DataFrame(columns=["protocol", *MEASURES])])
+    # Which images they are of, so that those of others are not compared with them.
     rankings.attrs = {"images": digest(pd.concat([part.images for part in both])), "name": name}
     write_table(beside(path, "rankings"), rankings)
     return path
@@ -247,35 +245,6 @@ def load_scores(path: Path) -> tuple[str, np.ndarray, pd.DataFrame, pd.DataFrame
         images[images["part"] == part].reset_index(drop=True) for part in ("query", "gallery")
     )
     return known["name"], scores, query, gallery
-
-
-def load_rankings(path: Path) -> tuple[str, pd.DataFrame, dict[str, Ranking]]:
-    """Read how the queries of a test set fared.
-
-    Args:
-        path: the rankings file, or another file of the same evaluation.
-
-    Returns:
-        The name of the test set, its images, and the rankings of all queries by each protocol,
-        without the gallery rows at their top.
-
-    Raises:
-        SavedResultError: a file is missing, damaged, or of another evaluation.
-    """
-    path = beside(path, "rankings")
-    images = read_table(beside(path, "images"))
-    table = read_table(path, ("protocol", *MEASURES))
-    check_digest(path, table.attrs, images)
-    found = {}
-    for protocol, rows in table.groupby("protocol", sort=False):
-        if len(rows) != _border(images):
-            raise SavedResultError(
-                f"{path}: {len(rows)} rankings by the protocol {protocol}; expected one for each "
-                f"of the {_border(images)} queries"
-            )
-        measured = (rows[key].to_numpy(np.float64) for key in MEASURES)
-        found[str(protocol)] = Ranking(*measured, *np.empty((2, len(rows), 0)))
-    return table.attrs["name"], images, found
 
 
 def _save_features(path: Path, name: str, sets: Sequence[FeatureSet], dtype: str) -> Path:

@@ -11,9 +11,9 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from openanimals.evaluation.array_io import TIED, SavedResultError
-from openanimals.evaluation.metrics import Ranking, bootstrap_interval
-from openanimals.evaluation.results_io import load_rankings
+from openanimals.evaluation.array_io import SavedResultError, beside, read_table
+from openanimals.evaluation.metrics import bootstrap_interval
+from openanimals.evaluation.results_io import MEASURES
 from openanimals.utils.errors import UserError
 
 FLIPS = 10_000  # sign patterns drawn; where there are no more than these, all are enumerated
@@ -68,58 +68,51 @@ def compare_evaluations(first: str | Path, second: str | Path) -> dict[str, Diff
             "expected the same test sets, or a rankings file of each to compare one"
         )
     differences = {}
-    for name, (images, rankings) in ours.items():
-        other_images, other_rankings = theirs[name]
-        reason = _first_difference(images, other_images)
-        if reason:
-            raise SavedResultError(f"{first} and {second} differ in the images of {name}: {reason}")
-        shared = [protocol for protocol in rankings if protocol in other_rankings]
+    for name in ours:
+        tables = ours[name], theirs[name]
+        if tables[0].attrs["images"] != tables[1].attrs["images"]:
+            raise SavedResultError(
+                f"{first} and {second} are not of the same images of {name}; expected the same "
+                "queries and the same gallery"
+            )
+        one, other = (
+            {str(protocol): rows for protocol, rows in table.groupby("protocol", sort=False)}
+            for table in tables
+        )
+        shared = [protocol for protocol in one if protocol in other]
         if not shared:
             raise SavedResultError(
-                f"{name}: {first} was judged by the protocols {', '.join(rankings)}, {second} by "
-                f"{', '.join(other_rankings)}; expected one in common"
+                f"{name}: {first} was judged by the protocols {', '.join(one)}, {second} by "
+                f"{', '.join(other)}; expected one in common"
             )
-        individuals = images.loc[images["part"] == "query", "identity"].to_numpy()
         for protocol in shared:
-            found = compare_rankings(rankings[protocol], other_rankings[protocol], individuals)
+            found = compare_rankings(one[protocol], other[protocol])
             for measure, difference in found.items():
                 differences[f"{name}, {protocol}, {measure}"] = difference
     return differences
 
 
-def _saved(path: Path) -> dict[str, tuple[pd.DataFrame, dict[str, Ranking]]]:
-    """Return the images and rankings that are saved at a path, by test set."""
-    files = sorted(path.glob("rankings_*.parquet")) if path.is_dir() else [path]
+def _saved(path: Path) -> dict[str, pd.DataFrame]:
+    """Return the tables of rankings that are saved at a path, by test set."""
+    files = sorted(path.glob("rankings_*.parquet")) if path.is_dir() else [beside(path, "rankings")]
     if not files:
         raise SavedResultError(
             f"no rankings_*.parquet in {path.absolute()}; expected the output folder of a run "
             "that has ended, or of an evaluation"
         )
-    return {name: (images, rankings) for name, images, rankings in map(load_rankings, files)}
+    tables = [read_table(file, ("identity", "protocol", *MEASURES)) for file in files]
+    for file, table in zip(files, tables, strict=True):
+        if not {"name", "images"} <= table.attrs.keys():
+            raise SavedResultError(f"{file} does not say which images it is of; evaluate again")
+    return {table.attrs["name"]: table for table in tables}
 
 
-def _first_difference(ours: pd.DataFrame, theirs: pd.DataFrame) -> str:
-    """Say in what two tables of images differ; empty if features of both are of the same images.
-
-    Example:
-        ``query image 3 is a/7.jpg of ada against b/2.jpg of bo``
-    """
-    pairs = zip(*(images[list(TIED)].values.tolist() for images in (ours, theirs)), strict=False)
-    for row, (a, b) in enumerate(pairs):
-        if str(a) != str(b):  # as text: NaN, which a box may hold, does not equal itself
-            return f"image {row} is the {a[3]} {a[0]} of {a[1]} against the {b[3]} {b[0]} of {b[1]}"
-    return "" if len(ours) == len(theirs) else f"{len(ours)} images against {len(theirs)}"
-
-
-def compare_rankings(
-    first: Ranking, second: Ranking, individuals: np.ndarray
-) -> dict[str, Difference]:
+def compare_rankings(first: pd.DataFrame, second: pd.DataFrame) -> dict[str, Difference]:
     """Compare Rank-1 and mAP of two models over the same queries.
 
     Args:
-        first: rankings of the `Q` queries by the first model.
+        first: by the first model, one row a query: its identity, average_precision and first_hit.
         second: the same by the second.
-        individuals: `[Q]`, the identity of each query.
 
     Returns:
         The differences under ``Rank-1`` and ``mAP``.
@@ -127,23 +120,23 @@ def compare_rankings(
     Raises:
         UserError: the rankings are not of the same queries, or a query has a match in one only.
     """
-    counts = len(first.first_hit), len(second.first_hit), len(individuals)
-    if len(set(counts)) > 1:
+    if len(first) != len(second):
         raise UserError(
-            f"rankings of {counts[0]} and {counts[1]} queries of {counts[2]} images; expected the "
-            "same queries"
+            f"rankings of {len(first)} and {len(second)} queries; expected the same queries"
         )
-    matched = first.first_hit > 0
-    if (matched != (second.first_hit > 0)).any():
+    hits = [rankings["first_hit"].to_numpy() for rankings in (first, second)]
+    matched = hits[0] > 0
+    if (matched != (hits[1] > 0)).any():
         raise UserError(
-            f"{matched.sum()} queries count in the one result and {(second.first_hit > 0).sum()} "
+            f"{matched.sum()} queries count in the one result and {(hits[1] > 0).sum()} "
             "in the other; expected the same, judged by the same rules"
         )
-    shown = np.asarray(individuals, dtype=object)[matched]
+    precisions = [rankings["average_precision"].to_numpy(float) for rankings in (first, second)]
     measures = {
-        "Rank-1": [100.0 * (ranking.first_hit[matched] == 1) for ranking in (first, second)],
-        "mAP": [100 * ranking.average_precision[matched] for ranking in (first, second)],
+        "Rank-1": [100.0 * (hit[matched] == 1) for hit in hits],
+        "mAP": [100 * precision[matched] for precision in precisions],
     }
+    shown = first["identity"].to_numpy(object)[matched]
     return {name: paired_difference(a, b, shown) for name, (a, b) in measures.items()}
 
 

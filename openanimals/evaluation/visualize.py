@@ -12,10 +12,10 @@ from openanimals.utils.files import atomic_path
 
 OpenImage = Callable[[int], np.ndarray]
 
-RIGHT = (22, 163, 74)  # frame colours, green and red; the captions say it by signs as well
-WRONG = (220, 38, 38)
-QUERY = (71, 85, 105)
-INK, FAINT, EMPTY = (15, 23, 42), (100, 116, 139), (226, 232, 240)
+RIGHT = "#16a34a"  # frame colours, green and red; the captions say it by signs as well
+WRONG = "#dc2626"
+QUERY = "#475569"
+INK, FAINT, EMPTY = "#0f172a", "#64748b", "#e2e8f0"
 
 DPI = 100
 TILE = 144  # side of the square that holds an image, in pixels
@@ -110,7 +110,7 @@ def draw_rank_lists(
     _write(axes, (MARGIN, 42), f"{measures}; {legend}" if title else legend, FAINT, 13, width)
     top = TITLE
     for name, queries in sections:
-        axes.plot([MARGIN, width - MARGIN], [top + 8, top + 8], color=_hex(EMPTY), linewidth=1)
+        axes.plot([MARGIN, width - MARGIN], [top + 8, top + 8], color=EMPTY, linewidth=1)
         _write(axes, (MARGIN, top + 18), name, INK, 15, width)
         top += HEADING
         for query in queries.tolist():
@@ -121,9 +121,11 @@ def draw_rank_lists(
                 if row < 0:
                     break
                 left = MARGIN + (rank + 1) * (TILE + GAP) + QUERY_GAP
-                found, distance = result.gallery_identities[row], result.ranking.top_distances
+                found, near = (
+                    result.gallery_identities[row],
+                    result.ranking.top_distances[query, rank],
+                )
                 colour, sign = (RIGHT, "✓") if found == identity else (WRONG, "✗")
-                near = distance[query, rank]
                 score = f"{1 - near:.3f}" if result.metric == "cosine" else f"{near:#.4g}"
                 pixels = open_gallery(row)
                 _draw_tile(axes, (left, top), pixels, colour, found, f"{sign} {score}")
@@ -150,12 +152,7 @@ def _choose(
 
 
 def _draw_tile(
-    axes: Any,
-    corner: tuple[int, int],
-    pixels: np.ndarray,
-    colour: tuple[int, int, int],
-    name: object,
-    score: str,
+    axes: Any, corner: tuple[int, int], pixels: np.ndarray, colour: str, name: object, score: str
 ) -> None:
     """Draw an image, whole and centred in a framed square, and two lines of text below it."""
     from matplotlib.patches import Rectangle
@@ -164,7 +161,7 @@ def _draw_tile(
     left, top = corner
     side = TILE - 2 * FRAME
     whole = np.asarray(ImageOps.pad(Image.fromarray(pixels), (side, side), color=EMPTY))
-    square = Rectangle(corner, TILE, TILE, facecolor=_hex(colour), linewidth=0, antialiased=False)
+    square = Rectangle(corner, TILE, TILE, facecolor=colour, linewidth=0, antialiased=False)
     axes.add_patch(square)
     edges = left + FRAME, left + TILE - FRAME, top + TILE - FRAME, top + FRAME
     axes.imshow(whole, extent=edges, interpolation="nearest", aspect="auto", zorder=2)
@@ -176,7 +173,7 @@ def _write(
     axes: Any,
     corner: tuple[int, int],
     text: str,
-    colour: tuple[int, int, int],
+    colour: str,
     size: int,
     width: int,
     weight: str = "normal",
@@ -192,7 +189,7 @@ def _write(
     axes.text(
         *corner,
         text,
-        color=_hex(colour),
+        color=colour,
         fontsize=72 * size / DPI,
         fontfamily="DejaVu Sans",
         fontweight=weight,
@@ -206,7 +203,3 @@ def _save(figure: Any, path: str | Path) -> None:
     with atomic_path(path) as temporary, warnings.catch_warnings():
         warnings.filterwarnings("ignore", "Glyph .* missing from")  # drawn as boxes
         figure.savefig(temporary, format=Path(path).suffix[1:], dpi="figure")
-
-
-def _hex(colour: tuple[int, int, int]) -> str:
-    return "#" + bytes(colour).hex()

@@ -2,6 +2,7 @@ import itertools
 import math
 
 import numpy as np
+import pandas as pd
 import pytest
 
 from openanimals.evaluation.significance import (
@@ -80,19 +81,21 @@ def test_individuals_count_not_queries():
     assert repeated.queries == 9 * alone.queries
 
 
-def ranking(*rows):
+def rankings(*rows, names=("ada", "bo", "eve")):
     """Rankings by hand: R for a right image, w for a wrong one."""
     matches = np.array([[image == "R" for image in row] for row in rows])
-    return rank(np.tile(np.arange(float(len(rows[0]))), (len(rows), 1)), matches)
+    found = rank(np.tile(np.arange(float(len(rows[0]))), (len(rows), 1)), matches)
+    columns = {"average_precision": found.average_precision, "first_hit": found.first_hit}
+    return pd.DataFrame({"identity": names[: len(rows)], **columns})
 
 
 def test_rankings():
-    first, second = ranking("Rw", "wR", "ww"), ranking("wR", "wR", "ww")
-    found = compare_rankings(first, second, np.array(["ada", "bo", "eve"], dtype=object))
+    first, second = rankings("Rw", "wR", "ww"), rankings("wR", "wR", "ww")
+    found = compare_rankings(first, second)
     assert (found["Rank-1"].first, found["Rank-1"].second) == (50, 0)
     assert (found["mAP"].first, found["mAP"].second) == (75, 50)
     assert (found["mAP"].queries, found["mAP"].identities) == (2, 2)
     with pytest.raises(ValueError, match="2 queries count in the one result and 1 in the other"):
-        compare_rankings(first, ranking("wR", "ww", "ww"), np.array(list("abc")))
-    with pytest.raises(ValueError, match="rankings of 3 and 1 queries of 3 images"):
-        compare_rankings(first, ranking("wR"), np.array(list("abc")))
+        compare_rankings(first, rankings("wR", "ww", "ww"))
+    with pytest.raises(ValueError, match="rankings of 3 and 1 queries; expected the same"):
+        compare_rankings(first, rankings("wR"))

@@ -1,6 +1,6 @@
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, ImageColor
 
 from openanimals.evaluation import evaluate, visualize
 
@@ -10,6 +10,10 @@ def result():
     """Ada is found at once, bo third, and eve has no match; similarities fall with the row."""
     gallery = np.array([[1.0, 0.0], [1.0, 0.1], [1.0, 0.2], [1.0, 0.3]])
     return evaluate(gallery[[0, 0, 0]], gallery, ["ada", "bo", "eve"], ["ada", "cy", "bo", "bo"])
+
+
+def black(_):
+    return np.zeros((50, 10, 3), dtype=np.uint8)
 
 
 def frame_colour(sheet, colour):
@@ -30,7 +34,7 @@ def test_right_images_are_framed_green_and_wrong_ones_red(result, tmp_path):
         )
         return np.asarray(Image.open(path).convert("RGB"))
 
-    green, red = visualize.RIGHT, visualize.WRONG
+    green, red, query = map(ImageColor.getrgb, (visualize.RIGHT, visualize.WRONG, visualize.QUERY))
     best, worst = draw("best.png", best=1), draw("worst.png", worst=1)
     frames = [frame_colour(best, (0, 99, 10 * i)) for i in range(4)]
     assert frames == [green, red, red, red]
@@ -38,7 +42,7 @@ def test_right_images_are_framed_green_and_wrong_ones_red(result, tmp_path):
     assert frames == [red, red, green, green]
     # Each picture shows its own query; all sections together show each once, and never eve.
     assert (
-        frame_colour(best, (200, 0, 200)) == frame_colour(worst, (200, 1, 200)) == visualize.QUERY  # noqa: E501
+        frame_colour(best, (200, 0, 200)) == frame_colour(worst, (200, 1, 200)) == query  # noqa: E501
     )
     assert frame_colour(best, (200, 1, 200)) is frame_colour(worst, (200, 0, 200)) is None
     everything = draw("all.png", best=5, worst=5, random=5)
@@ -52,6 +56,19 @@ def test_short_rankings_and_tall_images(tmp_path):
     tall = np.zeros((50, 10, 3), dtype=np.uint8)
     visualize.draw_rank_lists(removed, lambda i: tall, lambda i: tall, tmp_path / "lists.jpg", k=3)
     assert Image.open(tmp_path / "lists.jpg").format == "JPEG"
+
+
+@pytest.mark.filterwarnings("error")
+def test_names_of_every_script(tmp_path, caplog):
+    """What DejaVu has is drawn, accents too; what it lacks, or is no letter, does not end it."""
+    pictures = {}
+    for name in ("Zürich-Łoś", "Жираф", "雪", "ada\udcff", "$x_1$", "two\nlines", "W" * 99, ""):
+        result = evaluate(np.eye(1), np.eye(1), [name], [name])
+        path = tmp_path / "lists.png"
+        visualize.draw_rank_lists(result, black, black, path, title=name, k=1)
+        pictures[name] = path.read_bytes()
+    assert len(set(pictures.values())) == len(pictures)
+    assert not caplog.text
 
 
 def test_cmc_plot(result, tmp_path):
