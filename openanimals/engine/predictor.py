@@ -16,17 +16,16 @@ from openanimals.data.build import load_catalogue_of
 from openanimals.data.catalogue import UNKNOWN, Catalogue
 from openanimals.data.image_io import ImageError, resize
 from openanimals.engine.checkpoint import CheckpointError, RunFolder
-from openanimals.engine.device import pick_device, place
+from openanimals.engine.device import evaluation_dtype, pick_device, place
 from openanimals.engine.evaluate import extract, fingerprint
 from openanimals.engine.loading import config_from_checkpoint, load_weights
-from openanimals.evaluation import FeatureSet
+from openanimals.evaluation import FeatureSet, extract_features
 from openanimals.modeling import ReIDModel, build_model, fold_norms
 from openanimals.utils.errors import UserError
 
 logger = getLogger(__name__)
 
 Source = str | Path | Sequence[str | Path]
-Photographs = str | os.PathLike[str] | Catalogue | np.ndarray | Sequence[Any]
 
 
 class Predictor:
@@ -69,7 +68,9 @@ class Predictor:
         self.fingerprint = fingerprint(self.cfg, self.model)
         self._network = fold_norms(self.model) if self.cfg.TEST.FOLD_NORMS else self.model
 
-    def embed(self, photographs: Photographs) -> FeatureSet:
+    def embed(
+        self, photographs: str | os.PathLike[str] | Catalogue | np.ndarray | Sequence[Any]
+    ) -> FeatureSet:
         """Return the features of photographs, with a bar or lines of progress.
 
         Args:
@@ -133,7 +134,13 @@ class Predictor:
             for array in arrays
         ]
         pixels = torch.from_numpy(np.stack(resized)).permute(0, 3, 1, 2)
-        features, _ = extract(self.cfg, self._network, pixels, self.device)
+        features = extract_features(
+            self._network,
+            pixels.split(self.cfg.TEST.IMS_PER_BATCH),
+            self.device,
+            flip=self.cfg.TEST.FLIP.ENABLED,
+            dtype=evaluation_dtype(self.cfg, self.device),
+        )
         table = pd.DataFrame({"path": [f"image {number}" for number in range(len(arrays))]})
         return FeatureSet(table.assign(identity=UNKNOWN), features, self.fingerprint, "images")
 
