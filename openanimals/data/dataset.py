@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import math
 import os
 from collections.abc import Iterator, Sequence
 from importlib.metadata import version
@@ -24,14 +25,14 @@ class Sample(NamedTuple):
     Attributes:
         image: uint8 ``[H, W, 3]``, RGB; None where a cache has it.
         row: of the catalogue.
-        unreadable: messages on images that could not be read and that this one stands in for.
-        lost: messages on images that nothing stands in for; this one is black then.
+        unreadable: by row, messages on images that cannot be read and that this one stands in for.
+        lost: by row, messages on images that nothing stands in for; this one is black then.
     """
 
     image: np.ndarray | None
     row: int
-    unreadable: list[str]
-    lost: list[str]
+    unreadable: dict[int, str]
+    lost: dict[int, str]
 
 
 class ReIDDataset(Dataset):
@@ -47,6 +48,7 @@ class ReIDDataset(Dataset):
         seed: of AutoAugment.
 
     Attributes:
+        shape: of all images once they are decoded, ``(N, H, W, 3)``; ``nbytes`` are their bytes.
         cached: messages on the unreadable images, by row, where a cache has all images; then only
             what AutoAugment changes is read here. None: all are read here.
     """
@@ -62,24 +64,20 @@ class ReIDDataset(Dataset):
         auto_augment_prob: float = 0.0,
         seed: int = 0,
     ) -> None:
-        rows = range(len(images))
         # Plain lists: worker processes share their memory, and reading them is quick.
-        self.paths = [str(images.path(row)) for row in rows]
-        self.boxes = images.column("bbox")
-        self.masks = [images.mask(row) if masked else None for row in rows]
-        self.identities = images.identities
+        self.paths = [str(images.root / path) for path in images.table["path"]]
+        self.boxes = images.table["bbox"].tolist()
+        self.masks = [images.mask(row) if masked else None for row in range(len(self.paths))]
+        self.identities = images.table["identity"].tolist()
         self.size = (size[0], size[1])
+        self.shape = (len(self.paths), *self.size, 3)
+        self.nbytes = math.prod(self.shape)
         self.exact, self.substitute = exact, substitute
         self.auto_augment_prob, self.seed = auto_augment_prob, seed
         self.cached: dict[int, str] | None = None
 
     def __len__(self) -> int:
         return len(self.paths)
-
-    @property
-    def nbytes(self) -> int:
-        """Bytes of all images once they are decoded."""
-        return len(self) * self.size[0] * self.size[1] * 3
 
     def __getitem__(self, place: tuple[int, int]) -> Sample:
         """Return the image of a row.
@@ -91,20 +89,20 @@ class ReIDDataset(Dataset):
                 second depends what AutoAugment does.
         """
         first, number = place
-        messages: list[str] = []
+        told: dict[int, str] = {}
         for row in self._candidates(first):
             try:
-                return Sample(self._image(row, number), row, messages, [])
+                return Sample(self._image(row, number), row, told, {})
             except ImageError as error:
-                messages.append(str(error))
-        return Sample(np.zeros((*self.size, 3), np.uint8), first, [], messages)
+                told[row] = str(error)
+        return Sample(np.zeros(self.shape[1:], np.uint8), first, {}, told)
 
     def _candidates(self, row: int) -> Iterator[int]:
         """Yield the row, then (to substitute) the identity's other rows, cyclically."""
         yield row
         if self.substitute:
             own = np.flatnonzero(np.array(self.identities, dtype=object) == self.identities[row])
-            yield from (int(other) for other in (*own[own > row], *own[own < row]))
+            yield from (*own[own > row].tolist(), *own[own < row].tolist())
 
     def _image(self, row: int, number: int) -> np.ndarray | None:
         if self.auto_augment_prob:
@@ -119,11 +117,7 @@ class ReIDDataset(Dataset):
         return None
 
     def read(self, row: int) -> np.ndarray:
-        """Return the image of a row from its file, uint8 ``[H, W, 3]``.
-
-        Raises:
-            ImageError: it cannot be read.
-        """
+        """Return the image of a row from its file (``[H, W, 3]``), or raise an ImageError."""
         place = self.boxes[row], self.masks[row]
         return read_image(self.paths[row], self.size, *place, exact=self.exact)
 

@@ -235,9 +235,9 @@ class Trainer:
             ImageError: not one image of an individual can be read.
         """
         if batch.lost:
-            listed = "\n  ".join(batch.lost)
+            listed = "\n  ".join(batch.lost.values())
             raise ImageError(f"no image of an individual can be read:\n  {listed}")
-        for message in batch.unreadable:
+        for message in batch.unreadable.values():
             if message not in self.unreadable:
                 self.unreadable.add(message)
                 logger.warning(

@@ -5,7 +5,6 @@ from pathlib import Path
 import pytest
 import torch
 
-from openanimals.data.cache import SUFFIX
 from openanimals.engine import checkpoint
 from openanimals.engine import train as engine
 from tests.engine.test_resume import SIGKILL, assert_same_outcome
@@ -35,7 +34,7 @@ def uncached(tmp_path_factory, herd_root):
 
 
 def made(folder: Path) -> list[Path]:
-    return sorted(folder.glob(f"*{SUFFIX}"))
+    return sorted(folder.glob("*.images"))
 
 
 @pytest.mark.parametrize("mode", ["auto", "ram"])
@@ -79,7 +78,7 @@ def test_killed_while_reading_and_while_training_and_resumed(uncached, tmp_path,
     assert resumed.returncode == 0, resumed.stderr
     assert_same_outcome(tmp_path / "run", uncached)
     assert len(made(cache)) == 3
-    assert not list(cache.glob(".*.tmp"))
+    assert not (cache / ".unfinished").exists()
 
 
 @pytest.mark.cli
