@@ -156,12 +156,8 @@ def _add_train(cfg: CfgNode, sets: Sets) -> None:
         parts.append(catalogue.select(list(dict.fromkeys([*split.train, *extra]))))
     images = concatenate(parts)
     if cfg.DATASETS.VAL_FRACTION:
-        held = hold_out(
-            images.identities,
-            range(len(images)),
-            cfg.DATASETS.VAL_FRACTION,
-            derive_seed(cfg.SEED, "validation") % 2**32,
-        )
+        seed = derive_seed(cfg.SEED, "validation") % 2**32
+        held = hold_out(images.identities, cfg.DATASETS.VAL_FRACTION, seed)
         sets.held_out = (images, held)
         sets.validation = _test_set(cfg, "validation", images, held)
         images = images.select(held.train)
