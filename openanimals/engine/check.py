@@ -43,9 +43,9 @@ def check(cfg: CfgNode, sheet: str = "") -> str:
         catalogue = load_catalogue_of(cfg, name)
         split = make_split(catalogue, cfg.DATASETS.SPLIT, cfg.DATASETS.SPLIT_FILE)
         report = check_data(catalogue, split, min_images=cfg.DATALOADER.NUM_INSTANCE)
-        lines += [*([""] if number else []), report.as_table()]
+        lines += [*([""] if number else []), report]
         if name in cfg.DATASETS.NAMES:
-            individuals += report.parts["train"][1]
+            individuals += len(set(catalogue.select(split.train).identities))
         if sheet:
             path = Path(sheet)
             path = path.with_stem(f"{path.stem}_{number}") if number else path

@@ -4,12 +4,7 @@ import logging
 from pathlib import Path
 
 from openanimals.data.catalogue import UNKNOWN, Catalogue
-from openanimals.data.splits.closed_set import (
-    closed_split,
-    has_halves,
-    original_split,
-    time_split,
-)
+from openanimals.data.splits.closed_set import closed_split, has_halves, original_split, time_split
 from openanimals.data.splits.io import PARTS, Split, read_split
 from openanimals.data.splits.paper import paper_partition
 from openanimals.utils.errors import UserError
@@ -35,14 +30,10 @@ def make_split(catalogue: Catalogue, how: str = "auto", file: str | Path = "") -
         ValueError: ``how`` is none of these, the source has no split of this kind, or the file is
             unusable.
     """
-    if how == "file":
-        if not file:
-            raise UserError("DATASETS.SPLIT is 'file', but no split file is named")
-        return read_split(file, catalogue)
     if how not in WAYS:
-        raise UserError(
-            f"DATASETS.SPLIT is {how!r}{did_you_mean(how, WAYS)}; expected {', '.join(WAYS)}"
-        )
+        raise UserError(f"DATASETS.SPLIT is {how!r}; expected {', '.join(WAYS)}")
+    if how == "file":
+        return read_split(file, catalogue)
     if how == "closed":
         return closed_split(catalogue)
     if how == "time":
@@ -78,14 +69,14 @@ def source_split(catalogue: Catalogue) -> Split | None:
     values = catalogue.column("split")
     if not any(values) or has_halves(catalogue):
         return None
-    rows: dict[str, list[int]] = {part: [] for part in PARTS}
+    rows: dict[str | None, list[int]] = {part: [] for part in PARTS}
     for row, (part, identity) in enumerate(zip(values, catalogue.identities, strict=True)):
         if part not in rows:
-            found = "no split" if part is None else f"split {part!r}{did_you_mean(part, PARTS)}"
+            found = f"split {part!r}{did_you_mean(part, PARTS)}" if part else "no split"
             raise UserError(
                 f"{catalogue.name}: row {row} ({catalogue.column('path')[row]}) has {found}; "
                 f"expected {', '.join(PARTS)} in every row, or in none"
             )
         if identity != UNKNOWN:
             rows[part].append(row)
-    return Split(**rows)
+    return Split(*rows.values())
