@@ -29,8 +29,9 @@ setup(
     long_description_content_type="text/markdown",
     license="Apache-2.0",
     python_requires=">=3.10",
-    packages=find_packages(include=["openanimals", "openanimals.*"]),
-    package_data={"openanimals": ["py.typed"]},
+    packages=[*find_packages(include=["openanimals", "openanimals.*"]), "openanimals.configs"],
+    package_dir={"openanimals.configs": "configs"},
+    package_data={"openanimals": ["py.typed"], "openanimals.configs": ["**/*.yml"]},
     install_requires=[
         "torch>=2.6",
         "torchvision",
@@ -45,6 +46,8 @@ setup(
         "matplotlib",
         "tensorboard",
         "tqdm",
+        "filelock",  # torch has it, too
+        "requests",
         "wildlife-datasets>=1.0.7,<1.0.9",
         "six",  # kaggle, which wildlife-datasets downloads with, imports it without asking for it
     ],

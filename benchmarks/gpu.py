@@ -10,6 +10,7 @@ from functools import partial
 from pathlib import Path
 
 import torch
+from openanimals.engine.step import Step
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
@@ -17,7 +18,6 @@ from benchmarks.harness import Report, in_turn, matrix_rate, options
 from benchmarks.photographs import draw, herd, waiting
 from openanimals.config import CfgNode, load
 from openanimals.engine.device import place
-from openanimals.engine.step import Step
 from openanimals.modeling import build_losses, build_model
 from openanimals.modeling.folding import fold_norms
 from openanimals.solver import build_optimizer

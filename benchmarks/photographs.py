@@ -1,4 +1,4 @@
-"""From photographs to batches: the released steps, Pillow, the fast way, and images that are ready.
+"""From photographs to batches: the released steps, Pillow, the fast way, and the image cache.
 
 The photographs are drawn: like natural ones, their contrast falls with the spatial frequency, and
 so the JPEG files have a common number of bits a pixel, which decides what decoding costs. All is
@@ -15,25 +15,24 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import torch
+from openanimals.engine.step import Step
 from PIL import Image, ImageOps
 
 from benchmarks.harness import Report, in_turn, options, wait_for
 from openanimals.config import CfgNode, load
-from openanimals.data.batches import Batches
 from openanimals.data.build import TrainSet
+from openanimals.data.cache import ImageCache
 from openanimals.data.catalogue import Catalogue
-from openanimals.data.decode import jpeg_pixels, read_pixels
-from openanimals.data.image_cache import ImageCache
-from openanimals.data.loaders import build_train_loader, build_transforms
+from openanimals.data.image_io import jpeg_pixels, read_image
+from openanimals.data.loaders import Loader, build_train_loader, build_transforms
 from openanimals.engine.device import place
-from openanimals.engine.step import Step
 from openanimals.modeling import build_losses, build_model
 from openanimals.solver import build_optimizer
 
 SIZE = (384, 384)
 SHAPES = {1: (864, 1152, 6), 10: (2736, 3648, 2)}  # by megapixels: height, width, photographs
 QUALITY = 85
-BATCH, BATCHES = 64, 50  # of ready images, in a round
+BATCH, BATCHES = 64, 50  # of cached images, in a round
 WARM = 3  # steps that are not timed
 CPU = torch.device("cpu")
 
@@ -41,7 +40,7 @@ CPU = torch.device("cpu")
 def main() -> None:
     """Measure and report."""
     parser = options(__doc__)
-    parser.add_argument("--ready", type=int, default=800, help="images in the cache")
+    parser.add_argument("--cached", type=int, default=800, help="images in the cache")
     parser.add_argument("--steps", type=int, default=20, help="training steps of a round")
     asked = parser.parse_args()
     torch.set_num_threads(1)
@@ -49,7 +48,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         files = {size: draw(Path(folder), size) for size in SHAPES}
         compare_decoders(report, files, asked.rounds)
-        train = herd(files[1], asked.ready)
+        train = herd(files[1], asked.cached)
         compare_batches(report, train, Path(folder), asked.rounds)
         compare_steps(report, train, Path(folder), asked.steps)
     report.publish(asked.write)
@@ -92,14 +91,14 @@ def only_decode(path: Path) -> torch.Tensor | None:
     return jpeg_pixels(torch.from_numpy(np.fromfile(path, np.uint8)))
 
 
-def fast(path: Path) -> torch.Tensor:
+def fast(path: Path) -> np.ndarray:
     """Read as for training."""
-    return read_pixels(path, SIZE, exact=False)
+    return read_image(path, SIZE, exact=False)
 
 
-def exact(path: Path) -> torch.Tensor:
+def exact(path: Path) -> np.ndarray:
     """Read as for evaluation."""
-    return read_pixels(path, SIZE, exact=True)
+    return read_image(path, SIZE)
 
 
 def each(read: Callable[[Path], Any], paths: list[Path]) -> None:
@@ -126,13 +125,13 @@ def compare_decoders(report: Report, files: dict[int, list[Path]], rounds: int) 
                 "decoding alone, times Pillow": times.ratio("Pillow", over="decoding alone"),
             }
         )
-        levels = torch.stack([(fast(path).int() - exact(path).int()).abs() for path in paths])
+        levels = np.abs([fast(path).astype(int) - exact(path) for path in paths])
         same = all(np.array_equal(only_decode(path), Image.open(path)) for path in paths)
         difference.append(
             {
                 "megapixels": size,
                 "decoded pixels": "identical" if same else "NOT identical",
-                "equal values after the resize": f"{(levels == 0).double().mean():.2%}",
+                "equal values after the resize": f"{(levels == 0).mean():.2%}",
                 "largest difference, levels": int(levels.max()),
             }
         )
@@ -154,28 +153,28 @@ def herd(paths: list[Path], count: int) -> TrainSet:
     return TrainSet.of(Catalogue("photographs", "/", pd.DataFrame(table)))
 
 
-def loader(cfg: CfgNode, train: TrainSet, folder: Path) -> Batches:
-    """Return training batches from images on disk, which are made ready first."""
-    cache = ImageCache("disk", limit=2**40, folder=folder / "ready", device=CPU)
+def loader(cfg: CfgNode, train: TrainSet, folder: Path) -> Loader:
+    """Return training batches from images that are cached on disk first."""
+    cache = ImageCache("disk", limit=2**40, folder=folder / "cache", device=CPU)
     return build_train_loader(cfg, train, cache=cache)
 
 
 def compare_batches(report: Report, train: TrainSet, folder: Path, rounds: int) -> None:
-    """Report images/s of batches that are ready, over those of Pillow."""
+    """Report images/s of batches from the cache, over those of Pillow."""
     keys = ["INPUT.SIZE_TRAIN", [*SIZE], "SOLVER.IMS_PER_BATCH", BATCH]
     start = time.perf_counter()
-    ready = loader(load("configs/Base-ARBase.yml", keys), train, folder)
-    batches = iter(ready)
+    cached_loader = loader(load("configs/Base-ARBase.yml", keys), train, folder)
+    batches = iter(cached_loader)
     next(batches)
     seconds = time.perf_counter() - start
-    pixels = ready.cache.open(ready.draws.photographs)
-    paths = sorted({Path(path) for path in ready.draws.photographs.paths})
+    cached = cached_loader.cache.open(cached_loader.dataset)
+    paths = sorted({Path(path) for path in cached_loader.dataset.paths})
     rows = [torch.randint(len(train.images), (BATCH,)) for _ in range(BATCHES)]
     target = torch.empty(BATCH, *SIZE, 3, dtype=torch.uint8)
 
     def gather() -> None:
         for some in rows:
-            pixels.take(some)
+            cached.take(some)
 
     def load_batches() -> None:
         for _ in rows:
@@ -184,7 +183,7 @@ def compare_batches(report: Report, train: TrainSet, folder: Path, rounds: int) 
     def copy() -> None:
         for some in rows:
             start = int(some[0]) % (len(train.images) - BATCH)
-            target.copy_(pixels.images[start : start + BATCH])
+            target.copy_(cached.images[start : start + BATCH])
 
     ways = {
         "released": partial(each, released, paths),
@@ -197,7 +196,7 @@ def compare_batches(report: Report, train: TrainSet, folder: Path, rounds: int) 
     few = len(paths)
     counts = {name: BATCH * BATCHES for name in ways} | {"released": few, "Pillow": few}
     report.line(
-        f"Batches of {BATCH} from {len(train.images)} images that are ready on disk (made so in "
+        f"Batches of {BATCH} from {len(train.images)} images that are cached on disk (in "
         f"{seconds:.1f} s), on one core:"
     )
     report.table(
@@ -220,18 +219,18 @@ def compare_steps(report: Report, train: TrainSet, folder: Path, steps: int) -> 
     height, width = cfg.INPUT.SIZE_TRAIN
     report.line(
         f"Training of the demo (ARBase, {height}x{width}, batch {cfg.SOLVER.IMS_PER_BATCH}; the "
-        f"smallest images and so the shortest steps of all configs), with ready images: "
+        f"smallest images and so the shortest steps of all configs), with cached images: "
         f"{share:.2%} of a step of {seconds:.2f} s is the loader's."
     )
 
 
 def waiting(cfg: CfgNode, train: TrainSet, folder: Path, steps: int) -> tuple[float, float]:
-    """Train on ready images, on MODEL.DEVICE.
+    """Train on cached images, on MODEL.DEVICE.
 
     Args:
         cfg: the training.
         train: its images.
-        folder: for the images that are ready.
+        folder: for the cached images.
         steps: that are timed.
 
     Returns:

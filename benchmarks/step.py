@@ -5,13 +5,13 @@ from collections.abc import Callable
 from functools import partial
 
 import torch
+from openanimals.engine.step import Step
 from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
 from benchmarks.harness import Report, in_process, in_turn, matrix_rate, options
 from openanimals.config import load
 from openanimals.engine.device import place
-from openanimals.engine.step import Step
 from openanimals.modeling import ReIDModel, build_losses, build_model
 from openanimals.solver import build_optimizer
 

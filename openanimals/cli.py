@@ -8,11 +8,19 @@ from collections.abc import Sequence
 from openanimals.utils.errors import UserError
 from openanimals.utils.logging import set_up_logging
 
+NEEDED = ("yacs", "yaml", "torch", "torchvision", "numpy", "pandas", "PIL", "tqdm")
+"""Packages without which no verb works: the wrong Python runs it."""
+ACTIVATE = (
+    "activate the environment of OpenAnimals (source .venv/bin/activate) or, if there is none, "
+    "make it (make install)"
+)
+
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run a command line; a mistake of the user's ends in one message and exit status 2.
+    """Run a command line; what the user can mend ends in one message and exit status 2.
 
-    Set the environment variable OPENANIMALS_TRACEBACK to see where it was raised.
+    Any other exception is passed on. Set the environment variable OPENANIMALS_TRACEBACK to see
+    where the user's mistake was found.
 
     Args:
         arguments: what follows the program's name; None takes them from the system.
@@ -22,10 +30,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
     set_up_logging(quiet=os.environ.get("RANK", "0") != "0")
     try:
         options.run(options, arguments)
-    except (ValueError, ArithmeticError, OSError) as error:
+    except UserError as error:
         if os.environ.get("OPENANIMALS_TRACEBACK"):
             raise
         print(f"error: {error}", file=sys.stderr)
+        return 2
+    except ModuleNotFoundError as error:
+        if error.name not in NEEDED:
+            raise
+        print(f"error: {sys.executable} has no {error.name}; {ACTIVATE}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         resume = " with --resume" if options.run is _train and not options.eval_only else ""
@@ -39,23 +52,36 @@ def build_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser("openanimals", description=__doc__)
     verbs = parser.add_subparsers(required=True, metavar="VERB")
     _add_train(verbs)
+    _add_configs(verbs)
     _add_check(verbs)
     _add_prepare(verbs)
     _add_convert(verbs)
     _add_rescore(verbs)
     _add_compare(verbs)
-    _add_reproduce(verbs)
     return parser
+
+
+def _add_config_file(parser: argparse.ArgumentParser, remark: str) -> None:
+    text = f"several are merged in order; {remark}"
+    parser.add_argument("--config-file", metavar="YAML", action="append", default=[], help=text)
+
+
+def _add_configs(verbs: argparse._SubParsersAction) -> None:
+    parser = verbs.add_parser("configs", help="list the config files that come with the package")
+    parser.set_defaults(run=_configs)
+
+
+def _configs(options: argparse.Namespace, arguments: list[str]) -> None:
+    from openanimals.config import shipped
+
+    files = shipped()
+    width = max(map(len, files))
+    print("\n".join(f"{name:{width}}  {said}".rstrip() for name, said in files.items()))
 
 
 def _add_train(verbs: argparse._SubParsersAction) -> None:
     parser = verbs.add_parser("train", help="train a model, or evaluate one (--eval-only)")
-    parser.add_argument(
-        "--config-file",
-        metavar="YAML",
-        action="append",
-        help="several are merged in order; may be left out with --eval-only",
-    )
+    _add_config_file(parser, "may be left out with --eval-only")
     parser.add_argument("--resume", action="store_true", help="go on from the last checkpoint")
     parser.add_argument("--eval-only", action="store_true", help="evaluate MODEL.WEIGHTS")
     parser.add_argument(
@@ -105,29 +131,42 @@ def _train(options: argparse.Namespace, arguments: list[str]) -> None:
             options.max_restarts,
         )
         return
-    if options.eval_only:
-        run.evaluate_only(cfg)
+
+    def work() -> None:
+        if options.eval_only:
+            run.evaluate_only(cfg)
+        else:
+            resume = options.resume or distributed.restarted()
+            run.train(cfg, resume=resume, profile=options.profile)
+
+    if launched:
+        from openanimals.engine.launch import recorded
+
+        recorded(work)
     else:
-        resume = options.resume or distributed.restarted()
-        run.train(cfg, resume=resume, profile=options.profile)
+        work()
 
 
 def _add_check(verbs: argparse._SubParsersAction) -> None:
-    parser = verbs.add_parser("check", help="look for what is wrong with a data set")
-    parser.add_argument("name", metavar="NAME", help="Animals-<Class>, folder:DIR, csv:FILE, ...")
-    parser.add_argument(
-        "--contact-sheet", metavar="FILE", default="", help="draw some images of individuals"
-    )
-    parser.add_argument("opts", nargs=argparse.REMAINDER, metavar="KEY VALUE", help="overrides")
+    parser = verbs.add_parser("check", help="look for what is wrong with data sets")
+    _add_config_file(parser, "all its data sets are checked")
+    drawn = "draw some images of individuals"
+    parser.add_argument("--contact-sheet", metavar="FILE", default="", help=drawn)
+    named = "Animals-<Class>, folder:DIR, csv:FILE, ...; overrides"
+    parser.add_argument("opts", nargs=argparse.REMAINDER, metavar="[NAME] KEY VALUE", help=named)
     parser.set_defaults(run=_check)
 
 
 def _check(options: argparse.Namespace, arguments: list[str]) -> None:
     from openanimals.config import load
-    from openanimals.engine.inspection import inspect
+    from openanimals.engine.check import check
 
-    cfg = load(None, ["DATASETS.NAMES", (options.name,), *options.opts])
-    print(inspect(cfg, options.contact_sheet))
+    opts = options.opts
+    if len(opts) % 2:  # a name stands before the pairs
+        opts = ["DATASETS.NAMES", (opts[0],), "DATASETS.TESTS", (), *opts[1:]]
+    if not opts and not options.config_file:
+        raise UserError("nothing named to check: folder:my_photos, say, or --config-file my.yml")
+    print(check(load(options.config_file, opts), options.contact_sheet))
 
 
 def _add_prepare(verbs: argparse._SubParsersAction) -> None:
@@ -138,24 +177,16 @@ def _add_prepare(verbs: argparse._SubParsersAction) -> None:
 
 
 def _prepare(options: argparse.Namespace, arguments: list[str]) -> None:
-    from openanimals.config import load
-    from openanimals.data.build import data_root
-    from openanimals.data.download import prepare
+    from openanimals.engine.check import prepare_data
 
-    prepare(options.name, options.root or data_root(load()))
+    prepare_data(options.name, options.root)
 
 
 def _add_convert(verbs: argparse._SubParsersAction) -> None:
     parser = verbs.add_parser("convert", help="turn a checkpoint of FastReID into ours, or back")
     parser.add_argument("source", metavar="IN", help="a checkpoint; its names tell which way")
     parser.add_argument("target", metavar="OUT", help="the file to write; must not be there yet")
-    parser.add_argument(
-        "--config-file",
-        metavar="YAML",
-        action="append",
-        default=[],
-        help="what the model was trained with; several are merged in order",
-    )
+    _add_config_file(parser, "what the model was trained with")
     parser.add_argument("opts", nargs="*", metavar="KEY VALUE", help="overrides")
     parser.set_defaults(run=_convert)
 
@@ -183,38 +214,13 @@ def _add_compare(verbs: argparse._SubParsersAction) -> None:
     parser = verbs.add_parser("compare", help="test whether two models differ, query by query")
     parser.add_argument("first", metavar="A", help="output folder of a run, or a rankings file")
     parser.add_argument("second", metavar="B", help="the other model's")
-    parser.set_defaults(run=_compare)
+    parser.set_defaults(run=_compare_runs)
 
 
-def _compare(options: argparse.Namespace, arguments: list[str]) -> None:
-    from openanimals.evaluation.report import comparison_table
-    from openanimals.evaluation.significance import compare_evaluations
+def _compare_runs(options: argparse.Namespace, arguments: list[str]) -> None:
+    from openanimals.engine.rescore import comparison
 
-    print(comparison_table(compare_evaluations(options.first, options.second)))
-
-
-def _add_reproduce(verbs: argparse._SubParsersAction) -> None:
-    parser = verbs.add_parser("reproduce", help="train, or go on with, the tables of the paper")
-    parser.add_argument("--table", choices=("main", "ablation", "techniques"))
-    parser.add_argument("--species", nargs="+", default=[], help="default: those of the paper")
-    parser.add_argument("--methods", nargs="+", default=[], help="rows of the table; default: all")
-    parser.add_argument("--seeds", type=int, help="repetitions, default: 3")
-    parser.add_argument("--output", default="logs/reproduce", help="default: logs/reproduce")
-    parser.add_argument("--size", choices=("published", "cpu"), default="published")
-    parser.add_argument("--epochs", type=int, default=0, help="schedules are scaled to so many")
-    parser.add_argument("--gpus", type=int, default=0, help="cells at once, each on its own GPU")
-    parser.add_argument("--collect", action="store_true", help="only write the tables")
-    parser.add_argument("--smoke", action="store_true", help="toy cells: does the grid work?")
-    parser.add_argument("opts", nargs=argparse.REMAINDER, metavar="KEY VALUE", help="overrides")
-    parser.set_defaults(run=_reproduce)
-
-
-def _reproduce(options: argparse.Namespace, arguments: list[str]) -> None:
-    from openanimals.engine.reproduction.reproduce import collect, reproduce
-    from openanimals.engine.reproduction.request import request_of
-
-    asked = request_of(vars(options), arguments)
-    (collect if options.collect else reproduce)(asked)
+    print(comparison(options.first, options.second))
 
 
 if __name__ == "__main__":

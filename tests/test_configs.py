@@ -9,7 +9,7 @@ import torch
 from openanimals.config import load
 from openanimals.data.build import load_sets
 from openanimals.data.loaders import build_test_loader, build_train_loader, build_transforms
-from openanimals.modeling import build_losses, build_model, losses
+from openanimals.modeling import build_losses, build_model, check_sizes
 from openanimals.solver import build_optimizer, build_schedule
 from tests.conftest import REPOSITORY
 from tests.data import wildlife_fixtures as fixtures
@@ -50,7 +50,8 @@ def test_a_file_builds_its_model_and_optimiser(path):
     cfg = load(composed(path), UNTRAINED)
     assert cfg.MODEL.DEVICE == "auto"
     with torch.device("meta"):
-        model = build_model(cfg, num_classes=10)  # which passes images of its sizes through it
+        model = build_model(cfg, num_classes=10)
+    check_sizes(cfg, model)
     assert len(model.heads) == sum(map(sum, cfg.MODEL.HEADS.BRANCHES))
     assert all(head.classifier.weight.shape[0] == 10 for head in model.heads.values())
     assert build_losses(cfg)
@@ -107,7 +108,7 @@ def test_a_method_learns_at_the_size_of_a_laptop(path):
     images = torch.randint(0, 256, (8, 3, *cfg.INPUT.SIZE_TRAIN), dtype=torch.uint8)
     targets = torch.arange(8) // 2
     before = model.heads["b1"].classifier.weight.clone()
-    terms = losses.compute(build_losses(cfg), model(images, targets), targets)
+    terms = build_losses(cfg)(model(images, targets), targets)
     torch.stack(list(terms.values())).sum().backward()
     optimizer.step()
     assert all(term.isfinite() for term in terms.values())

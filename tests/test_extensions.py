@@ -1,4 +1,4 @@
-"""The examples of CONTRIBUTING.md, made small by further keys, train and evaluate."""
+"""The examples of CONTRIBUTING.md and docs/extending.md, made small, train and evaluate."""
 
 import json
 import re
@@ -16,7 +16,9 @@ from tests.processes import run
 pytestmark = pytest.mark.cli
 
 TEXT = (REPOSITORY / "CONTRIBUTING.md").read_text(encoding="utf-8")
-FILES = dict(re.findall(r"```(?:python|yaml)\n# (\S+)\n(.*?)```", TEXT, re.DOTALL))
+WHOLE = (REPOSITORY / "docs/extending.md").read_text(encoding="utf-8")
+BLOCK = re.compile(r"```(?:python|yaml)\n# (\S+)\n(.*?)```", re.DOTALL)
+FILES = dict(BLOCK.findall(TEXT))
 MOST_LINES = {".yml": 5, ".py": 12}
 MODULES = ["", "my_backbone", "my_loss", "my_source"]
 SMALL = {"DATASETS__NAMES": None, "OUTPUT_DIR": None, "SOLVER__MAX_EPOCH": 1}  # else as tiny_run
@@ -41,7 +43,7 @@ def output_of(command: list[str]) -> str:
 @pytest.fixture
 def folder(tmp_path):
     """A user's folder: the examples, photographs in two layouts, the shipped configs."""
-    for name, content in FILES.items():
+    for name, content in {**FILES, **dict(BLOCK.findall(WHOLE))}.items():
         (tmp_path / name).write_text(content, encoding="utf-8")
     (tmp_path / "configs").symlink_to(REPOSITORY / "configs")
     for identity in range(8):
@@ -83,3 +85,37 @@ def test_examples_train_and_evaluate(module, folder):
     assert stem.shape == ((16, 3, 7, 7) if module == "my_backbone" else (8, 3, 3, 3))
     losses = json.loads((out / "metrics.json").read_text().splitlines()[0])
     assert ("loss_compactness" in losses) == (module == "my_loss")
+
+
+def test_a_method_of_ones_own_trains_resumes_and_is_evaluated(folder):
+    """Key, sampler, head with its own weight names and loss that learns: docs/extending.md."""
+    train, resume, evaluate = (
+        shlex.split(line) for line in re.findall(r"\$ (python .*my_method.*)", WHOLE)
+    )
+    small = [str(part) for part in overrides(folder, folder, **SMALL)]
+    out = folder / "logs/my_method"
+
+    def results(command, *keys) -> dict:
+        finished = run([sys.executable, *command[1:], *small, *keys], cwd=folder)
+        assert finished.returncode == 0, finished.stderr
+        return json.loads((out / "results.json").read_text())["folder:zebras"]
+
+    assert results(train)["queries"] == 8
+    first = checkpoint.read(out / "model_final.pth")
+    assert "CENTRE:\n      SCALE: 0.02" in first["config"]
+    assert "loss_centre" in (out / "metrics.json").read_text()
+    trained = results(resume, "SOLVER.MAX_EPOCH", "2")
+    last = checkpoint.read(out / "model_final.pth")
+    assert last["iteration"] == 2 * first["iteration"]
+    for part, weight in (("model", "heads.b1.prototypes"), ("losses", "centres")):
+        (before, after) = (
+            next(value for name, value in of[part].items() if name.endswith(weight))
+            for of in (first, last)
+        )
+        assert before.shape == after.shape and not before.equal(after)
+    (out / "results.json").rename(out / "trained.json")
+    command = [*evaluate, "OUTPUT_DIR", str(out / "again")]
+    finished = run([sys.executable, *command[1:]], cwd=folder)  # all else is in the checkpoint
+    assert finished.returncode == 0, finished.stderr
+    again = json.loads((out / "again/results.json").read_text())["folder:zebras"]
+    assert again == trained

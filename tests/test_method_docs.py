@@ -5,7 +5,7 @@ import re
 import pytest
 
 from openanimals.config import load
-from openanimals.engine.reproduction import published
+from reproduce.grid import TABLES
 from tests.conftest import REPOSITORY
 from tests.test_readme import blocks
 
@@ -20,13 +20,18 @@ def row(first: str, page: str = METHODS) -> list[str]:
     return [cell.strip() for cell in found[-1].strip("|").split("|")]
 
 
+def published(table: str) -> dict:
+    rows = TABLES[table]["rows"].items()
+    return {row: facts["published"] for row, facts in rows if "published" in facts}
+
+
 def shown(numbers: dict, species=SPECIES) -> list[str]:
     return [f"{numbers[s][0]:.2f} / {numbers[s][1]:.2f}" for s in species]
 
 
-@pytest.mark.parametrize("method", published.MAIN)
+@pytest.mark.parametrize("method", published("main"))
 def test_published_figures_of_the_methods(method):
-    assert row(method)[1:] == shown(published.MAIN[method])
+    assert row(method)[1:] == shown(published("main")[method])
 
 
 def test_published_figures_of_the_ablations():
@@ -34,14 +39,18 @@ def test_published_figures_of_the_ablations():
     figures = {file: found for names, *found in rows for file in re.findall(r"`(.*?)`", names)}
     assert figures.keys() == {path.name for path in (CONFIGS / "ablations").iterdir()}
     for file, found in figures.items():
-        numbers = published.ABLATION[file.removesuffix(".yml").replace("bot", "BoT")]
+        numbers = published("ablation")[file.removesuffix(".yml").replace("bot", "BoT")]
         assert found == shown(numbers, ("hyena", "whaleshark"))
 
 
 def test_keys_and_verdicts_of_the_techniques():
     pattern = r"^\| .* \| `(.*)-\{on,off\}\.yml` \| (.*) \| (.*) \| (.*) \|$"
     rows = re.findall(pattern, METHODS, re.M)
-    assert {name: verdict for name, _, _, verdict in rows} == published.VERDICTS
+    assert {name: verdict for name, _, _, verdict in rows} == {
+        row.removesuffix("-on"): facts["helps"]
+        for row, facts in TABLES["techniques"]["rows"].items()
+        if row.endswith("-on")
+    }
     bot = load(CONFIGS / "Base-bagtricks.yml")
     for name, keys, in_bot, _ in rows:
         on, off = (load(CONFIGS / f"techniques/{name}-{state}.yml") for state in ("on", "off"))

@@ -1,16 +1,19 @@
 """Write docs/config.md, the list of all keys, from the comments in openanimals/config/defaults.py.
 
 python tools/config_reference.py
+python tools/config_reference.py my_module    shows the keys of a plugin instead
 """
 
 import ast
 import html
 import io
+import sys
 import tokenize
 from collections import defaultdict
 from pathlib import Path
 
-from openanimals.config import defaults
+from openanimals.config import defaults, load
+from openanimals.config.node import DECLARED
 
 DOCUMENT = Path(__file__).parent.parent / "docs" / "config.md"
 
@@ -19,8 +22,9 @@ INTRODUCTION = """# Configuration keys
 Written by `python tools/config_reference.py` from the comments in
 [openanimals/config/defaults.py](../openanimals/config/defaults.py).
 Set keys in a YAML file, or as `KEY VALUE` at the end of the command line. A file builds on others
-by `_BASE_: other.yml`, or `_BASE_: [first.yml, second.yml]`; paths are relative to the file, and
-later values win.
+by `_BASE_: other.yml`, or `_BASE_: [first.yml, second.yml]`. A path is relative to the file, or
+names one that comes with the package (`openanimals configs`); later values win. Plugins have
+[keys of their own](extending.md#keys-of-your-own).
 """
 
 REFUSED = """
@@ -51,22 +55,35 @@ def list_keys() -> list[tuple[str, str, str]]:
     return found
 
 
-def document() -> str:
-    """Return the list as Markdown, a table for each section."""
+def plugin_keys(modules: list[str]) -> list[tuple[str, str, str]]:
+    """Return the same of the keys that plugins declare."""
+    load(None, ["IMPORTS", modules])
+    return [(key, repr(of.default), of.meaning) for key, of in DECLARED.items()]
+
+
+def tables(keys: list[tuple[str, str, str]]) -> str:
+    """Return keys as Markdown, a table for each section."""
     sections: dict[str, list[str]] = defaultdict(list)
-    for key, default, meaning in list_keys():
+    for key, default, meaning in keys:
         path = key.split(".")[:-1]
         title = ".".join(path[: 2 if path[:1] == ["MODEL"] else 1]) or "The run"
         sections[title].append(f"| `{key}` | `{default}` | {html.escape(meaning, quote=False)} |\n")
-    text = INTRODUCTION
-    for title, rows in sections.items():
-        text += f"\n## {title}\n\n| key | default | meaning |\n|---|---|---|\n" + "".join(rows)
+    return "".join(
+        f"\n## {title}\n\n| key | default | meaning |\n|---|---|---|\n" + "".join(rows)
+        for title, rows in sections.items()
+    )
+
+
+def document() -> str:
+    """Return the document: our keys, and FastReID's that have no effect."""
     refused = [
         f"| `{key}` | `{default!r}` | {html.escape(reason, quote=False)} |\n"
         for key, (default, reason) in defaults.REFUSED.items()
     ]
-    return text + REFUSED + "".join(refused)
+    return INTRODUCTION + tables(list_keys()) + REFUSED + "".join(refused)
 
 
-if __name__ == "__main__":
+if __name__ == "__main__" and sys.argv[1:]:
+    print(tables(plugin_keys(sys.argv[1:])))
+elif __name__ == "__main__":
     DOCUMENT.write_text(document(), encoding="utf-8")

@@ -1,8 +1,11 @@
 """Train the tables of the paper: ``python tools/reproduce.py --table main --species hyena``."""
 
 import sys
+from pathlib import Path
 
-from openanimals.cli import main
+sys.path.append(str(Path(__file__).parent.parent))  # where the package is not installed
+
+from reproduce.command import main  # noqa: E402
 
 if __name__ == "__main__":
-    sys.exit(main(["reproduce", *sys.argv[1:]]))
+    sys.exit(main(sys.argv[1:]))

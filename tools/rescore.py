@@ -4,8 +4,11 @@ python tools/rescore.py logs/ARBase/demo TEST.PROTOCOL encounter TEST.METRIC euc
 """
 
 import sys
+from pathlib import Path
 
-from openanimals.cli import main
+sys.path.append(str(Path(__file__).parent.parent))  # where the package is not installed
+
+from openanimals.cli import main  # noqa: E402
 
 if __name__ == "__main__":
     sys.exit(main(["rescore", *sys.argv[1:]]))

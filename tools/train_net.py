@@ -5,8 +5,11 @@ python tools/train_net.py --config-file configs/ARBase/hyena.yml [--resume] [--e
 """
 
 import sys
+from pathlib import Path
 
-from openanimals.cli import main
+sys.path.append(str(Path(__file__).parent.parent))  # where the package is not installed
+
+from openanimals.cli import main  # noqa: E402
 
 if __name__ == "__main__":
     sys.exit(main(["train", *sys.argv[1:]]))

@@ -2,6 +2,21 @@
 
 from openanimals.config.checks import check, load, load_text, without_pretraining
 from openanimals.config.defaults import get_cfg
+from openanimals.config.files import shipped
 from openanimals.config.node import CfgNode, ConfigError
+from openanimals.config.plugins import NOT_NEGATIVE, POSITIVE, SHARE, declare
 
-__all__ = ["CfgNode", "ConfigError", "check", "get_cfg", "load", "load_text", "without_pretraining"]
+__all__ = [
+    "NOT_NEGATIVE",
+    "POSITIVE",
+    "SHARE",
+    "CfgNode",
+    "ConfigError",
+    "check",
+    "declare",
+    "get_cfg",
+    "load",
+    "load_text",
+    "shipped",
+    "without_pretraining",
+]

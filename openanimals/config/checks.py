@@ -1,12 +1,20 @@
 """Everything that can be known to be wrong from the configuration alone, in one error."""
 
-from collections.abc import Callable, Sequence
+import math
+from collections.abc import Sequence
+from logging import getLogger
 from pathlib import Path
 from typing import Any
 
 from openanimals.config.defaults import get_cfg
-from openanimals.config.node import CfgNode, ConfigError
+from openanimals.config.files import Layer, read_file, read_overrides, read_text
+from openanimals.config.node import DECLARED, CfgNode, ConfigError, Rule
+from openanimals.config.plugins import NOT_NEGATIVE, POSITIVE, SHARE, import_modules
 from openanimals.utils.registry import did_you_mean
+
+logger = getLogger(__name__)
+
+PK_SAMPLERS = ("NaiveIdentitySampler", "BalancedIdentitySampler")  # K images of P identities
 
 BRANCHES_OF = {"Baseline": [[1]], "MGN": [[1], [1, 2], [1, 3]]}
 
@@ -17,20 +25,12 @@ CHOICES = {
     "MODEL.HEADS.NORM": ("BN", "syncBN", "GhostBN", "FrozenBN", "GN"),
     "MODEL.HEADS.STRIPES": ("rows", "cols"),
     "MODEL.HEADS.NECK_FEAT": ("before", "after"),
-    "MODEL.HEADS.CLS_LAYER": ("Linear", "CosSoftmax", "ArcSoftmax", "CircleSoftmax"),
     "INPUT.PADDING.MODE": ("constant", "edge", "reflect", "symmetric"),
     "INPUT.BACKGROUND": ("keep", "mask"),
     "INPUT.CACHE": ("auto", "off", "ram", "disk", "device"),
     "DATASETS.SPLIT": ("auto", "source", "paper", "closed", "time", "original", "file"),
     "DATASETS.FLANKS": ("ignore", "separate"),
-    "DATALOADER.SAMPLER_TRAIN": (
-        "TrainingSampler",
-        "NaiveIdentitySampler",
-        "BalancedIdentitySampler",
-    ),
     "SOLVER.AMP.DTYPE": ("float16", "bfloat16"),
-    "SOLVER.OPT": ("Adam", "AdamW", "SGD"),
-    "SOLVER.SCHED": ("MultiStepLR", "CosineAnnealingLR"),
     "SOLVER.WARMUP_METHOD": ("linear", "constant", "exp"),
     "SOLVER.CLIP_GRADIENTS.CLIP_TYPE": ("norm", "value"),
     "TEST.METRIC": ("cosine", "euclidean"),
@@ -40,10 +40,6 @@ CHOICES = {
     "TEST.ENCOUNTER.BY": ("date", "sequence", "gap"),
 }
 
-Rule = tuple[Callable[[Any], bool], str]
-_POSITIVE: Rule = (lambda v: v > 0, "must be above 0")
-_NOT_NEGATIVE: Rule = (lambda v: v >= 0, "must not be negative")
-_SHARE: Rule = (lambda v: 0 <= v <= 1, "must lie in 0..1")
 _SIZE: Rule = (lambda v: _numbers(v, 2, int) and min(v) > 0, "must be [height, width] in pixels")
 _COLOUR: Rule = (lambda v: _numbers(v, 3), "must be three numbers, for red, green and blue")
 _RANGE: Rule = (
@@ -53,64 +49,67 @@ _RANGE: Rule = (
 _TEXTS: Rule = (lambda v: all(isinstance(t, str) for t in v), "must be a list of names")
 
 RULES: dict[str, Rule] = {
-    "SEED": _NOT_NEGATIVE,
+    "SEED": NOT_NEGATIVE,
     "IMPORTS": _TEXTS,
-    "LOG_PERIOD": _POSITIVE,
+    "LOG_PERIOD": POSITIVE,
+    "CALLBACKS": _TEXTS,
+    "WRITERS": _TEXTS,
     "MODEL.FREEZE_LAYERS": _TEXTS,
     "MODEL.PIXEL_MEAN": _COLOUR,
     "MODEL.PIXEL_STD": (lambda v: _numbers(v, 3) and min(v) > 0, "must be three numbers above 0"),
     "MODEL.BACKBONE.LAST_STRIDE": (lambda v: v in (1, 2), "must be 1 or 2"),
-    "MODEL.BACKBONE.FEAT_DIM": _POSITIVE,
-    "MODEL.HEADS.NUM_CLASSES": _NOT_NEGATIVE,
-    "MODEL.HEADS.EMBEDDING_DIM": _NOT_NEGATIVE,
+    "MODEL.BACKBONE.FEAT_DIM": POSITIVE,
+    "MODEL.HEADS.NUM_CLASSES": NOT_NEGATIVE,
+    "MODEL.HEADS.EMBEDDING_DIM": NOT_NEGATIVE,
     "MODEL.LOSSES.NAME": (lambda v: _TEXTS[0](v) and len(v) > 0, "must name at least one loss"),
-    "MODEL.LOSSES.FL.ALPHA": _SHARE,
-    "MODEL.LOSSES.FL.GAMMA": _NOT_NEGATIVE,
+    "MODEL.LOSSES.FL.ALPHA": SHARE,
+    "MODEL.LOSSES.FL.GAMMA": NOT_NEGATIVE,
     "MODEL.LOSSES.CE.EPSILON": (lambda v: v == -1 or 0 <= v < 1, "must lie in 0..1, or be -1"),
     "INPUT.SIZE_TRAIN": _SIZE,
     "INPUT.SIZE_TEST": _SIZE,
-    "INPUT.CACHE_LIMIT": _POSITIVE,
+    "INPUT.CACHE_LIMIT": POSITIVE,
     "INPUT.CROP.SIZE": _SIZE,
     "INPUT.CROP.SCALE": _RANGE,
     "INPUT.CROP.RATIO": _RANGE,
-    "INPUT.FLIP.PROB": _SHARE,
-    "INPUT.PADDING.SIZE": _NOT_NEGATIVE,
-    "INPUT.CJ.PROB": _SHARE,
+    "INPUT.FLIP.PROB": SHARE,
+    "INPUT.PADDING.SIZE": NOT_NEGATIVE,
+    "INPUT.CJ.PROB": SHARE,
     "INPUT.CJ.HUE": (lambda v: 0 <= v <= 0.5, "must lie in 0..0.5, half the circle of hues"),
-    "INPUT.AUTOAUG.PROB": _SHARE,
-    "INPUT.AUGMIX.PROB": _SHARE,
-    "INPUT.REA.PROB": _SHARE,
+    "INPUT.AUTOAUG.PROB": SHARE,
+    "INPUT.AUGMIX.PROB": SHARE,
+    "INPUT.REA.PROB": SHARE,
     "INPUT.REA.VALUE": _COLOUR,
-    "INPUT.RPT.PROB": _SHARE,
+    "INPUT.RPT.PROB": SHARE,
+    "INPUT.TRANSFORMS": _TEXTS,
     "DATASETS.NAMES": (lambda v: _TEXTS[0](v) and len(v) > 0, "must name at least one data set"),
     "DATASETS.TESTS": _TEXTS,
     "DATASETS.VAL_FRACTION": (lambda v: 0 <= v < 1, "must lie in 0..1, below 1"),
-    "DATALOADER.NUM_INSTANCE": _POSITIVE,
-    "DATALOADER.NUM_WORKERS": _NOT_NEGATIVE,
+    "DATALOADER.NUM_INSTANCE": POSITIVE,
+    "DATALOADER.NUM_WORKERS": NOT_NEGATIVE,
     "DATALOADER.SEED": (lambda v: 0 <= v < 2**32, "must lie in 0..2**32 - 1"),
-    "SOLVER.MAX_EPOCH": _POSITIVE,
-    "SOLVER.BASE_LR": _POSITIVE,
-    "SOLVER.DELAY_EPOCHS": _NOT_NEGATIVE,
+    "SOLVER.MAX_EPOCH": POSITIVE,
+    "SOLVER.BASE_LR": POSITIVE,
+    "SOLVER.DELAY_EPOCHS": NOT_NEGATIVE,
     "SOLVER.STEPS": (lambda v: _numbers(v, len(v), int), "must be a list of epochs"),
-    "SOLVER.WARMUP_ITERS": _NOT_NEGATIVE,
-    "SOLVER.WARMUP_EPOCHS": _NOT_NEGATIVE,
+    "SOLVER.WARMUP_ITERS": NOT_NEGATIVE,
+    "SOLVER.WARMUP_EPOCHS": NOT_NEGATIVE,
     "SOLVER.WARMUP_FACTOR": (lambda v: 0 < v <= 1, "must be above 0 and at most 1"),
-    "SOLVER.FREEZE_ITERS": _NOT_NEGATIVE,
-    "SOLVER.FREEZE_EPOCHS": _NOT_NEGATIVE,
-    "SOLVER.CHECKPOINT_PERIOD": _POSITIVE,
-    "SOLVER.IMS_PER_BATCH": _POSITIVE,
-    "SOLVER.ACCUMULATE": _POSITIVE,
-    "SOLVER.CLIP_GRADIENTS.CLIP_VALUE": _POSITIVE,
-    "TEST.IMS_PER_BATCH": _POSITIVE,
-    "TEST.PCA": _NOT_NEGATIVE,
-    "TEST.ENCOUNTER.GAP": _NOT_NEGATIVE,
-    "TEST.AQE.ALPHA": _NOT_NEGATIVE,
-    "TEST.AQE.QE_TIME": _POSITIVE,
-    "TEST.AQE.QE_K": _POSITIVE,
-    "TEST.RERANK.K1": _POSITIVE,
-    "TEST.RERANK.K2": _POSITIVE,
-    "TEST.RERANK.LAMBDA": _SHARE,
-    "TEST.PRECISE_BN.NUM_ITER": _POSITIVE,
+    "SOLVER.FREEZE_ITERS": NOT_NEGATIVE,
+    "SOLVER.FREEZE_EPOCHS": NOT_NEGATIVE,
+    "SOLVER.CHECKPOINT_PERIOD": POSITIVE,
+    "SOLVER.IMS_PER_BATCH": POSITIVE,
+    "SOLVER.ACCUMULATE": POSITIVE,
+    "SOLVER.CLIP_GRADIENTS.CLIP_VALUE": POSITIVE,
+    "TEST.IMS_PER_BATCH": POSITIVE,
+    "TEST.PCA": NOT_NEGATIVE,
+    "TEST.ENCOUNTER.GAP": NOT_NEGATIVE,
+    "TEST.AQE.ALPHA": NOT_NEGATIVE,
+    "TEST.AQE.QE_TIME": POSITIVE,
+    "TEST.AQE.QE_K": POSITIVE,
+    "TEST.RERANK.K1": POSITIVE,
+    "TEST.RERANK.K2": POSITIVE,
+    "TEST.RERANK.LAMBDA": SHARE,
+    "TEST.PRECISE_BN.NUM_ITER": POSITIVE,
 }
 
 
@@ -120,21 +119,26 @@ def load(
     """Return the checked, frozen configuration of files and ``[KEY, VALUE, ...]`` overrides.
 
     Args:
-        files: a YAML file, or several, merged in order, such as a method and a species. The run of
-            several goes to ``logs/<their names, joined by +>``, unless one of them or an override
-            sets ``OUTPUT_DIR``.
+        files: a YAML file, or several, merged in order, such as a method and a species. One that
+            is not there is looked for among the shipped ones. The run of several goes to
+            ``logs/<their names, joined by +>``, unless one of them or an override sets
+            ``OUTPUT_DIR``.
         overrides: ``[KEY, VALUE, ...]``.
 
     Raises:
         ConfigError: lists every mistake of the files, their bases, the overrides and their sum.
     """
-    cfg = get_cfg()
     files = [files] if isinstance(files, str | Path) else files or []
     paths = [Path(file) for file in files if file]
+    layers = []
     if len(paths) > 1:
-        cfg.OUTPUT_DIR = "logs/" + "+".join(path.stem for path in paths)
-    problems = [problem for path in paths for problem in cfg.try_file(path)]
-    return _finish(cfg, problems, overrides)
+        folder = "logs/" + "+".join(path.stem for path in paths)
+        layers.append(Layer("the names of the files", [("OUTPUT_DIR", folder)]))
+    for path in paths:
+        layers += (read := read_file(path))
+        if read[-1].where != str(path.expanduser()):
+            logger.info("%s is not here; the shipped one is taken: %s", path, read[-1].where)
+    return _checked([*layers, read_overrides(overrides)])
 
 
 def load_text(text: str, overrides: Sequence[Any] = (), *, where: str = "text") -> CfgNode:
@@ -148,8 +152,7 @@ def load_text(text: str, overrides: Sequence[Any] = (), *, where: str = "text") 
     Raises:
         ConfigError: lists every mistake.
     """
-    cfg = get_cfg()
-    return _finish(cfg, cfg.try_text(text, where), overrides)
+    return _checked([*read_text(text, where), read_overrides(overrides)])
 
 
 def without_pretraining(cfg: CfgNode) -> CfgNode:
@@ -161,8 +164,14 @@ def without_pretraining(cfg: CfgNode) -> CfgNode:
     return changed
 
 
-def _finish(cfg: CfgNode, problems: list[str], overrides: Sequence[Any]) -> CfgNode:
-    problems = [*problems, *cfg.try_list(overrides)]
+def _checked(layers: Sequence[Layer]) -> CfgNode:
+    """Merge layers and check all; plugins that they name declare their keys before."""
+    cfg = get_cfg()
+    problems = cfg.merge(layers)
+    if cfg.IMPORTS:
+        import_modules(cfg.IMPORTS)  # check tells which are not there
+        cfg = get_cfg()
+        problems = cfg.merge(layers)
     try:
         check(cfg)
     except ConfigError as error:
@@ -173,7 +182,7 @@ def _finish(cfg: CfgNode, problems: list[str], overrides: Sequence[Any]) -> CfgN
 
 
 def check(cfg: CfgNode) -> None:
-    """Fill in what follows from other keys, and check all values.
+    """Import the plugins, fill in what follows from other keys, and check all values.
 
     ``HEADS.BRANCHES`` follows from ``META_ARCHITECTURE`` where it is empty, ``DATASETS.TESTS``
     from ``DATASETS.NAMES``.
@@ -181,15 +190,16 @@ def check(cfg: CfgNode) -> None:
     Raises:
         ConfigError: lists every mistake.
     """
+    problems = import_modules(cfg.IMPORTS)
     values = dict(cfg.keys_and_values())
-    problems = []
-    for key, choices in CHOICES.items():
-        if values[key] not in choices:
-            hint = did_you_mean(values[key], choices)
-            problems.append(f"{key} is {values[key]!r}{hint}; allowed: {', '.join(choices)}")
-    for key, (holds, rule) in RULES.items():
-        if not holds(values[key]):
-            problems.append(f"{key} {rule}, not {values[key]!r}")
+    theirs = {key: of.rule for key, of in DECLARED.items() if of.rule and key in values}
+    for key, rule in {**CHOICES, **RULES, **theirs}.items():
+        if not callable(rule[0]):
+            if values[key] not in rule:
+                hint = did_you_mean(values[key], rule)
+                problems.append(f"{key} is {values[key]!r}{hint}; allowed: {', '.join(rule)}")
+        elif not rule[0](values[key]):
+            problems.append(f"{key} {rule[1]}, not {values[key]!r}")
     problems += _relations(cfg)
     ConfigError.raise_for(problems)
     if not cfg.MODEL.HEADS.BRANCHES:
@@ -217,23 +227,8 @@ def _relations(cfg: CfgNode) -> list[str]:
             "MODEL.HEADS.BRANCHES must list, branch by branch, into how many stripes its map is "
             f"cut, like [[1], [1, 2], [1, 3]], not {branches!r}"
         )
-    batch, parts, unit = cfg.SOLVER.IMS_PER_BATCH, cfg.SOLVER.ACCUMULATE, 1
-    if cfg.DATALOADER.SAMPLER_TRAIN != "TrainingSampler":
-        unit = cfg.DATALOADER.NUM_INSTANCE
-    if unit > 0 and batch % unit:
-        problems.append(
-            f"SOLVER.IMS_PER_BATCH ({batch}) must be a multiple of DATALOADER.NUM_INSTANCE ({unit})"
-        )
-    elif unit > 0 and parts > 0 and batch % (unit * parts):
-        problems.append(
-            f"SOLVER.IMS_PER_BATCH ({batch}) must be a multiple of SOLVER.ACCUMULATE ({parts}) x "
-            f"{unit} images of an identity"
-        )
-    if cfg.SOLVER.CUDA_GRAPHS and parts > 1:
-        problems.append(
-            "SOLVER.CUDA_GRAPHS is True, but a graph cannot add up the gradients of "
-            f"SOLVER.ACCUMULATE ({parts}) parts; set one of them to its default"
-        )
+    if min(cfg.SOLVER.ACCUMULATE, cfg.DATALOADER.NUM_INSTANCE) > 0:
+        problems += batch_problems(cfg)
     if cfg.DATASETS.SPLIT == "file" and not cfg.DATASETS.SPLIT_FILE:
         problems.append("DATASETS.SPLIT is 'file', so DATASETS.SPLIT_FILE must name it")
     if cfg.DATASETS.SPLIT_FILE and cfg.DATASETS.SPLIT != "file":
@@ -252,9 +247,32 @@ def _relations(cfg: CfgNode) -> list[str]:
         problems.append(
             f"TEST.RERANK.K2 ({rerank.K2}) must be at most TEST.RERANK.K1 ({rerank.K1})"
         )
-    if cfg.SOLVER.NESTEROV and cfg.SOLVER.OPT != "SGD":
+    if cfg.SOLVER.NESTEROV and cfg.SOLVER.OPT in ("Adam", "AdamW"):
         problems.append(f"SOLVER.NESTEROV is for SGD, not for {cfg.SOLVER.OPT}")
     return problems
+
+
+def instances(cfg: CfgNode) -> int:
+    """Return how many images of an identity a batch has: K, or 1 where the sampler is free."""
+    return cfg.DATALOADER.NUM_INSTANCE if cfg.DATALOADER.SAMPLER_TRAIN in PK_SAMPLERS else 1
+
+
+def batch_problems(cfg: CfgNode, processes: int = 1) -> list[str]:
+    """Return what is wrong with a batch that is shared among processes; at most one sentence.
+
+    Each process gets as many images as another, and each part of its share (SOLVER.ACCUMULATE) is
+    made of whole identities.
+    """
+    factors = {
+        "DATALOADER.NUM_INSTANCE ({})": instances(cfg),
+        "SOLVER.ACCUMULATE ({})": cfg.SOLVER.ACCUMULATE,
+        "{} processes": processes,
+    }
+    batch = cfg.SOLVER.IMS_PER_BATCH
+    if batch % math.prod(factors.values()) == 0:
+        return []
+    unit = " x ".join(name.format(count) for name, count in factors.items() if count > 1)
+    return [f"SOLVER.IMS_PER_BATCH ({batch}) must be a multiple of {unit}"]
 
 
 def _numbers(value: Any, count: int, kind: type = float) -> bool:

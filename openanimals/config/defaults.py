@@ -11,10 +11,13 @@ from openanimals.config.node import CfgNode as CN
 _C = CN()
 
 _C.SEED = 0  # everything random derives from it, except the sampler (see DATALOADER.SEED)
-_C.IMPORTS = []  # modules of your own to import first: they register backbones, losses, data sets
+_C.IMPORTS = []  # modules of your own (docs/extending.md); those of all files are imported first
 _C.OUTPUT_DIR = "logs/"  # checkpoints, logs, curves and results of the run
 _C.CUDNN_BENCHMARK = False  # let cuDNN time its algorithms (faster, not reproducible bit for bit)
 _C.LOG_PERIOD = 10  # iterations between lines of metrics.json; losses leave the device only then
+_C.TRAINER = "Trainer"  # a registered subclass of it, with a train_step of your own
+_C.CALLBACKS = []  # registered callbacks of your own, called at the end of each epoch
+_C.WRITERS = []  # registered writers, beside the console, metrics.json and TensorBoard
 
 _C.MODEL = CN()
 _C.MODEL.DEVICE = "auto"  # auto (CUDA, else MPS, else CPU), cpu, cuda, cuda:<n>, mps
@@ -47,7 +50,7 @@ _C.MODEL.HEADS.EMBEDDING_DIM = 0  # width of the 1x1 reduction of each head; 0: 
 _C.MODEL.HEADS.WITH_BNNECK = False  # batch norm, bias frozen at 0, between embedding and classifier
 _C.MODEL.HEADS.NECK_FEAT = "before"  # side of the neck that the metric losses see: before, after
 _C.MODEL.HEADS.POOL_LAYER = "GlobalAvgPool"  # see modeling/pools.py; Identity: timm's own
-_C.MODEL.HEADS.CLS_LAYER = "Linear"  # Linear, CosSoftmax, ArcSoftmax or CircleSoftmax
+_C.MODEL.HEADS.CLS_LAYER = "Linear"  # or CosSoftmax, ArcSoftmax, CircleSoftmax, one of yours
 _C.MODEL.HEADS.MARGIN = 0.0  # margin of CLS_LAYER
 _C.MODEL.HEADS.SCALE = 1.0  # factor on its logits
 
@@ -82,7 +85,7 @@ _C.INPUT.SIZE_TEST = [256, 128]  # height, width
 _C.INPUT.BACKGROUND = "keep"  # or mask: black outside of the animal (where there are masks)
 _C.INPUT.EXACT_TRAIN = False  # resize as Pillow does, bit for bit; else some values differ by 1
 _C.INPUT.EXACT_TEST = True  # the same for evaluation
-_C.INPUT.CACHE = "auto"  # ready images kept off, in ram, on disk or device; auto: disk if they fit
+_C.INPUT.CACHE = "auto"  # decoded images kept: off, ram, disk, device; auto: on disk if they fit
 _C.INPUT.CACHE_LIMIT = 16.0  # GiB that they may take
 _C.INPUT.CACHE_DIR = ""  # of those on disk; empty: openanimals/images in the user's cache folder
 _C.INPUT.CROP = CN()
@@ -119,6 +122,7 @@ _C.INPUT.REA.VALUE = [123.675, 116.28, 103.53]  # RGB of the erased box, 0..255
 _C.INPUT.RPT = CN()
 _C.INPUT.RPT.ENABLED = False  # random patches of other images
 _C.INPUT.RPT.PROB = 0.5  # share of the images that are changed
+_C.INPUT.TRANSFORMS = []  # registered transforms of your own, applied after ours, in order
 
 _C.DATASETS = CN()
 _C.DATASETS.NAMES = ("Market1501",)  # Animals-<Class>, folder:DIR, csv:FILE, or a registered name
@@ -141,7 +145,7 @@ _C.SOLVER = CN()
 _C.SOLVER.AMP = CN()
 _C.SOLVER.AMP.ENABLED = False  # mixed precision, where the device has DTYPE; else float32
 _C.SOLVER.AMP.DTYPE = "float16"  # on CUDA; or bfloat16, on CUDA and CPU
-_C.SOLVER.OPT = "Adam"  # Adam, AdamW or SGD
+_C.SOLVER.OPT = "Adam"  # Adam, AdamW, SGD, or one of yours
 _C.SOLVER.MAX_EPOCH = 120  # epochs of training; one has as many batches as fit into the images
 _C.SOLVER.BASE_LR = 3e-4  # learning rate after warm-up
 _C.SOLVER.HEADS_LR_FACTOR = 1.0  # on the learning rate of the heads
@@ -151,7 +155,7 @@ _C.SOLVER.NESTEROV = False  # of SGD
 _C.SOLVER.WEIGHT_DECAY = 5e-4  # of all other weights
 _C.SOLVER.WEIGHT_DECAY_NORM = 5e-4  # of norm layers, but for their biases
 _C.SOLVER.WEIGHT_DECAY_BIAS = 5e-4  # of all biases
-_C.SOLVER.SCHED = "MultiStepLR"  # or CosineAnnealingLR
+_C.SOLVER.SCHED = "MultiStepLR"  # or CosineAnnealingLR, or one of yours
 _C.SOLVER.DELAY_EPOCHS = 0  # epochs of plateau before the schedule starts
 _C.SOLVER.GAMMA = 0.1  # of MultiStepLR
 _C.SOLVER.STEPS = [30, 55]  # its milestones, in epochs after warm-up and delay
@@ -166,7 +170,6 @@ _C.SOLVER.CHECKPOINT_PERIOD = 20  # epochs between kept checkpoints
 _C.SOLVER.IMS_PER_BATCH = 64  # images a step, over all processes
 _C.SOLVER.ACCUMULATE = 1  # parts that they pass through the model in, to save memory
 _C.SOLVER.COMPILE = False  # torch.compile the blocks of the model; the first step takes longer
-_C.SOLVER.CUDA_GRAPHS = False  # replay the kernels of a step as one graph; CUDA only
 _C.SOLVER.CLIP_GRADIENTS = CN()
 _C.SOLVER.CLIP_GRADIENTS.ENABLED = False  # limit gradients
 _C.SOLVER.CLIP_GRADIENTS.CLIP_TYPE = "norm"  # norm (of each parameter) or value
@@ -228,8 +231,10 @@ REFUSED: dict[str, tuple[Any, str]] = {
 """FastReID's keys that change nothing here: the one value that each accepts, and the reason."""
 
 
+_C.refused.update(REFUSED)
+
+
 def get_cfg() -> CN:
-    """Return a new, changeable tree of all keys at their defaults."""
-    cfg = _C.clone()
-    cfg.refuse(REFUSED)
+    """Return a new, changeable tree of all keys at their defaults, those of plugins among them."""
+    cfg: CN = _C.clone()
     return cfg

@@ -1,17 +1,15 @@
 """CfgNode: yacs with base files, all mistakes at once, and the closest right key."""
 
 import ast
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
-import yaml
 from yacs.config import CfgNode as YacsNode
 
+from openanimals.config.files import Layer, leaves, read_file, read_overrides
 from openanimals.utils.errors import UserError
 from openanimals.utils.registry import did_you_mean
-
-BASE_KEY = "_BASE_"
 
 
 class ConfigError(UserError):
@@ -33,16 +31,43 @@ class ConfigError(UserError):
             raise cls(problems)
 
 
+Rule = tuple[Callable[[Any], bool], str]  # whether a value is right, and what it must be
+
+
+class Declared(NamedTuple):
+    """A key of a plugin's; see :func:`openanimals.config.declare`."""
+
+    default: Any
+    meaning: str
+    rule: Rule | tuple[str, ...] | None
+    module: str
+
+
+DECLARED: dict[str, Declared] = {}
+"""The keys of all plugins that this process has imported."""
+
+
 class CfgNode(YacsNode):
     """The tree of keys. Merging lists every mistake of a file or of the overrides in one error."""
 
-    def refuse(self, keys: Mapping[str, tuple[Any, str]]) -> None:
-        """Accept these dotted keys when merging, at one value only; keep none of them.
+    @property
+    def refused(self) -> dict[str, tuple[Any, str]]:
+        """Dotted keys that may be set to one value only and are not kept: it, and the reason."""
+        return self.__dict__.setdefault("_refused", {})  # type: ignore[no-any-return]
 
-        Args:
-            keys: for each key, the value that it may be set to, and why to no other.
+    def declare(self, key: str, declared: Declared) -> None:
+        """Add a key of a plugin's, and the sections that it stands in.
+
+        Raises:
+            UserError: the key is there already, or it is a section, or a key is its section.
         """
-        self.__dict__["_refused"] = dict(keys)
+        node, *sections, name = self, *key.split(".")
+        for section in sections:
+            node = node.setdefault(section, CfgNode()) if isinstance(node, YacsNode) else node
+        if key in self.refused or not isinstance(node, YacsNode) or name in node:
+            raise UserError(f"{declared.module} declares the key {key}, which is there already")
+        node[name] = declared.default
+        DECLARED[key] = declared
 
     def merge_from_file(self, cfg_filename: str | Path) -> None:
         """Merge a YAML file, its ``_BASE_`` files (one or a list, relative to it) first.
@@ -50,7 +75,7 @@ class CfgNode(YacsNode):
         Raises:
             ConfigError: a file is missing or not YAML, or has unknown keys or wrong types.
         """
-        ConfigError.raise_for(self.try_file(Path(cfg_filename)))
+        ConfigError.raise_for(self.merge(read_file(cfg_filename)))
 
     def merge_from_list(self, cfg_list: Sequence[Any]) -> None:
         """Merge ``[KEY, VALUE, KEY, VALUE, ...]``; values may be text as typed in a shell.
@@ -58,103 +83,74 @@ class CfgNode(YacsNode):
         Raises:
             ConfigError: a key without a value, unknown keys or wrong types.
         """
-        ConfigError.raise_for(self.try_list(cfg_list))
+        ConfigError.raise_for(self.merge([read_overrides(cfg_list)]))
 
-    def try_file(self, path: Path, below: tuple[Path, ...] = ()) -> list[str]:
-        """Merge what can be merged of a file and its bases; return what is wrong."""
-        path = path.expanduser()
-        if path.resolve() in below:
-            return [f"{path}: is its own {BASE_KEY}"]
-        try:
-            text = path.read_text(encoding="utf-8")
-        except (OSError, UnicodeDecodeError) as error:
-            return [f"{path}: cannot be read ({error})"]
-        return self.try_text(text, str(path), (*below, path.resolve()))
-
-    def try_text(self, text: str, where: str, files: tuple[Path, ...] = ()) -> list[str]:
-        """Merge what can be merged of YAML text; return what is wrong.
-
-        Args:
-            text: keys and values.
-            where: what the text is of, for errors.
-            files: the file it is of, last, after those that it is a base of.
-        """
-        try:
-            tree = yaml.safe_load(text) or {}
-        except yaml.YAMLError as error:
-            return [f"{where}: is not YAML: {' '.join(str(error).split())}"]
-        if not isinstance(tree, dict):
-            return [f"{where}: expected keys and values, found {type(tree).__name__}"]
-        problems = []
-        bases = tree.pop(BASE_KEY, [])
-        bases = [bases] if isinstance(bases, str) else bases
-        if not isinstance(bases, list) or not all(isinstance(base, str) for base in bases):
-            return [f"{where}: {BASE_KEY} must be a file or a list of files, not {bases!r}"]
-        for base in bases:
-            folder = files[-1].parent if files else Path()
-            problems += self.try_file(folder / Path(base).expanduser(), files)
-        for key, value in _leaves(tree):
-            problems += self._set(key, value, where)
-        return problems
-
-    def try_list(self, overrides: Sequence[Any]) -> list[str]:
-        """Merge what can be merged of ``[KEY, VALUE, ...]``; return what is wrong."""
-        misplaced = [str(key) for key in overrides[::2] if str(key).startswith("--")]
-        if misplaced:
-            return [f"command line: {misplaced[0]} must stand before the KEY VALUE pairs"]
-        problems = []
-        if len(overrides) % 2:
-            problems.append(f"command line: {overrides[-1]!r} has no value (KEY VALUE pairs)")
-        for key, value in zip(overrides[::2], overrides[1::2], strict=False):
-            problems += self._set(str(key), value, "command line")
+    def merge(self, layers: Sequence[Layer]) -> list[str]:
+        """Set what can be set of the layers' keys, later over earlier; return what is wrong."""
+        problems: list[str] = []
+        for layer in layers:
+            problems += layer.problems
+            for key, value in layer.values:
+                problems += self._set(key, value, layer.where)
         return problems
 
     def keys_and_values(self) -> Iterator[tuple[str, Any]]:
         """Yield each dotted key with its value."""
-        return _leaves(self)
+        return leaves(self)
+
+    def dump(self, **options: Any) -> str:
+        """Return the tree as YAML that loads to the same tree.
+
+        Keys of plugins that IMPORTS does not name (another run in this process did) are left out
+        at their default, so that the text loads without them.
+        """
+        tree: CfgNode = self.clone()
+        for key, of in DECLARED.items():
+            node, name = tree._parent(key)
+            named = any(f"{of.module}.".startswith(f"{module}.") for module in self.IMPORTS)
+            if not named and node.get(name) == of.default:
+                del node[name]
+        text: str = super(CfgNode, tree).dump(**options)
+        return text
 
     def _set(self, key: str, value: Any, where: str) -> list[str]:
         """Set one dotted key; return what is wrong with it, if anything."""
-        refused = self.__dict__.get("_refused", {})
-        if key in refused:
-            default, reason = refused[key]
+        if key in self.refused:
+            default, reason = self.refused[key]
             if _same(_literal(value), default):
                 return []
             return [
                 f"{where}: {key} is FastReID's and has no effect here ({reason}), so only its "
                 f"default {default!r} is accepted, not {value!r}"
             ]
-        node: YacsNode = self
-        *sections, name = key.split(".")
-        for section in sections:
-            if not isinstance(node.get(section), YacsNode):
-                return [f"{where}: unknown key {key}{self._closest(key)}"]
-            node = node[section]
+        node, name = self._parent(key)
         if name not in node:
             return [f"{where}: unknown key {key}{self._closest(key)}"]
         if isinstance(node[name], YacsNode):
             return [f"{where}: {key} is a section with keys of its own, not a value"]
         try:
-            node[name] = _fit(value, node[name])
+            fitted = _fit(value, node[name])
+            # A plugin that a base file needs is needed by all that build on it.
+            node[name] = [*node[name], *fitted] if key == "IMPORTS" else fitted
         except TypeError:
             kind = type(node[name]).__name__
             return [f"{where}: {key} must be of type {kind}, like {node[name]!r}, not {value!r}"]
         return []
+
+    def _parent(self, key: str) -> tuple[YacsNode, str]:
+        """Return the section of a dotted key, an empty one if there is none, and its last part."""
+        node, *sections, name = self, *key.split(".")
+        for section in sections:
+            node = node.get(section)
+            if not isinstance(node, YacsNode):
+                return CfgNode(), name
+        return node, name
 
     def _closest(self, key: str) -> str:
         known = [name for name, _ in self.keys_and_values()]
         same_end = [name for name in known if name.split(".")[-1] == key.split(".")[-1]]
         hint = f" (did you mean {same_end[-1]!r}?)" if same_end else ""
         return did_you_mean(key, known) or hint
-
-
-def _leaves(tree: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
-    """Yield the dotted key and the value of each leaf of nested mappings."""
-    for key, value in tree.items():
-        if isinstance(value, Mapping):
-            yield from _leaves(value, f"{prefix}{key}.")
-        else:
-            yield f"{prefix}{key}", value
 
 
 def _literal(text: Any) -> Any:

@@ -8,14 +8,19 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 
 from openanimals.config import CfgNode
-from openanimals.data.catalogue import Catalogue, CatalogueError, concatenate
+from openanimals.data.catalogue import (
+    Catalogue,
+    CatalogueError,
+    concatenate,
+)
 from openanimals.data.datasets import load_catalogue
-from openanimals.data.image_io import rows_with_bad_boxes
 from openanimals.data.splits import Split, hold_out, make_split
-from openanimals.data.viewpoints import separate_viewpoints
+from openanimals.data.validate import rows_with_bad_boxes
 from openanimals.utils.reproducibility import derive_seed
+from openanimals.utils.viewpoints import lateral_viewpoint
 
 logger = logging.getLogger(__name__)
 
@@ -26,8 +31,8 @@ class TrainSet:
 
     Attributes:
         images: one row an image.
-        identities: names of the individuals (or, with DATASETS.FLANKS separate, of their sides),
-            sorted; the position is the label.
+        identities: names of the individuals (with DATASETS.FLANKS separate, one for each of their
+            sides), sorted; the position is the label.
         labels: the label of each row.
     """
 
@@ -78,7 +83,8 @@ class Sets:
         validation: training identities held out (DATASETS.VAL_FRACTION), or None.
         splits: for each source in use its catalogue and split, to be written beside the run.
         held_out: images of the training half and the part of them that validates, or None.
-        dropped: for each source the number of rows whose box is empty or outside the image.
+        dropped: for each source the number of rows of its split that are left out because their
+            box is empty or outside the image.
     """
 
     train: TrainSet | None = None
@@ -160,7 +166,7 @@ def _add_train(cfg: CfgNode, sets: Sets) -> None:
         sets.validation = _test_set(cfg, "validation", images, held)
         images = images.select(held.train)
     if cfg.DATASETS.FLANKS == "separate":
-        images = separate_viewpoints(images)
+        images = _separate_viewpoints(images)
     sets.train = TrainSet.of(images)
     count = len(sets.train.identities)
     if count < 2:
@@ -203,10 +209,38 @@ def _check_masks(catalogue: Catalogue, split: Split) -> None:
 
 
 def _without_bad_boxes(catalogue: Catalogue, split: Split) -> tuple[Split, int]:
-    """Drop rows whose box is empty or outside, after the partition so that nothing shifts."""
+    """Drop rows whose box is empty or outside, after the partition so that nothing shifts.
+
+    Returns:
+        The split without them, and how many of its rows they were.
+    """
     bad = set(rows_with_bad_boxes(catalogue))
 
     def good(rows: Sequence[int]) -> list[int]:
         return [row for row in rows if row not in bad]
 
-    return Split(good(split.train), good(split.query), good(split.gallery)), len(bad)
+    dropped = bad.intersection([*split.train, *split.query, *split.gallery])
+    return Split(good(split.train), good(split.query), good(split.gallery)), len(dropped)
+
+
+def _separate_viewpoints(images: Catalogue) -> Catalogue:
+    """Make each side of an animal an individual of its own: ``Kesi`` becomes ``Kesi|left``.
+
+    Photographs of no known side keep the plain name: nothing tells which of the two they show, and
+    views from the front or from above are a pattern of their own.
+
+    Raises:
+        CatalogueError: no photograph has a known side.
+    """
+    viewpoints = [lateral_viewpoint(viewpoint) for viewpoint in images.column("viewpoint")]
+    if not any(viewpoints):
+        raise CatalogueError(
+            f"DATASETS.FLANKS is 'separate', but none of the {len(images)} training images of "
+            f"{images.name} has a known side; expected left or right in the column viewpoint "
+            "(or DATASETS.FLANKS ignore)"
+        )
+    names = [
+        f"{identity}|{viewpoint}" if viewpoint else identity
+        for identity, viewpoint in zip(images.identities, viewpoints, strict=True)
+    ]
+    return images.with_table(images.table.assign(identity=pd.Series(names, dtype=object)))

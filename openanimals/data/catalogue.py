@@ -25,6 +25,7 @@ COLUMNS = (
     "mask",
     "split",
 )
+SPELLINGS = {"orientation": "viewpoint"}  # in the tables of others, wildlife-datasets' among them
 UNKNOWN = "unknown"  # the identity of animals that nobody has named; in no list of a partition
 
 
@@ -44,12 +45,13 @@ class Catalogue:
             ``identity`` are required. The rest of :data:`COLUMNS` is optional: ``bbox`` as four
             numbers (x, y, w, h) in pixels of the upright image; ``date`` as ``YYYY-MM-DD``, with
             a time of day ``YYYY-MM-DDTHH:MM:SS``; ``sequence`` as the name of the burst, video or
-            encounter; ``mask`` as a path or a shape (see ``masks.py``); ``split`` as train, query
-            and gallery, or as train and test. A missing value is None or NaN. Other columns are
-            dropped.
-        cameras_count: whether images of an individual by the query's own camera are removed from
-            a ranking. Not so in animal data: the camera labels of the authors' release were only
-            the number of the split, so nothing was removed and the published numbers rest on that.
+            encounter; ``viewpoint`` (or ``orientation``) as any text, of which the words left and
+            right count (``utils/viewpoints.py``); ``mask`` as a path or a shape (see
+            ``masks.py``); ``split`` as train, query and gallery, or as train and test. A missing
+            value is None or NaN. Other columns are dropped.
+        cameras_count: whether evaluation leaves out matches by the query's own camera, as the
+            benchmarks of persons do. The paper's does not: the cameras in the authors' release of
+            animals were only the number of the split, so nothing was ever left out.
 
     Attributes:
         table: columns :data:`COLUMNS`, values text (``bbox``: a tuple of four floats) or None; and
@@ -63,6 +65,8 @@ class Catalogue:
     def __init__(
         self, name: str, root: str | Path, table: pd.DataFrame, *, cameras_count: bool = True
     ) -> None:
+        others = {old: new for old, new in SPELLINGS.items() if new not in table.columns}
+        table = table.rename(columns=others)
         missing = [column for column in ("path", "identity") if column not in table.columns]
         if missing:
             raise CatalogueError(
@@ -71,10 +75,9 @@ class Catalogue:
             )
         self.name = name
         self.root = Path(root)
-        self.table = pd.DataFrame(
-            {column: self._column(table, column) for column in COLUMNS}, dtype=object
-        )
-        self.table["counted_camera"] = self.table["camera"] if cameras_count else None
+        columns = {column: self._column(table, column) for column in COLUMNS}
+        columns["counted_camera"] = columns["camera"] if cameras_count else [None] * len(table)
+        self.table = pd.DataFrame(columns, dtype=object)
 
     def _column(self, table: pd.DataFrame, column: str) -> list:
         if column not in table.columns:
@@ -138,9 +141,11 @@ class Catalogue:
 
     def select(self, rows: Sequence[int] | np.ndarray) -> "Catalogue":
         """Return the catalogue of the given row positions, in the given order."""
-        return self._with(self.table.iloc[np.asarray(rows, dtype=np.int64)].reset_index(drop=True))
+        indices = np.asarray(rows, dtype=np.int64)
+        return self.with_table(self.table.iloc[indices].reset_index(drop=True))
 
-    def _with(self, table: pd.DataFrame) -> "Catalogue":
+    def with_table(self, table: pd.DataFrame) -> "Catalogue":
+        """Return the catalogue with another table of the same columns, checked already."""
         other = object.__new__(Catalogue)
         other.name, other.root, other.table = self.name, self.root, table
         return other
@@ -168,7 +173,7 @@ def concatenate(catalogues: Sequence[Catalogue]) -> Catalogue:
         changed["identity"] = [f"{catalogue.name}/{value}" for value in catalogue.identities]
         # As objects: left alone, pandas makes NaN of a None among texts.
         tables.append(catalogue.table.assign(**pd.DataFrame(changed, dtype=object)))
-    joined = catalogues[0]._with(pd.concat(tables, ignore_index=True))
+    joined = catalogues[0].with_table(pd.concat(tables, ignore_index=True))
     joined.name = " + ".join(catalogue.name for catalogue in catalogues)
     joined.root = Path("/")
     return joined

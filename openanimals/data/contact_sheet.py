@@ -4,13 +4,15 @@ A row whose photographs show two animals, a box beside the animal, a photograph 
 no table shows them, a look does.
 """
 
+import warnings
 from collections import defaultdict
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
-from PIL import Image, ImageDraw, ImageFont, ImageOps
+import numpy as np
+from PIL import Image, ImageOps
 
 from openanimals.data.catalogue import UNKNOWN, Catalogue, CatalogueError
 from openanimals.data.image_io import ImageError, open_image
@@ -19,16 +21,17 @@ from openanimals.utils.files import atomic_path
 
 T = TypeVar("T")
 
-FORMATS = {".png": "PNG", ".jpg": "JPEG", ".jpeg": "JPEG"}
-PAPER, INK, FAINT, UNREADABLE = (255, 255, 255), (20, 20, 20), (110, 110, 110), (200, 40, 40)
+FORMATS = {".png": "png", ".jpg": "jpeg", ".jpeg": "jpeg"}
+PAPER, FAINT, UNREADABLE = (255, 255, 255), "0.4", (200, 40, 40)
 GAP = 4  # pixels between photographs
 LABEL = 150  # pixels in width that an individual's name has
 TEXT = 13  # size of the font, in pixels
+DPI = 72  # so that a point is a pixel
 
 
 def contact_sheet(
     catalogue: Catalogue, path: str | Path, *, columns: int = 8, rows: int = 12, thumb: int = 112
-) -> Image.Image:
+) -> None:
     """Draw one row of photographs for each individual, cropped to their boxes, and save it.
 
     Where there are more individuals or photographs than places, they are taken at even distances
@@ -42,14 +45,13 @@ def contact_sheet(
         rows: individuals.
         thumb: width and height of a photograph's place in pixels; it keeps its shape inside.
 
-    Returns:
-        The picture, RGB.
-
     Raises:
         ValueError: the file is to be of another format, or a number is below 1.
         CatalogueError: there is no individual.
         OSError: the file cannot be written.
     """
+    from matplotlib.figure import Figure
+
     file_format = FORMATS.get(Path(path).suffix.lower())
     if file_format is None:
         raise UserError(f"contact sheet {path}: expected a file name in {', '.join(FORMATS)}")
@@ -65,38 +67,36 @@ def contact_sheet(
     if not members:
         raise CatalogueError(f"{catalogue.name}: no individual to draw a contact sheet of")
     shown = _evenly(sorted(members), rows)
-    step = thumb + GAP
-    top = 2 * TEXT + GAP
-    sheet = Image.new("RGB", (LABEL + columns * step + GAP, top + len(shown) * step), PAPER)
-    draw = ImageDraw.Draw(sheet)
-    title = f"{catalogue.name}: {len(shown)} of {len(members)} individuals"
-    _write(draw, (GAP, TEXT // 2), title, INK, sheet.width - 2 * GAP)
-    with ThreadPoolExecutor() as pool:
+    pitch = thumb + GAP
+    width, height = LABEL + columns * pitch + GAP, 2 * TEXT + GAP + len(shown) * pitch
+    sheet = Figure((width / DPI, height / DPI), dpi=DPI, facecolor="white")
+    with ThreadPoolExecutor() as pool, warnings.catch_warnings():
+        # Letters that the font lacks are drawn as boxes; DejaVu has Latin, Greek, Cyrillic...
+        warnings.filterwarnings("ignore", "Glyph .* missing from font")
+        title = f"{catalogue.name}: {len(shown)} of {len(members)} individuals"
+        _write(sheet, GAP, height - TEXT, title, width - 2 * GAP)
         for line, identity in enumerate(shown):
-            y = top + line * step
-            _write(draw, (GAP, y + thumb // 2 - TEXT), identity, INK, LABEL - 2 * GAP)
+            bottom = (len(shown) - 1 - line) * pitch + GAP
+            _write(sheet, GAP, bottom + thumb / 2 + TEXT / 2, identity, LABEL - 2 * GAP)
             count = f"{len(members[identity])} images"
-            _write(draw, (GAP, y + thumb // 2 + GAP), count, FAINT, LABEL - 2 * GAP)
+            _write(sheet, GAP, bottom + thumb / 2 - TEXT / 2, count, LABEL - 2 * GAP, color=FAINT)
             chosen = _evenly(members[identity], columns)
-            tiles = pool.map(lambda row: _tile(catalogue, row, thumb), chosen)
-            for column, tile in enumerate(tiles):
-                sheet.paste(tile, (LABEL + column * step, y))
-    with atomic_path(path) as temporary:
-        sheet.save(temporary, format=file_format)
-    return sheet
+            pictures = pool.map(lambda row: _thumbnail(catalogue, row, thumb), chosen)
+            for column, picture in enumerate(pictures):
+                sheet.figimage(picture, LABEL + column * pitch, bottom, origin="upper")
+        with atomic_path(path) as temporary:
+            sheet.savefig(temporary, format=file_format, dpi=DPI)
 
 
-def _tile(catalogue: Catalogue, row: int, thumb: int) -> Image.Image:
-    """Return one photograph in its square place, or a red cross."""
+def _thumbnail(catalogue: Catalogue, row: int, size: int) -> np.ndarray:
+    """Return one photograph in its square place ``[size, size, 3]``, or a red cross."""
     try:
         image = open_image(catalogue.path(row), catalogue.table["bbox"].iat[row])
     except ImageError:
-        tile = Image.new("RGB", (thumb, thumb), PAPER)
-        draw = ImageDraw.Draw(tile)
-        draw.line((0, 0, thumb - 1, thumb - 1), fill=UNREADABLE, width=2)
-        draw.line((0, thumb - 1, thumb - 1, 0), fill=UNREADABLE, width=2)
-        return tile
-    return ImageOps.pad(image, (thumb, thumb), Image.Resampling.BICUBIC, color=PAPER)
+        cross = np.eye(size, dtype=bool) | np.eye(size, dtype=bool)[::-1]
+        return np.where(cross[..., None], UNREADABLE, PAPER).astype(np.uint8)
+    padded = ImageOps.pad(image, (size, size), Image.Resampling.BICUBIC, color=PAPER)
+    return np.asarray(padded)
 
 
 def _evenly(items: Sequence[T], count: int) -> list[T]:
@@ -106,17 +106,12 @@ def _evenly(items: Sequence[T], count: int) -> list[T]:
     return [items[index * len(items) // count] for index in range(count)]
 
 
-def _write(
-    draw: ImageDraw.ImageDraw,
-    place: tuple[int, int],
-    text: str,
-    colour: tuple[int, int, int],
-    width: int,
-) -> None:
-    """Write a line of text, cut to the width in pixels."""
-    font = ImageFont.load_default(TEXT)
-    if draw.textlength(text, font) > width:
-        while text and draw.textlength(f"{text}...", font) > width:
-            text = text[:-1]
-        text = f"{text}..."
-    draw.text(place, text, colour, font)
+def _write(sheet: Any, x: float, y: float, text: str, width: float, color: str = "black") -> None:
+    """Write a line of text on a figure, its middle at a height, cut to a width (in pixels)."""
+    artist = sheet.text(
+        *(x / sheet.bbox.width, y / sheet.bbox.height, text),
+        **{"fontsize": TEXT, "color": color, "va": "center", "parse_math": False},
+    )
+    while artist.get_window_extent().width > width:
+        text = text[:-1]
+        artist.set_text(f"{text}...")

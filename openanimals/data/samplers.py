@@ -5,13 +5,17 @@ are done; to share a batch, every process draws the same stream and keeps its ow
 """
 
 from collections import Counter, deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from itertools import islice
 from typing import Any
 
 import numpy as np
 
 from openanimals.utils.errors import UserError
+from openanimals.utils.registry import Registry
+
+SAMPLER_REGISTRY: Registry[Callable[..., Iterator[int]]] = Registry("sampler")
+"""``f(cfg, train: TrainSet)`` gives an endless stream of rows of the training set."""
 
 NAIVE_SEED = 860870892
 """Seed of :func:`identity_stream` in the published runs: ``RandomState(666).randint(2**31)``."""
@@ -36,8 +40,7 @@ def identity_stream(
         Endless positions in ``labels``; each run of ``batch_size`` is a batch, grouped by identity.
 
     Raises:
-        ValueError: there are no rows, the batch is no multiple of K, or there are fewer identities
-            than P.
+        ValueError: there are fewer identities than P, or P is 0.
 
     Source: NaiveIdentitySampler of FastReID, as used by ARBase (arXiv 2410.00204).
     """
@@ -93,12 +96,10 @@ def balanced_stream(
         Endless positions in ``labels``; each run of ``batch_size`` is a batch, grouped by identity.
 
     Raises:
-        ValueError: as for :func:`identity_stream`, or there is not one camera a row.
+        ValueError: as for :func:`identity_stream`.
 
     Source: BalancedIdentitySampler of FastReID.
     """
-    if len(cameras) != len(labels):
-        raise UserError(f"{len(cameras)} cameras for {len(labels)} images; expected one each")
     rows_of = _rows_by_identity(labels)
     _check_batch(len(rows_of), batch_size, instances)
     drawn = batch_size // instances
@@ -139,7 +140,8 @@ def shuffled_stream(count: int, seed: int) -> Iterator[int]:
 
     Source: TrainingSampler of FastReID.
     """
-    _check_rows(count)
+    if count < 1:
+        raise UserError("the training set has no images; expected at least one")
     return _permutations(count, _legacy_rng(seed))
 
 
@@ -148,37 +150,36 @@ def _permutations(count: int, rng: np.random.RandomState) -> Iterator[int]:
         yield from rng.permutation(count).tolist()
 
 
-def batches(
-    stream: Iterator[int], batch_size: int, *, skip: int = 0, rank: int = 0, world_size: int = 1
-) -> Iterator[list[int]]:
-    """Cut a stream into batches and give one process its contiguous share of each.
+class BatchSampler:
+    """Cuts a stream into batches and gives one process its contiguous share of each.
 
     Args:
-        stream: positions, endless or not; what is left at its end and fills no batch is dropped.
+        stream: rows, endless or not; what is left at its end and fills no batch is dropped.
         batch_size: images in a batch, over all processes.
-        skip: batches to leave out at the start, for a run that is resumed.
+        start: batches that a run that is resumed has done.
         rank: this process, 0 to ``world_size - 1``.
         world_size: number of processes.
-
-    Returns:
-        Lists of ``batch_size / world_size`` positions.
-
-    Raises:
-        ValueError: the batch is empty or no multiple of the number of processes.
     """
-    if batch_size < 1 or batch_size % world_size:
-        raise UserError(
-            f"SOLVER.IMS_PER_BATCH is {batch_size}; expected a positive multiple of the number "
-            f"of processes, {world_size}"
-        )
-    share = batch_size // world_size
-    return _cut(stream, batch_size, skip, slice(rank * share, (rank + 1) * share))
 
+    def __init__(
+        self,
+        stream: Iterator[int],
+        batch_size: int,
+        *,
+        start: int = 0,
+        rank: int = 0,
+        world_size: int = 1,
+    ) -> None:
+        self.stream, self.batch_size, self.start = stream, batch_size, start
+        share = batch_size // world_size
+        self.share = slice(rank * share, (rank + 1) * share)
 
-def _cut(stream: Iterator[int], batch_size: int, skip: int, share: slice) -> Iterator[list[int]]:
-    deque(islice(stream, skip * batch_size), maxlen=0)  # draws and forgets
-    while len(batch := list(islice(stream, batch_size))) == batch_size:
-        yield batch[share]
+    def __iter__(self) -> Iterator[list[tuple[int, int]]]:
+        """Yield for each image of a batch its row, and its number in the whole training."""
+        first = self.start * self.batch_size
+        numbered = enumerate(islice(self.stream, first, None), first)
+        while len(batch := list(islice(numbered, self.batch_size))) == self.batch_size:
+            yield [(row, number) for number, row in batch[self.share]]
 
 
 def identities_too_small(labels: Sequence[Any], instances: int) -> list[Any]:
@@ -194,21 +195,10 @@ def _rows_by_identity(labels: Sequence[Any]) -> list[np.ndarray]:
     return [np.array(rows[label]) for label in sorted(rows)]
 
 
-def _check_rows(count: int) -> None:
-    if count < 1:
-        raise UserError("the training set has no images; expected at least one")
-
-
 def _check_batch(identities: int, batch_size: int, instances: int) -> None:
     """Raise unless batches of P x K can be drawn; without this check the stream would hang."""
-    _check_rows(identities)
-    if instances < 1 or batch_size < 1 or batch_size % instances:
-        raise UserError(
-            f"SOLVER.IMS_PER_BATCH is {batch_size}; expected a positive multiple of "
-            f"DATALOADER.NUM_INSTANCE, {instances}"
-        )
     needed = batch_size // instances
-    if identities < needed:
+    if not 0 < needed <= identities:
         raise UserError(
             f"a batch needs {needed} identities (SOLVER.IMS_PER_BATCH {batch_size} / "
             f"DATALOADER.NUM_INSTANCE {instances}) but the training set has {identities}; "

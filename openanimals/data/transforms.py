@@ -2,7 +2,7 @@
 
 Every random number comes from a CPU generator that the caller hands in, so what is drawn depends
 neither on the device, nor on the number of workers, nor on what ran before a resume. Drawing is
-apart from applying: a step draws plain numbers, then a function applies them.
+apart from applying: a transform draws plain numbers, then a function applies them.
 
 Batches stay in channels-last memory, as convolutions want them.
 The functions cut views out of the images one by one and stack them. On a CPU that takes a tenth of
@@ -12,25 +12,16 @@ the time of index arithmetic over the whole batch, and it reads nothing back fro
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Protocol, TypeVar
+from typing import Protocol
 
 import torch
 from PIL import Image
 from torch import Tensor
 from torchvision.transforms import v2
+from torchvision.transforms.v2 import functional
 
-from openanimals.data.rectangles import (
-    draw_pastes,
-    draw_rectangles,
-    erase,
-    pad_and_crop,
-    paste,
-    stack,
-)
 from openanimals.utils.errors import UserError
-from openanimals.utils.registry import did_you_mean
-
-T = TypeVar("T")
+from openanimals.utils.registry import Registry, did_you_mean
 
 PAD_MODES = ("constant", "edge", "reflect", "symmetric")
 
@@ -42,33 +33,22 @@ class Transform(Protocol):
         """Augment ``images`` (``[B, 3, H, W]`` in 0..255) without changing them in place."""
 
 
-class BatchTransforms:
-    """The given steps in FastReID's order, which is the order of the arguments.
+TRANSFORM_REGISTRY: Registry[Callable[..., Transform]] = Registry("transform")
+"""``f(cfg)`` gives a transform; INPUT.TRANSFORMS names those that are used, in order."""
 
-    The arguments are named as the keys under ``INPUT``, and the fields of each step as the keys
-    under those.
+
+class Compose:
+    """Applies transforms to a batch, one after the other.
 
     Example:
-        >>> augment = BatchTransforms(padding=PadCrop(size=10), flip=Flip(prob=0.5))
+        >>> augment = Compose([PadCrop(size=10), Flip(prob=0.5)])
         >>> images = torch.zeros(2, 3, 64, 64, dtype=torch.uint8)
         >>> augment(images, torch.Generator().manual_seed(0)).shape
         torch.Size([2, 3, 64, 64])
     """
 
-    def __init__(
-        self,
-        *,
-        crop: "ResizedCrop | None" = None,
-        padding: "PadCrop | None" = None,
-        flip: "Flip | None" = None,
-        cj: "ColorJitter | None" = None,
-        affine: "Affine | None" = None,
-        augmix: "AugMix | None" = None,
-        rea: "Erasing | None" = None,
-        rpt: "Patch | None" = None,
-    ) -> None:
-        given: list[Transform | None] = [crop, padding, flip, cj, affine, augmix, rea, rpt]
-        self.steps = [step for step in given if step is not None]
+    def __init__(self, transforms: Sequence[Transform]) -> None:
+        self.transforms = transforms
 
     def __call__(self, images: Tensor, generator: torch.Generator) -> Tensor:
         """Augment a batch.
@@ -78,18 +58,18 @@ class BatchTransforms:
             generator: a CPU generator, the only source of randomness.
 
         Returns:
-            ``[B, 3, H, W]`` in 0..255 on the same device, float32 if random erasing is among the
-            steps (its value need not be whole), else uint8. H and W are those of the random
-            resized crop, if that is among them.
+            ``[B, 3, H, W]`` in 0..255 on the same device, float32 if random erasing is among them
+            (its value need not be whole), else uint8. H and W are those of the random resized crop,
+            if that is among them.
         """
-        for step in self.steps:
-            images = step(images, generator)
+        for transform in self.transforms:
+            images = transform(images, generator)
         return images
 
 
 @dataclass(frozen=True)
 class RandomApply:
-    """What steps share that treat each image with a probability.
+    """What transforms share that treat each image with a probability.
 
     Args:
         prob: probability, 0 to 1, that an image is treated.
@@ -217,42 +197,31 @@ class AugMix(RandomApply):
         )
 
 
-@dataclass(frozen=True)
-class Erasing(RandomApply):
-    """Overwrite a rectangle of 0.02 to 0.4 of the area, 0.3 to 1 / 0.3 as high as it is wide.
-
-    Args:
-        prob: probability of each image.
-        value: what it is overwritten with, for each channel, 0..255.
-    """
-
-    value: Sequence[float] = (123.675, 116.28, 103.53)
-
-    def __call__(self, images: Tensor, generator: torch.Generator) -> Tensor:
-        """Return float32 ``[B, 3, H, W]``."""
-        chosen = self.draw(len(images), generator)
-        rectangles = draw_rectangles(len(images), images.shape[-2:], generator, (0.02, 0.4), 0.3)
-        return erase(images, _where(chosen, rectangles), self.value)
-
-
-class Patch(RandomApply):
-    """Paste a rectangle of another image of the batch, 0.01 to 0.5 of the area, anywhere.
-
-    Half of the patches are mirrored, half are turned by up to 10 degrees (with black corners).
-    FastReID keeps a pool of patches of earlier batches instead; without one there is nothing to
-    save, and to restore when a run is resumed. In a batch of one, the patch is the image's own.
-    """
-
-    def __call__(self, images: Tensor, generator: torch.Generator) -> Tensor:
-        """Return ``[B, 3, H, W]``."""
-        chosen = self.draw(len(images), generator)
-        pastes = draw_pastes(len(images), images.shape[-2:], generator)
-        return paste(images, _where(chosen, pastes))
-
-
 def flip(images: Tensor, chosen: Sequence[bool]) -> Tensor:
     """Mirror the chosen ones of ``[B, C, H, W]`` left to right."""
     return stack([image.flip(-1) if c else image for image, c in zip(images, chosen, strict=True)])
+
+
+def pad_and_crop(
+    images: Tensor, corners: Sequence[Sequence[int]], padding: int, mode: str
+) -> Tensor:
+    """Pad ``[B, C, H, W]`` and cut ``[H, W]`` out of each image, at its (top, left) corner.
+
+    Corners count from the corner of the padded image, so (padding, padding) changes nothing.
+    """
+    height, width = images.shape[-2:]
+    padded = functional.pad(images, [padding], padding_mode=mode)
+    return stack(
+        [
+            image[:, top : top + height, left : left + width]
+            for image, (top, left) in zip(padded, corners, strict=True)
+        ]
+    )
+
+
+def stack(images: Sequence[Tensor]) -> Tensor:
+    """Stack ``[C, H, W]`` to ``[B, C, H, W]`` in channels-last memory, as convolutions want it."""
+    return torch.stack([image.permute(1, 2, 0) for image in images]).permute(0, 3, 1, 2)
 
 
 def auto_augment(image: Image.Image, seed: int) -> Image.Image:
@@ -287,8 +256,3 @@ def _seeded(seed: int) -> Iterator[None]:
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(seed)  # torch.manual_seed would seed devices, too
         yield
-
-
-def _where(chosen: Sequence[bool], drawn: Sequence[T]) -> list[T | None]:
-    """Return what was drawn, None for the images that are left alone."""
-    return [item if c else None for item, c in zip(drawn, chosen, strict=True)]

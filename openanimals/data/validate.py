@@ -13,10 +13,10 @@ from typing import NamedTuple
 from tqdm import tqdm
 
 from openanimals.data.catalogue import UNKNOWN, Catalogue
-from openanimals.data.image_io import ImageError, open_image, rows_with_bad_boxes
+from openanimals.data.image_io import ImageError, box_overlaps, open_image
 from openanimals.data.masks import is_shape
 from openanimals.data.splits import PARTS, Split
-from openanimals.data.viewpoints import flank
+from openanimals.utils.viewpoints import lateral_viewpoint
 
 NEAR_EMPTY = 10  # a part of a split with fewer images than this says little
 SHOWN = 3  # examples that a line of the table names; the rest are counted
@@ -59,7 +59,7 @@ class DataReport:
         repetitions: number of rows that repeat another's path, box and identity.
         single: individuals with one image: never both query and gallery.
         few: individuals with 2 or more, but fewer than ``min_images``.
-        min_images: images of an individual in a batch, K of the sampler.
+        min_images: images of an individual in a batch, K of the sampler; None if it has no K.
         parts: images and individuals of train, query and gallery; empty without a split.
         unmatched: number of queries whose individual is not in the gallery.
     """
@@ -82,7 +82,7 @@ class DataReport:
     repetitions: int
     single: list[str]
     few: list[str]
-    min_images: int
+    min_images: int | None
     parts: dict[str, tuple[int, int]]
     unmatched: int
 
@@ -124,8 +124,9 @@ class DataReport:
             ("images of two individuals", _examples(self.contradictions)),
             ("rows repeated", str(self.repetitions)),
             ("individuals with 1 image", _examples(self.single)),
-            (f"... with less than {self.min_images}", _examples(self.few)),
         ]
+        if self.min_images is not None:
+            lines.append((f"... with less than {self.min_images}", _examples(self.few)))
         if self.parts:
             lines.append(("queries without a match", str(self.unmatched)))
         width = max(len(label) for label, _ in lines)
@@ -135,7 +136,9 @@ class DataReport:
         )
 
 
-def check_data(catalogue: Catalogue, split: Split | None = None, min_images: int = 4) -> DataReport:
+def check_data(
+    catalogue: Catalogue, split: Split | None = None, min_images: int | None = 4
+) -> DataReport:
     """Look at every row of a catalogue and decode every file to its end.
 
     Files are decoded in a few threads, with a progress bar where there is a terminal.
@@ -143,7 +146,8 @@ def check_data(catalogue: Catalogue, split: Split | None = None, min_images: int
     Args:
         catalogue: the images.
         split: its train, query and gallery rows, if they are to be looked at, too.
-        min_images: images of an individual in a batch (``DATALOADER.NUM_INSTANCE``).
+        min_images: images of an individual in a batch (``DATALOADER.NUM_INSTANCE``); None where
+            the sampler takes images one by one.
     """
     paths = [catalogue.path(row) for row in range(len(catalogue))]
     masks = [catalogue.mask(row) for row in range(len(catalogue))]
@@ -179,10 +183,35 @@ def check_data(catalogue: Catalogue, split: Split | None = None, min_images: int
         contradictions=contradictions,
         repetitions=repetitions,
         single=sorted(name for name, count in counts.items() if count == 1),
-        few=sorted(name for name, count in counts.items() if 2 <= count < min_images),
+        few=sorted(name for name, count in counts.items() if 2 <= count < (min_images or 0)),
         min_images=min_images,
         **_split_facts(catalogue.identities, split),
     )
+
+
+def rows_with_bad_boxes(catalogue: Catalogue) -> list[int]:
+    """Return the rows whose box is empty, not a number or wholly outside of its image.
+
+    Such rows are to be dropped after the partition, so that row positions do not shift. A row
+    whose image cannot be read is not listed: reading it gives the better error.
+
+    Args:
+        catalogue: only the files of its rows with a box are opened, and only their headers read.
+
+    Returns:
+        Row positions, ascending.
+    """
+    boxes = catalogue.column("bbox")
+
+    def is_bad(row: int) -> bool:
+        try:
+            return not box_overlaps(catalogue.path(row), boxes[row])
+        except ImageError:
+            return False
+
+    rows = [row for row, box in enumerate(boxes) if box is not None]
+    with ThreadPoolExecutor() as pool:  # the time goes into waiting for the disk
+        return [row for row, bad in zip(rows, pool.map(is_bad, rows), strict=True) if bad]
 
 
 def _filled(catalogue: Catalogue) -> dict[str, int]:
@@ -192,7 +221,7 @@ def _filled(catalogue: Catalogue) -> dict[str, int]:
         "date": dates,
         "time of day": [date and "T" in date for date in dates],
         "sequence": catalogue.column("sequence"),
-        "known side": [flank(viewpoint) for viewpoint in catalogue.column("viewpoint")],
+        "known side": map(lateral_viewpoint, catalogue.column("viewpoint")),
         "mask": catalogue.column("mask"),
     }
     return {what: sum(map(bool, values)) for what, values in columns.items()}

@@ -1,5 +1,6 @@
 """What is done at the end of an epoch: evaluate, keep the best, save."""
 
+from collections.abc import Callable
 from copy import deepcopy
 from logging import getLogger
 
@@ -13,8 +14,16 @@ from openanimals.engine.precise_bn import update_statistics
 from openanimals.engine.trainer import Trainer
 from openanimals.evaluation import Result
 from openanimals.utils import distributed
+from openanimals.utils.registry import Registry
 
 logger = getLogger(__name__)
+
+CALLBACK_REGISTRY: Registry[Callable[[CfgNode], Callable[[Trainer], None]]] = Registry("callback")
+"""Functions ``f(cfg) -> callback`` by the names in the key ``CALLBACKS``.
+
+A callback is called with the trainer at the end of each epoch, after the evaluation, before the
+checkpoint is written.
+"""
 
 
 class EvaluateBefore:
@@ -87,7 +96,7 @@ class Evaluate:
             )
         tested = {}
         if last or not validation:
-            self.final = evaluate(
+            found = evaluate(
                 self.cfg,
                 trainer.model,
                 self.sets.tests,
@@ -96,8 +105,10 @@ class Evaluate:
                 folder=self.folder.path if last else None,
                 cache=trainer.cache,
             )
-            tested = {test_set.name: self.final[test_set.name] for test_set in self.sets.tests}
+            tested = {test_set.name: found[test_set.name] for test_set in self.sets.tests}
             results = results or tested
+            if last:
+                self.final = found
         self._log(trainer, {**results, **tested})
         mean = sum(result.mAP for result in results.values()) / len(results)
         if mean > trainer.best_map:
@@ -125,7 +136,7 @@ class Evaluate:
                 result.rank(1),
                 result.mAP,
             )
-        trainer.logbook.write(trainer.iteration - 1, scalars)
+        trainer.writers.write(trainer.iteration - 1, scalars)
 
 
 class Save:

@@ -7,7 +7,7 @@ import torch
 
 from openanimals.config import CfgNode
 from openanimals.modeling.weights import WeightsError, find_state_dict, load_file
-from openanimals.utils.errors import UserError
+from openanimals.utils.errors import UserError, naming
 from openanimals.utils.files import atomic_path
 
 FORMAT = 1
@@ -31,8 +31,8 @@ def write(path: Path, content: dict[str, Any]) -> None:
             torch.save({"format": FORMAT, **content}, temporary)
     except (OSError, RuntimeError) as error:  # torch's zip writer raises RuntimeError
         raise CheckpointError(
-            f"{path} could not be written ({error}); is there space left? The last checkpoint "
-            "that was written is whole: make room and go on from it with --resume"
+            f"{path} could not be written ({error.__cause__ or error}); is there space left? The "
+            "last checkpoint that was written is whole: make room and go on from it with --resume"
         ) from error
 
 
@@ -46,8 +46,9 @@ def read(path: str | Path) -> dict[str, Any]:
         CheckpointError: the file is missing, truncated, no checkpoint, or of a later format.
     """
     path = Path(path).expanduser()
-    if not path.is_file():
-        raise CheckpointError(f"no checkpoint at {path.absolute()}")
+    with naming(path, "cannot be read"):
+        if not path.is_file():
+            raise CheckpointError(f"no checkpoint at {path.absolute()}")
     try:
         content = load_file(path)
     except WeightsError as error:
@@ -80,10 +81,11 @@ class RunFolder:
     def latest(self) -> Path | None:
         """Return the checkpoint that was written last, None if the run has none."""
         pointer = self.path / "last_checkpoint"
-        if pointer.is_file():
-            return self.path / pointer.read_text().strip()
-        # Killed between the first checkpoint and the pointer to it, or the pointer was lost.
-        found = [path for path in self.path.glob("model_*.pth") if path.name != BEST]
+        with naming(self.path, "cannot be read"):
+            if pointer.is_file():
+                return self.path / pointer.read_text().strip()
+            # Killed between the first checkpoint and the pointer to it, or the pointer was lost.
+            found = [path for path in self.path.glob("model_*.pth") if path.name != BEST]
         return max(found, key=lambda path: path.stat().st_mtime_ns, default=None)
 
     def finished(self) -> Path | None:
@@ -99,7 +101,8 @@ class RunFolder:
         Raises:
             CheckpointError: the folder holds checkpoints.
         """
-        found = sorted(path.name for path in self.path.glob("model_*.pth"))
+        with naming(self.path, "cannot be read"):
+            found = sorted(path.name for path in self.path.glob("model_*.pth"))
         if found:
             raise CheckpointError(
                 f"{self.path} holds the checkpoints of another run ({', '.join(found[:3])}"

@@ -7,11 +7,10 @@ from typing import Any
 import torch
 import yaml
 
-from openanimals.config import CfgNode, ConfigError, load, without_pretraining
+from openanimals.config import CfgNode, load, without_pretraining
 from openanimals.engine import checkpoint
 from openanimals.engine.checkpoint import CheckpointError
 from openanimals.engine.loading import Weights, config_of, fitting_state, read_weights
-from openanimals.engine.plugins import import_modules
 from openanimals.modeling import build_model, foreign
 from openanimals.modeling.architecture import count_classes
 from openanimals.modeling.weights import WeightsError
@@ -64,7 +63,6 @@ def convert(
 
 def _check_that_it_fits(cfg: CfgNode, weights: Weights, source: str | Path) -> None:
     """Build the model without memory for its weights, and compare names and shapes."""
-    ConfigError.raise_for(import_modules(cfg.IMPORTS))
     with torch.device("meta"):
         model = build_model(without_pretraining(cfg), count_classes(weights.state))
     fitting_state(cfg, model, weights, source)
@@ -93,4 +91,6 @@ def _write(target: Path, content: dict[str, Any]) -> None:
         with atomic_path(target) as temporary:
             torch.save(content, temporary)
     except (OSError, RuntimeError) as error:  # torch's zip writer raises RuntimeError
-        raise CheckpointError(f"{target} could not be written ({error})") from error
+        raise CheckpointError(
+            f"{target} could not be written ({error.__cause__ or error})"
+        ) from error

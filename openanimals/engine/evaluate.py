@@ -13,8 +13,8 @@ from torch import nn
 
 from openanimals.config import CfgNode
 from openanimals.data.build import TestSet
+from openanimals.data.cache import ImageCache
 from openanimals.data.catalogue import Catalogue
-from openanimals.data.image_cache import ImageCache
 from openanimals.data.image_io import ImageError, read_image
 from openanimals.data.loaders import build_test_loader
 from openanimals.engine.device import evaluation_dtype
@@ -24,7 +24,7 @@ from openanimals.evaluation.build import build_blocks, judge_test_set
 from openanimals.evaluation.report import results_table
 from openanimals.evaluation.results_io import save_evaluation
 from openanimals.evaluation.visualize import draw_rank_lists, plot_cmc
-from openanimals.modeling import fold_norms
+from openanimals.modeling import class_weights, fold_norms, naming_the_size
 from openanimals.modeling.weights import HEAD_CLASSIFIERS, fits_any
 from openanimals.utils import distributed
 from openanimals.utils.files import atomic_path
@@ -127,7 +127,7 @@ def extract(
     loader = build_test_loader(cfg, images, range(own.start, own.stop), cache=cache)
     features = np.zeros((0, 0), dtype=np.float32)
     if len(loader):
-        with _repeatable_kernels():
+        with _repeatable_kernels(), naming_the_size(cfg, model):
             features = extract_features(
                 model,
                 loader,
@@ -154,8 +154,9 @@ def fingerprint(cfg: CfgNode, model: nn.Module) -> str:
     settings += [cfg.MODEL.PIXEL_MEAN, cfg.MODEL.PIXEL_STD, cfg.TEST.FLIP.ENABLED]
     settings += [keys.SIZE_TEST, keys.EXACT_TEST, keys.BACKGROUND]
     digest.update(json.dumps(settings).encode())
+    classifiers = (*HEAD_CLASSIFIERS, *class_weights(cfg), "*num_batches_tracked")
     for name, values in model.state_dict().items():
-        if not fits_any(name, (*HEAD_CLASSIFIERS, "*num_batches_tracked")):
+        if not fits_any(name, classifiers):
             digest.update(name.encode())
             digest.update(values.cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data)
     return digest.hexdigest()[:16]

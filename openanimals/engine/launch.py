@@ -1,13 +1,16 @@
-"""Several processes: ``--num-gpus`` starts what torchrun would start."""
+"""Several processes: ``--num-gpus`` starts what torchrun would start, and torchrun ends them."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from signal import SIGTERM
+from typing import TypeVar
 
 from openanimals.utils.errors import UserError
 
+T = TypeVar("T")
+
 
 class LaunchError(UserError):
-    """One of the processes failed; it has said why."""
+    """One of the processes failed; names it, and the cause if it could tell."""
 
 
 def launch(
@@ -30,8 +33,8 @@ def launch(
             last checkpoint then.
 
     Raises:
-        ValueError: several machines without an address.
         LaunchError: a process failed.
+        UserError: several machines without an address.
         KeyboardInterrupt: they were told to stop.
     """
     from torch.distributed import run
@@ -48,9 +51,10 @@ def launch(
             )
         options += [
             f"--nnodes={machines}",
-            f"--node-rank={machine_rank}",
-            f"--master-addr={host}",
-            f"--master-port={port}",
+            "--rdzv-backend=c10d",  # notices a machine that is lost
+            f"--rdzv-endpoint={host}:{port}",
+            f"--rdzv-conf=is_host={machine_rank == 0}",
+            "--rdzv-id=openanimals",
         ]
     else:
         options.append("--standalone")
@@ -61,10 +65,24 @@ def launch(
         # by a signal other than torchrun's own to stop or, if none did, the first.
         died = [r for r, f in error.failures.items() if f.exitcode < 0 and -f.exitcode != SIGTERM]
         rank = died[0] if died else error.get_first_failure()[0]
+        failure = error.failures[rank]
+        cause = failure.message
+        if isinstance(cause, dict):  # as recorded() has left it
+            cause = cause["message"]
         raise LaunchError(
-            f"process {rank} of {processes * machines} failed (exit status "
-            f"{error.failures[rank].exitcode}) and the others were stopped; what it had to say "
-            "stands above"
+            f"process {rank} of {processes * machines} failed (exit status {failure.exitcode}) "
+            f"and the others were stopped: {cause}"
         ) from error
     except SignalException as error:
         raise KeyboardInterrupt from error
+
+
+def recorded(work: Callable[[], T]) -> T:
+    """Do the work of a process that torchrun has started, and tell torchrun if it fails, and why.
+
+    Args:
+        work: what it does; its exception is passed on.
+    """
+    from torch.distributed.elastic.multiprocessing.errors import record
+
+    return record(work)()

@@ -11,7 +11,7 @@ from torch import Tensor
 from openanimals.config import CfgNode, load, load_text
 from openanimals.engine import checkpoint
 from openanimals.engine.checkpoint import CheckpointError
-from openanimals.modeling import ReIDModel, foreign, miewid
+from openanimals.modeling import ReIDModel, class_weights, foreign, miewid
 from openanimals.modeling.architecture import NOT_TOLD, count_classes, fitting_values
 from openanimals.modeling.weights import (
     HEAD_CLASSIFIERS,
@@ -46,15 +46,15 @@ class Weights(NamedTuple):
         fitting = fitting_values(self.state)
         return {**{key: values[0] for key, values in fitting.items()}, **self.constants}
 
-    def describe(self) -> str:
+    def describe(self, classifiers: Sequence[str] = HEAD_CLASSIFIERS) -> str:
         """Return a line for the log or a report: how many weights are of what."""
         heads = [key for key in self.state if key.startswith("heads.")]
-        classifiers = [key for key in heads if fits_any(key, HEAD_CLASSIFIERS)]
+        classes = [key for key in heads if fits_any(key, classifiers)]
         names = "FastReID's names, renamed" if self.foreign else "our names"
         return (
             f"{len(self.state)} weights under {names}: {len(self.state) - len(heads)} of the "
-            f"backbone, {len(heads) - len(classifiers)} of the heads, {len(classifiers)} of the "
-            f"classifiers ({count_classes(self.state)} identities)"
+            f"backbone, {len(heads) - len(classes)} of the heads, {len(classes)} of the "
+            f"classifiers ({count_classes(self.state, classifiers)} identities)"
         )
 
 
@@ -101,12 +101,12 @@ def load_weights(
         ValueError: the file is not a checkpoint, or is one of another architecture.
     """
     weights = read_weights(path)
-    state = fitting_state(cfg, model, weights, path)
+    state, classifiers = fitting_state(cfg, model, weights, path), _classifiers(cfg)
     if weights.identities is None or weights.identities != identities:
         # Classes of the same number are other animals.
-        state = {key: state[key] for key in state if not fits_any(key, HEAD_CLASSIFIERS)}
+        state = {key: state[key] for key in state if not fits_any(key, classifiers)}
     model.load_state_dict(state, strict=False)
-    logger.info("%s: %s", path, weights.describe())
+    logger.info("%s: %s", path, weights.describe(classifiers))
     skipped = len(weights.state) - len(state)
     logger.info(
         "%d of the model's %d weights loaded%s",
@@ -131,7 +131,12 @@ def fitting_state(
                 f"{path} was trained with {key} {_shell(theirs)}, and the configuration has "
                 f"{_shell(ours[key])}"
             )
-    return match(cfg, model, weights.state, path, ignore=HEAD_CLASSIFIERS)
+    return match(cfg, model, weights.state, path, ignore=_classifiers(cfg))
+
+
+def _classifiers(cfg: CfgNode) -> tuple[str, ...]:
+    """Patterns of classifiers: those of the configuration's heads, and those of other models."""
+    return (*HEAD_CLASSIFIERS, *class_weights(cfg))
 
 
 def match(

@@ -1,26 +1,152 @@
-"""A model for use from Python: from a configuration, a checkpoint or the folder of a run."""
+"""A trained model for use from Python: photographs in, features out."""
 
+import os
 from collections.abc import Sequence
 from logging import getLogger
 from pathlib import Path
+from typing import Any
 
+import numpy as np
+import pandas as pd
 import torch
+from PIL import Image
 
-from openanimals.config import CfgNode, ConfigError, load, without_pretraining
+from openanimals.config import CfgNode, load, without_pretraining
+from openanimals.data.build import load_catalogue_of
+from openanimals.data.catalogue import UNKNOWN, Catalogue
+from openanimals.data.image_io import ImageError, resize
 from openanimals.engine.checkpoint import CheckpointError, RunFolder
-from openanimals.engine.device import pick_device, place
+from openanimals.engine.device import evaluation_dtype, pick_device, place
+from openanimals.engine.evaluate import extract, fingerprint
 from openanimals.engine.loading import config_from_checkpoint, load_weights
-from openanimals.engine.plugins import import_modules
-from openanimals.modeling import ReIDModel, build_model
+from openanimals.evaluation import FeatureSet, extract_features
+from openanimals.modeling import ReIDModel, build_model, fold_norms
 from openanimals.utils.errors import UserError
 
 logger = getLogger(__name__)
 
+Source = str | Path | Sequence[str | Path]
+
+
+class Predictor:
+    """A model together with how its photographs are read: their size, decoding, masks, flip test.
+
+    What it gives equals, bit for bit, what an evaluation of the same photographs computes.
+
+    Args:
+        source: the folder of a run, a checkpoint or YAML files, as for :func:`load_model`.
+        weights: a checkpoint to take the weights from, whatever the source says.
+        device: "cpu", "cuda", "cuda:1", "mps", or "auto" (CUDA, else MPS, else CPU).
+        overrides: ``[KEY, VALUE, ...]`` that change the configuration, such as
+            ``["TEST.IMS_PER_BATCH", 16]``.
+
+    Attributes:
+        cfg: the configuration.
+        model: in eval mode, on the device.
+        device: where it is.
+        fingerprint: tells this model and its preprocessing from others; features of another one
+            are not comparable.
+
+    Raises:
+        UserError: the source, the weights or the device cannot be had, or do not fit.
+
+    Example:
+        >>> predictor = openanimals.Predictor("logs/demo")
+        >>> features = predictor.embed("folder:my_photos")
+        >>> features.save("my_photos")
+    """
+
+    def __init__(
+        self,
+        source: Source,
+        weights: str | Path | None = None,
+        device: str | torch.device = "auto",
+        overrides: Sequence[Any] = (),
+    ) -> None:
+        keys = [*overrides, "MODEL.DEVICE", str(device)]
+        self.cfg, self.model, self.device = _load(source, weights, keys)
+        self.fingerprint = fingerprint(self.cfg, self.model)
+        self._network = fold_norms(self.model) if self.cfg.TEST.FOLD_NORMS else self.model
+
+    def embed(
+        self, photographs: str | os.PathLike[str] | Catalogue | np.ndarray | Sequence[Any]
+    ) -> FeatureSet:
+        """Return the features of photographs, with a bar or lines of progress.
+
+        Args:
+            photographs: one of
+
+                - paths of files, or one path;
+                - RGB images, uint8 ``[H, W, 3]`` each, of any sizes, upright and cropped already;
+                - a :class:`~openanimals.data.catalogue.Catalogue`, whose boxes count, and whose
+                  masks do if INPUT.BACKGROUND says so;
+                - the name of a data set, such as ``"folder:my_photos"``.
+
+        Returns:
+            A table of the photographs with their features ``[N, D]``, in the order given. Those
+            that cannot be read are left out, and a warning names each.
+
+        Raises:
+            UserError: it is none of these, or nothing can be read.
+        """
+        images = photographs
+        if isinstance(images, str) and not Path(images).is_file():
+            images = self._catalogue(images)
+        if isinstance(images, str | os.PathLike):
+            images = [images]
+        if not isinstance(images, Catalogue):
+            if len(images) and not isinstance(images[0], str | os.PathLike):
+                return self._embed_arrays(images)
+            paths = [os.path.abspath(os.path.expanduser(path)) for path in images]
+            table = pd.DataFrame({"path": paths, "identity": UNKNOWN}, dtype=object)
+            images = Catalogue("photographs", Path("/"), table, cameras_count=False)
+        features, unreadable = extract(self.cfg, self._network, images, self.device)
+        for message in unreadable.values():
+            logger.warning("left out: %s", message)
+        readable = [row for row in range(len(images)) if row not in unreadable]
+        if not readable:
+            raise ImageError(f"none of the {len(images)} photographs can be read")
+        table = images.select(readable).table.assign(path=[str(images.path(r)) for r in readable])
+        return FeatureSet(table, features[readable], self.fingerprint, images.name)
+
+    def _catalogue(self, name: str) -> Catalogue:
+        path = Path(name).expanduser()
+        if path.is_dir():
+            raise UserError(
+                f"{name} is a folder; name its files, or write 'folder:{name}' if it has a "
+                "sub-folder for each individual"
+            )
+        if path.suffix and ":" not in name:
+            raise ImageError(f"cannot read image {name}: no such file")
+        return load_catalogue_of(self.cfg, name)
+
+    def _embed_arrays(self, arrays: Sequence[Any]) -> FeatureSet:
+        height, width = self.cfg.INPUT.SIZE_TEST
+        for number, array in enumerate(arrays):
+            kind, shape = getattr(array, "dtype", type(array).__name__), np.shape(array)
+            if kind != np.uint8 or len(shape) != 3 or shape[2] != 3:
+                raise UserError(
+                    f"image {number} is {kind} of the shape {list(shape)}; expected paths, or RGB "
+                    "images in 0..255, uint8 [H, W, 3]"
+                )
+        resized = [
+            np.asarray(resize(Image.fromarray(np.asarray(array)), (height, width)))
+            for array in arrays
+        ]
+        pixels = torch.from_numpy(np.stack(resized)).permute(0, 3, 1, 2)
+        features = extract_features(
+            self._network,
+            pixels.split(self.cfg.TEST.IMS_PER_BATCH),
+            self.device,
+            flip=self.cfg.TEST.FLIP.ENABLED,
+            dtype=evaluation_dtype(self.cfg, self.device),
+        )
+        table = pd.DataFrame({"path": [f"image {number}" for number in range(len(arrays))]})
+        return FeatureSet(table.assign(identity=UNKNOWN), features, self.fingerprint, "images")
+
 
 def load_model(
-    source: str | Path | Sequence[str | Path],
-    weights: str | Path | None = None,
-    device: str | torch.device = "cpu",
+    source: Source, weights: str | Path | None = None, device: str | torch.device = "cpu"
 ) -> ReIDModel:
     """Return a model that is ready to compute features.
 
@@ -44,16 +170,21 @@ def load_model(
         features ``[B, D]`` out. H and W should be the configuration's INPUT.SIZE_TEST.
 
     Raises:
-        ValueError: the source, the weights or the device cannot be had, or do not fit.
+        UserError: the source, the weights or the device cannot be had, or do not fit.
 
     Example:
         >>> model = openanimals.load_model("logs/demo")
         >>> features = model(images)
     """
-    cfg, path = _find(source, ["MODEL.DEVICE", str(device)])
+    return _load(source, weights, ["MODEL.DEVICE", str(device)])[1]
+
+
+def _load(
+    source: Source, weights: str | Path | None, overrides: Sequence[Any]
+) -> tuple[CfgNode, ReIDModel, torch.device]:
+    cfg, path = _find(source, overrides)
     path = weights or path or cfg.MODEL.WEIGHTS
-    ConfigError.raise_for(import_modules(cfg.IMPORTS))
-    place_on = pick_device(cfg.MODEL.DEVICE)
+    device = pick_device(cfg.MODEL.DEVICE)
     if path:
         cfg = without_pretraining(cfg)
     elif not cfg.MODEL.BACKBONE.PRETRAIN:
@@ -61,13 +192,11 @@ def load_model(
     model = build_model(cfg, num_classes=0)
     if path:
         load_weights(cfg, model, path)
-    place(model, place_on)
-    return model.eval()
+    place(model, device)
+    return cfg, model.eval(), device
 
 
-def _find(
-    source: str | Path | Sequence[str | Path], overrides: Sequence[str]
-) -> tuple[CfgNode, Path | None]:
+def _find(source: Source, overrides: Sequence[Any]) -> tuple[CfgNode, Path | None]:
     """Return the configuration of a source, and its checkpoint if it is one."""
     if not source:
         raise UserError(

@@ -1,19 +1,14 @@
 """A trace of some iterations of a training, and the operations that take most of their time."""
 
-import gzip
-import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from functools import partial
 from logging import getLogger
 from pathlib import Path
-from tempfile import TemporaryDirectory
 
 import torch
 from torch.profiler import ProfilerActivity, profile, schedule
 
 from openanimals.utils.errors import UserError
-from openanimals.utils.files import atomic_path
 from openanimals.utils.logging import table
 
 logger = getLogger(__name__)
@@ -23,7 +18,7 @@ WARM_UP = 4  # iterations before the trace: memory is allocated, algorithms are 
 _ROWS = 12  # of the table
 
 
-def check(steps: int, left: int) -> None:
+def check_steps(steps: int, left: int) -> None:
     """Raise unless so many iterations can be traced.
 
     Args:
@@ -31,7 +26,7 @@ def check(steps: int, left: int) -> None:
         left: that the training has left.
 
     Raises:
-        ValueError: too few are left, or the number is negative.
+        UserError: too few are left, or the number is negative.
     """
     if steps < 0:
         raise UserError(f"--profile {steps}: expected the number of iterations to trace")
@@ -56,37 +51,32 @@ def tracing(steps: int, folder: Path) -> Iterator[Callable[[], None]]:
     if not steps:
         yield lambda: None
         return
+
+    def write(profiler: profile) -> None:
+        profiler.export_chrome_trace(str(folder / TRACE))
+        costliest = _costliest(profiler)
+        logger.info("trace of %d iterations in %s\n%s", steps, folder / TRACE, costliest)
+
     window = schedule(wait=WARM_UP - 1, warmup=1, active=steps, repeat=1)
     activities = [ProfilerActivity.CPU]
     if torch.cuda.is_available():
         activities.append(ProfilerActivity.CUDA)
-    ready = partial(_write, steps, folder / TRACE)
-    with profile(activities=activities, schedule=window, on_trace_ready=ready) as profiler:
+    with profile(activities=activities, schedule=window, on_trace_ready=write) as profiler:
         yield profiler.step
-
-
-def _write(steps: int, path: Path, profiler: profile) -> None:
-    """Write the trace, and log the operations that take most time themselves."""
-    with atomic_path(path) as packed, TemporaryDirectory() as scratch:
-        plain = Path(scratch, "trace.json")
-        profiler.export_chrome_trace(str(plain))
-        with open(plain, "rb") as source, gzip.open(packed, "wb") as target:
-            shutil.copyfileobj(source, target)
-    logger.info("trace of %d iterations in %s\n%s", steps, path, _costliest(profiler))
 
 
 def _costliest(profiler: profile) -> str:
     """Return a table of the operations that take most time themselves, over all iterations."""
     # The profiler's own marks cover whole iterations.
     found = [entry for entry in profiler.key_averages() if "ProfilerStep" not in entry.key]
-    on_cpu = {entry.key: entry.self_cpu_time_total for entry in found}
-    on_device = {entry.key: entry.self_device_time_total for entry in found}
-    calls = {entry.key: entry.count for entry in found}
-    times = on_device if any(on_device.values()) else on_cpu  # microseconds
-    total = sum(times.values())
-    costliest = sorted(times, key=lambda key: -times[key])[:_ROWS]
-    rows = [
-        [key[:60], str(calls[key]), f"{times[key] / 1000:.1f}", f"{100 * times[key] / total:.1f}"]
-        for key in costliest
-    ]
-    return table([["operation", "calls", "ms", "%"], *rows])
+    on_device = any(entry.self_device_time_total for entry in found)
+    kind = "self_device_time_total" if on_device else "self_cpu_time_total"
+    found.sort(key=lambda entry: -getattr(entry, kind))  # microseconds
+    total = sum(getattr(entry, kind) for entry in found)
+    rows = [["operation", "calls", "ms", "%"]]
+    for entry in found[:_ROWS]:
+        time = getattr(entry, kind)
+        rows.append(
+            [entry.key[:60], str(entry.count), f"{time / 1000:.1f}", f"{100 * time / total:.1f}"]
+        )
+    return table(rows)

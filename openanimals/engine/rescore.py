@@ -13,8 +13,10 @@ from openanimals.engine.evaluate import show_results, write_results
 from openanimals.evaluation import Result
 from openanimals.evaluation.build import build_blocks, judge_test_set
 from openanimals.evaluation.evaluator import GIVEN
+from openanimals.evaluation.report import comparison_table
 from openanimals.evaluation.results_io import load_evaluation, load_scores
 from openanimals.evaluation.score_blocks import checked_blocks
+from openanimals.evaluation.significance import compare_evaluations
 
 logger = getLogger(__name__)
 
@@ -56,6 +58,19 @@ def rescore(folder: str | Path, overrides: Sequence[Any] = ()) -> dict[str, Resu
     show_results(results)
     logger.info("written: %s", folder / RESULTS_RESCORED)
     return results
+
+
+def comparison(first: str | Path, second: str | Path) -> str:
+    """Return the table of how two models differ on the same queries.
+
+    Args:
+        first: the output folder of a run or of an evaluation, or a rankings file.
+        second: the other model's.
+
+    Raises:
+        SavedResultError: as :func:`openanimals.evaluation.significance.compare_evaluations`.
+    """
+    return comparison_table(compare_evaluations(first, second))
 
 
 def _config(folder: Path, overrides: Sequence[Any], changeable: Sequence[str]) -> CfgNode:

@@ -3,16 +3,18 @@
 from collections.abc import Sequence
 from logging import getLogger
 from pathlib import Path
+from typing import Any
 
 import torch
 
-from openanimals.config import CfgNode, ConfigError, load_text, without_pretraining
+from openanimals.config import CfgNode, ConfigError, load, load_text, without_pretraining
+from openanimals.config.checks import instances
 from openanimals.data.build import Sets, load_sets
 from openanimals.data.loaders import build_cache
 from openanimals.data.samplers import identities_too_small
 from openanimals.data.splits.io import write_split
 from openanimals.engine import checkpoint, profiling
-from openanimals.engine.callbacks import Evaluate, EvaluateBefore, Save
+from openanimals.engine.callbacks import CALLBACK_REGISTRY, Evaluate, EvaluateBefore, Save
 from openanimals.engine.checkpoint import CheckpointError, RunFolder
 from openanimals.engine.device import (
     DeviceError,
@@ -29,9 +31,8 @@ from openanimals.engine.evaluate import (
     write_results,
 )
 from openanimals.engine.loading import load_weights, match
-from openanimals.engine.plugins import import_modules
-from openanimals.engine.trainer import Trainer
-from openanimals.engine.writers import Logbook, NoLogbook
+from openanimals.engine.trainer import TRAINER_REGISTRY, Trainer
+from openanimals.engine.writers import WRITER_REGISTRY, Writers, build_writers
 from openanimals.evaluation import Result
 from openanimals.evaluation.build import check_protocol
 from openanimals.modeling import build_model
@@ -42,11 +43,18 @@ from openanimals.utils.logging import set_up_logging, table
 logger = getLogger(__name__)
 
 
-def train(cfg: CfgNode, resume: bool = False, profile: int = 0) -> dict[str, Result]:
-    """Train as the configuration says, and evaluate the final model.
+def train(
+    config: CfgNode | str | Path | Sequence[str | Path],
+    overrides: Sequence[Any] = (),
+    *,
+    resume: bool = False,
+    profile: int = 0,
+) -> dict[str, Result]:
+    """Train as a configuration says, and evaluate the final model.
 
     Args:
-        cfg: a checked configuration.
+        config: a checked configuration, or the YAML file of one, or several, merged in order.
+        overrides: ``[KEY, VALUE, ...]``, merged after the files.
         resume: go on from the output folder's last checkpoint, if it has one.
         profile: iterations to trace, into the output folder.
 
@@ -54,8 +62,13 @@ def train(cfg: CfgNode, resume: bool = False, profile: int = 0) -> dict[str, Res
         The result of each test set.
 
     Raises:
-        ValueError: a mistake in the configuration, data or checkpoint; nothing is written then.
+        UserError: a mistake in the configuration, data or checkpoint; nothing is written then.
+
+    Example:
+        >>> results = openanimals.train("configs/ARBase/demo.yml", ["SOLVER.MAX_EPOCH", 1])
+        >>> results["Animals-SyntheticHerd"].mAP
     """
+    cfg = config if isinstance(config, CfgNode) and not overrides else _load(config, overrides)
     folder = RunFolder(cfg.OUTPUT_DIR)
     if not resume:
         folder.refuse_if_used()
@@ -68,12 +81,13 @@ def train(cfg: CfgNode, resume: bool = False, profile: int = 0) -> dict[str, Res
         torch.backends.cudnn.benchmark = cfg.CUDNN_BENCHMARK
         replaced = latest is not None or bool(cfg.MODEL.WEIGHTS)
         cache = build_cache(cfg, device)
-        trainer = Trainer(cfg, sets.train, device, pretrained=not replaced, cache=cache)
+        trainer_class = TRAINER_REGISTRY.get(cfg.TRAINER)
+        trainer = trainer_class(cfg, sets.train, device, pretrained=not replaced, cache=cache)
         if cfg.MODEL.WEIGHTS and latest is None:
             load_weights(cfg, trainer.model, cfg.MODEL.WEIGHTS, sets.train.identities)
         if latest is not None:
             _resume(trainer, latest)
-        profiling.check(profile, trainer.schedule.max_iter - trainer.iteration)
+        profiling.check_steps(profile, trainer.schedule.max_iter - trainer.iteration)
         if distributed.is_main():
             _introduce(cfg, trainer, sets)
         results = None
@@ -124,11 +138,23 @@ def evaluate_only(cfg: CfgNode) -> dict[str, Result]:
         return _report(folder.path, results, sets)
 
 
+def _load(config: CfgNode | str | Path | Sequence[str | Path], overrides: Sequence[Any]) -> CfgNode:
+    if isinstance(config, CfgNode):
+        return load_text(config.dump(), overrides, where="the configuration")
+    return load(config, overrides)
+
+
 def _prepare(
     cfg: CfgNode, training: bool, problems: Sequence[str] = ()
 ) -> tuple[torch.device, Sets]:
     """Find the device and the data; what is wrong with either is told in one error."""
-    problems = [*problems, *import_modules(cfg.IMPORTS)]
+    problems = list(problems)
+    for registry, names in (
+        (TRAINER_REGISTRY, [cfg.TRAINER]),
+        (CALLBACK_REGISTRY, cfg.CALLBACKS),
+        (WRITER_REGISTRY, cfg.WRITERS),
+    ):
+        problems += registry.unknown(names)
     try:
         device = pick_device(cfg.MODEL.DEVICE)
         evaluation_dtype(cfg, device)
@@ -195,16 +221,15 @@ def _introduce_data(sets: Sets) -> None:
 
 
 def _warn_of_small_identities(cfg: CfgNode, sets: Sets) -> None:
-    if cfg.DATALOADER.SAMPLER_TRAIN != "TrainingSampler":
-        instances = cfg.DATALOADER.NUM_INSTANCE
-        small = len(identities_too_small(sets.train.labels.tolist(), instances))
-        if small:
-            logger.warning(
-                "%d training identities have fewer than %d images (DATALOADER.NUM_INSTANCE); "
-                "theirs are repeated within a batch",
-                small,
-                instances,
-            )
+    wanted = instances(cfg)
+    small = len(identities_too_small(sets.train.labels.tolist(), wanted))
+    if small:
+        logger.warning(
+            "%d training identities have fewer than %d images (DATALOADER.NUM_INSTANCE); "
+            "theirs are repeated within a batch",
+            small,
+            wanted,
+        )
 
 
 def _latest(folder: RunFolder) -> Path | None:
@@ -242,16 +267,15 @@ def _fit(
     cfg: CfgNode, trainer: Trainer, sets: Sets, folder: RunFolder, profile: int
 ) -> dict[str, Result] | None:
     """Train, evaluating and saving at the ends of epochs; return the final results."""
-    logbook: Logbook | NoLogbook = NoLogbook()
-    if distributed.is_main():
-        schedule = trainer.schedule
-        logbook = Logbook(
-            folder.path,
-            start=trainer.iteration,
-            iterations=schedule.max_iter,
-            iters_per_epoch=schedule.iters_per_epoch,
-            images_per_step=cfg.SOLVER.IMS_PER_BATCH,
-        )
+    schedule = trainer.schedule
+    added = [CALLBACK_REGISTRY.get(name)(cfg) for name in cfg.CALLBACKS]
+    writers = Writers(
+        start=trainer.iteration,
+        iterations=schedule.max_iter,
+        iters_per_epoch=schedule.iters_per_epoch,
+        images_per_step=cfg.SOLVER.IMS_PER_BATCH,
+        writers=build_writers(cfg, folder.path, trainer.iteration, schedule.iters_per_epoch),
+    )
     before, evaluation = EvaluateBefore(trainer, sets, folder), Evaluate(cfg, sets, folder)
     save = Save(cfg, folder)
 
@@ -259,6 +283,8 @@ def _fit(
         try:
             before(trainer)
             evaluation(trainer)
+            for callback in added:
+                callback(trainer)
         except Exception:  # such as a test image that cannot be read; it must not cost the weights
             save(trainer)
             raise
@@ -268,9 +294,9 @@ def _fit(
     traced = profile if distributed.is_main() else 0
     try:
         with profiling.tracing(traced, folder.path) as trainer.after_step:
-            trainer.run(logbook)
+            trainer.run(writers)
     finally:
-        logbook.close()
+        writers.close()
     return evaluation.final
 
 

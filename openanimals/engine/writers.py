@@ -1,52 +1,134 @@
-"""What a training leaves to read: console lines, metrics.json and TensorBoard curves."""
+"""What a training leaves to read: console lines, metrics.json, TensorBoard, and what users add."""
 
 import json
-import sys
 import time
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
 from datetime import timedelta
 from logging import getLogger
 from pathlib import Path
+from typing import Protocol
 
+from openanimals.config import CfgNode
+from openanimals.utils import distributed
+from openanimals.utils.errors import naming
 from openanimals.utils.files import atomic_path
+from openanimals.utils.progress import Progress
+from openanimals.utils.registry import Registry
 
 logger = getLogger(__name__)
 
 
-class Logbook:
-    """Writes scalars by iteration. A resumed run forgets what was written past its checkpoint.
+class Writer(Protocol):
+    """Takes the scalars of a run, such as losses, rates and results."""
+
+    def write(self, iteration: int, scalars: Mapping[str, float]) -> None:
+        """Take the scalars of an iteration."""
+
+    def close(self) -> None:
+        """Finish; called once, also when the run fails."""
+
+
+WRITER_REGISTRY: Registry[Callable[[CfgNode, Path, int], Writer]] = Registry("writer")
+"""Functions ``f(cfg, folder, start) -> Writer`` by the names in the key ``WRITERS``.
+
+``folder`` is the run's, ``start`` the first iteration of this start of the run: what was written of
+it, or of later ones, before a resume is to be forgotten.
+"""
+
+
+class MetricsFile:
+    """metrics.json: one JSON object a line.
 
     Args:
-        folder: gets metrics.json (one JSON object a line) and TensorBoard's events.
+        folder: gets the file.
+        start: first iteration of this start of the run; later lines are dropped.
+        iters_per_epoch: iterations of an epoch.
+    """
+
+    def __init__(self, folder: Path, start: int, iters_per_epoch: int) -> None:
+        self.path, self.iters_per_epoch = folder / "metrics.json", iters_per_epoch
+        with naming(self.path):
+            self._forget_from(start)
+            self.file = open(self.path, "a", encoding="utf-8")  # noqa: SIM115 (closed in close)
+
+    def write(self, iteration: int, scalars: Mapping[str, float]) -> None:
+        """Write a line, at once."""
+        record = {"iteration": iteration, "epoch": iteration // self.iters_per_epoch, **scalars}
+        with naming(self.path):
+            self.file.write(json.dumps(record) + "\n")
+            self.file.flush()
+
+    def close(self) -> None:
+        """Close the file."""
+        self.file.close()
+
+    def _forget_from(self, start: int) -> None:
+        """Drop the lines of iterations from ``start`` on, and a last line cut short by a kill."""
+        kept = []
+        text = self.path.read_text(encoding="utf-8") if self.path.exists() else ""
+        for line in text.splitlines():
+            try:
+                if json.loads(line)["iteration"] < start:
+                    kept.append(line + "\n")
+            except ValueError:
+                continue
+        with atomic_path(self.path) as temporary:
+            temporary.write_text("".join(kept), encoding="utf-8")
+
+
+class TensorBoard:
+    """TensorBoard's curves.
+
+    Args:
+        folder: gets the events.
+        start: first iteration of this start of the run.
+    """
+
+    def __init__(self, folder: Path, start: int) -> None:
+        from torch.utils.tensorboard import SummaryWriter
+
+        self.curves = SummaryWriter(str(folder), purge_step=start)
+
+    def write(self, iteration: int, scalars: Mapping[str, float]) -> None:
+        """Add a point to each curve."""
+        for name, value in scalars.items():
+            self.curves.add_scalar(name, value, iteration)
+
+    def close(self) -> None:
+        """Close the file."""
+        self.curves.close()
+
+
+class Writers:
+    """The console, and everything that takes scalars.
+
+    Args:
         start: first iteration of this start of the run.
         iterations: of the whole run.
         iters_per_epoch: iterations of an epoch.
         images_per_step: images of an iteration, over all processes.
+        writers: take the scalars.
     """
 
     def __init__(
-        self, folder: Path, start: int, iterations: int, iters_per_epoch: int, images_per_step: int
+        self,
+        start: int,
+        iterations: int,
+        iters_per_epoch: int,
+        images_per_step: int,
+        writers: Iterable[Writer] = (),
     ) -> None:
-        from torch.utils.tensorboard import SummaryWriter
-        from tqdm import tqdm
-
         self.iterations, self.iters_per_epoch = iterations, iters_per_epoch
-        self.images_per_step = images_per_step
-        self.path = folder / "metrics.json"
-        _forget_from(self.path, start)
-        self.file = open(self.path, "a", encoding="utf-8")  # noqa: SIM115 (closed in close)
-        self.curves = SummaryWriter(str(folder), purge_step=start)
-        self.bar = tqdm(
-            total=iterations, initial=start, disable=not sys.stdout.isatty(), unit="it", leave=False
-        )
+        self.images_per_step, self.writers = images_per_step, list(writers)
+        self.progress = Progress("training", iterations, "iteration", done=start)
         self.since, self.since_iteration = time.perf_counter(), start
-        self.seconds_per_step = 0.0
+        self.seconds_per_step, self.note = 0.0, ""
         self.epoch_sums: Counter[str] = Counter()
 
-    def step(self) -> None:
-        """Move the progress bar on by one iteration."""
-        self.bar.update()
+    def advance(self) -> None:
+        """Tell that one more iteration is done."""
+        self.progress.update(note=self.note)
 
     def losses(self, iteration: int, losses: Mapping[str, float], lr: float) -> None:
         """Write mean losses of the iterations since the last time, and their speed.
@@ -61,7 +143,7 @@ class Logbook:
         rate = self.images_per_step / self.seconds_per_step
         self.restart_clock(iteration + 1)
         self.write(iteration, {**losses, "lr": lr, "images_per_s": round(rate, 2)})
-        self.bar.set_postfix_str(_line(losses, lr, rate), refresh=False)
+        self.note = _line(losses, lr, rate)
         self.epoch_sums.update({name: value * done for name, value in losses.items()})
         if (iteration + 1) % self.iters_per_epoch == 0:
             self._end_epoch(iteration, lr, rate)
@@ -71,63 +153,45 @@ class Logbook:
         self.epoch_sums.clear()
         epochs = self.iterations // self.iters_per_epoch
         left = timedelta(seconds=round((self.iterations - iteration - 1) * self.seconds_per_step))
-        self.bar.clear()
+        self.progress.bar.clear()
         logger.info(
             f"epoch {iteration // self.iters_per_epoch}/{epochs - 1}  iteration {iteration}  "
             f"{_line(means, lr, rate)}  {left} left"
         )
 
     def write(self, iteration: int, scalars: Mapping[str, float]) -> None:
-        """Write scalars of an iteration to metrics.json and TensorBoard."""
-        record = {"iteration": iteration, "epoch": iteration // self.iters_per_epoch, **scalars}
-        self.file.write(json.dumps(record) + "\n")
-        self.file.flush()
-        for name, value in scalars.items():
-            self.curves.add_scalar(name, value, iteration)
+        """Give scalars of an iteration to every writer."""
+        for writer in self.writers:
+            writer.write(iteration, scalars)
 
     def restart_clock(self, iteration: int) -> None:
         """Start timing here, so that evaluations do not count as training time."""
         self.since, self.since_iteration = time.perf_counter(), iteration
 
     def close(self) -> None:
-        """Close the files and take the bar away."""
-        self.bar.close()
-        self.curves.close()
-        self.file.close()
+        """Close every writer, and take the bar away."""
+        self.progress.close()
+        for writer in self.writers:
+            writer.close()
 
 
-class NoLogbook:
-    """For all processes but the first: takes everything, writes nothing."""
+def build_writers(cfg: CfgNode, folder: Path, start: int, iters_per_epoch: int) -> list[Writer]:
+    """Return the writers of a run: metrics.json, TensorBoard and those that WRITERS names.
 
-    def step(self) -> None:
-        """Do nothing."""
+    Only the first process writes; in the others the list is empty.
 
-    def losses(self, iteration: int, losses: Mapping[str, float], lr: float) -> None:
-        """Do nothing."""
-
-    def write(self, iteration: int, scalars: Mapping[str, float]) -> None:
-        """Do nothing."""
-
-    def restart_clock(self, iteration: int) -> None:
-        """Do nothing."""
-
-    def close(self) -> None:
-        """Do nothing."""
+    Args:
+        cfg: the configuration.
+        folder: of the run.
+        start: first iteration of this start of the run.
+        iters_per_epoch: iterations of an epoch.
+    """
+    if not distributed.is_main():
+        return []
+    added = [WRITER_REGISTRY.get(name)(cfg, folder, start) for name in cfg.WRITERS]
+    return [MetricsFile(folder, start, iters_per_epoch), TensorBoard(folder, start), *added]
 
 
 def _line(losses: Mapping[str, float], lr: float, rate: float) -> str:
     text = "  ".join(f"{name} {value:.4g}" for name, value in losses.items())
     return f"{text}  lr {lr:.3g}  {rate:.1f} images/s"
-
-
-def _forget_from(path: Path, start: int) -> None:
-    """Drop the lines of iterations from ``start`` on, and a last line cut short by a kill."""
-    kept = []
-    for line in path.read_text(encoding="utf-8").splitlines() if path.exists() else []:
-        try:
-            if json.loads(line)["iteration"] < start:
-                kept.append(line + "\n")
-        except ValueError:
-            continue
-    with atomic_path(path) as temporary:
-        temporary.write_text("".join(kept), encoding="utf-8")

@@ -19,7 +19,7 @@ from openanimals.evaluation.protocols import Protocol, ProtocolError
 from openanimals.evaluation.query_expansion import QueryExpansion
 from openanimals.evaluation.rerank import Rerank
 from openanimals.evaluation.score_blocks import ScoreBlocks
-from openanimals.utils.viewpoints import SIDES
+from openanimals.utils.viewpoints import LATERAL
 
 logger = getLogger(__name__)
 
@@ -134,7 +134,7 @@ def judge_test_set(
 def _by_side(name: str, whole: Result, protocol: Protocol) -> dict[str, Result]:
     """Return the results of the queries of each side, for the sides that have any with a match."""
     results = {}
-    for side in SIDES:
+    for side in LATERAL:
         query, gallery = (
             np.array(part, dtype=object) == side for part in protocol.viewpoints or ()
         )

@@ -17,7 +17,7 @@ import numpy as np
 import pandas as pd
 
 from openanimals.utils.errors import UserError
-from openanimals.utils.viewpoints import side
+from openanimals.utils.viewpoints import lateral_viewpoint
 
 Labels = Sequence[object] | np.ndarray
 Pair = tuple[Labels, Labels]  # labels of the queries and of the gallery
@@ -153,7 +153,9 @@ def viewpoint(query: pd.DataFrame, gallery: pd.DataFrame) -> Protocol:
     Raises:
         ProtocolError: no query has a match left.
     """
-    own, others = ([side(text) for text in part] for part in _both("viewpoint", query, gallery))
+    own, others = (
+        [lateral_viewpoint(text) for text in part] for part in _both("viewpoint", query, gallery)
+    )
     unknown, images = own.count(None) + others.count(None), len(own) + len(others)
     protocol = Protocol(
         _both("identity", query, gallery),

@@ -1,12 +1,13 @@
 """What the weights of a ReIDModel tell about the keys of the configuration that they fit."""
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 from torch import Tensor
 
 from openanimals.modeling.pools import POOLS
+from openanimals.modeling.weights import HEAD_CLASSIFIERS, fits_any
 
 _DEPTHS = {(False, 2): "18x", (False, 6): "34x", (True, 6): "50x", (True, 23): "101x"}
 """ResNets by whether their blocks are bottlenecks, and the number of blocks of the third stage."""
@@ -33,10 +34,12 @@ def fitting_values(state: Mapping[str, Tensor]) -> dict[str, tuple[Any, ...]]:
     return {**_backbone(state), **_heads(state)}
 
 
-def count_classes(state: Mapping[str, Tensor]) -> int:
+def count_classes(
+    state: Mapping[str, Tensor], classifiers: Collection[str] = HEAD_CLASSIFIERS
+) -> int:
     """Return how many identities the classifiers tell apart, 0 without classifiers."""
-    classifiers = (value for key, value in state.items() if key.endswith(".classifier.weight"))
-    return next((len(weight) for weight in classifiers), 0)
+    weights = (value for key, value in state.items() if fits_any(key, classifiers))
+    return next((len(weight) for weight in weights if weight.ndim), 0)
 
 
 def _backbone(state: Mapping[str, Tensor]) -> dict[str, tuple[Any, ...]]:

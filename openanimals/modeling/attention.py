@@ -4,8 +4,8 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from openanimals.modeling.layout import mean
 from openanimals.modeling.norms import make_norm
+from openanimals.modeling.pools import mean
 from openanimals.modeling.precision import full_precision
 
 

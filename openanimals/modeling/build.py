@@ -1,5 +1,7 @@
 """From a config to a model and its losses: the only file of this package that reads ``cfg``."""
 
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -13,7 +15,8 @@ from openanimals.modeling.backbones import BACKBONE_REGISTRY, Backbone
 from openanimals.modeling.backbones.resnet import resnet
 from openanimals.modeling.backbones.timm import timm_backbone
 from openanimals.modeling.heads import REID_HEADS_REGISTRY, EmbeddingHead
-from openanimals.modeling.losses import LOSS_REGISTRY, LossTerm
+from openanimals.modeling.losses import LOSS_REGISTRY, Losses, LossTerm
+from openanimals.modeling.meta import on_meta
 from openanimals.modeling.model import ReIDModel
 from openanimals.modeling.weights import RESNET_WEIGHTS, fetch
 from openanimals.utils.errors import UserError
@@ -29,8 +32,8 @@ def build_model(cfg: Any, num_classes: int) -> ReIDModel:
         num_classes: identities to classify; 0 for a model that is only evaluated.
 
     Raises:
-        ValueError: a key is wrong, the pre-trained weights cannot be had, the feature map of an
-            image cannot be cut into the stripes, or there are no norms to fold.
+        ValueError: a key is wrong, the pre-trained weights cannot be had, or there are no norms to
+            fold. Whether the model can take images of the sizes, :func:`check_sizes` tells.
     """
     name = cfg.MODEL.BACKBONE.NAME
     if name.startswith("timm/"):
@@ -51,24 +54,51 @@ def build_model(cfg: Any, num_classes: int) -> ReIDModel:
         pixel_mean=cfg.MODEL.PIXEL_MEAN,
         pixel_std=cfg.MODEL.PIXEL_STD,
     )
-    _try_sizes(cfg, model)
     if cfg.TEST.FOLD_NORMS:
         folding.check(model)  # now, not hours later
     return model
 
 
-def _try_sizes(cfg: Any, model: ReIDModel) -> None:
-    """Pass one black image of each size through the model, so that none fails hours later."""
+def check_sizes(cfg: Any, model: ReIDModel) -> None:
+    """Raise if a model cannot take images of the sizes that it will get, so that none fails later.
+
+    Raises:
+        ValueError: names the key, and says what the layer says.
+    """
     keys = {tuple(cfg.INPUT.SIZE_TEST): "INPUT.SIZE_TEST"}
     keys[_train_size(cfg)] = "INPUT.CROP.SIZE" if cfg.INPUT.CROP.ENABLED else "INPUT.SIZE_TRAIN"
-    model.eval()
     for size, key in keys.items():
+        _check_size(key, size, model)
+
+
+@contextmanager
+def naming_the_size(cfg: Any, model: ReIDModel) -> Iterator[None]:
+    """Have a failure within the block name INPUT.SIZE_TEST if the model cannot take such images.
+
+    Raises:
+        ValueError: as :func:`check_sizes`.
+    """
+    try:
+        yield
+    except (ValueError, AssertionError, RuntimeError):
+        _check_size("INPUT.SIZE_TEST", cfg.INPUT.SIZE_TEST, model)
+        raise
+
+
+def _check_size(key: str, size: Sequence[int], model: ReIDModel) -> None:
+    training = model.training
+    model.eval()
+    try:
         try:
+            with on_meta(model):
+                model(torch.empty(1, 3, *size, device="meta"))
+        except Exception:  # of the size, or a layer that needs values: then a black image tells
             with torch.no_grad():
                 model(torch.zeros(1, 3, *size, device=model.pixel_mean.device))
-        except (ValueError, AssertionError, RuntimeError) as error:  # as layers see fit
-            raise UserError(f"{key} is {list(size)}: {error}") from error
-    model.train()
+    except (ValueError, AssertionError, RuntimeError) as error:  # as layers see fit
+        raise UserError(f"{key} is {list(size)}: {error}") from error
+    finally:
+        model.train(training)
 
 
 def _train_size(cfg: Any) -> tuple[int, int]:
@@ -77,15 +107,39 @@ def _train_size(cfg: Any) -> tuple[int, int]:
     return height, width
 
 
-def build_losses(cfg: Any) -> list[LossTerm]:
-    """Return the loss terms that ``MODEL.LOSSES.NAME`` lists.
+def build_losses(cfg: Any, num_classes: int = 0) -> Losses:
+    """Return the losses that ``MODEL.LOSSES.NAME`` lists, on the default device.
+
+    Args:
+        cfg: read below ``MODEL``.
+        num_classes: identities of the training; a loss reads them as ``MODEL.HEADS.NUM_CLASSES``.
+            0 leaves that key as it is.
 
     Raises:
         ValueError: an unknown name.
     """
+    if num_classes:
+        cfg = cfg.clone()
+        cfg.defrost()
+        cfg.MODEL.HEADS.NUM_CLASSES = num_classes
+        cfg.freeze()
     keys = cfg.MODEL.LOSSES
     terms = [LOSS_REGISTRY.get(name)(cfg) for name in keys.NAME]
-    return [replace(term, gather=keys.GATHER and term.on == "features") for term in terms]
+    return Losses([replace(t, gather=keys.GATHER and t.on == "features") for t in terms])
+
+
+def class_weights(cfg: Any) -> tuple[str, ...]:
+    """Return patterns of a model's weights that stand for identities, such as classifiers.
+
+    They are what a head has only, or in another shape, where there are identities to tell apart;
+    so an evaluation needs none of them, and a training those of its own identities.
+    """
+    head = REID_HEADS_REGISTRY.get(cfg.MODEL.HEADS.NAME)
+    with torch.device("meta"):
+        some, none = (head(cfg, cfg.MODEL.BACKBONE.FEAT_DIM, n).state_dict() for n in (2, 0))
+    return tuple(
+        f"heads.*.{key}" for key in some if key not in none or none[key].shape != some[key].shape
+    )
 
 
 @BACKBONE_REGISTRY.register("build_resnet_backbone")

@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from openanimals.modeling.margins import CLASSIFIERS
+from openanimals.modeling.margins import CLASSIFIER_REGISTRY
 from openanimals.modeling.norms import make_neck
 from openanimals.modeling.pools import POOLS
 from openanimals.modeling.precision import full_precision, no_autocast
@@ -43,8 +43,8 @@ class EmbeddingHead(nn.Module):
         bnneck: normalise before the classifier.
         norm: of the neck, a name of :data:`~openanimals.modeling.norms.NORMS`.
         neck_feat: feature for metric losses: "before" (as pooled) or "after" (what is tested).
-        classifier: a name of :data:`~openanimals.modeling.margins.CLASSIFIERS`. All but "Linear"
-            work on cosines.
+        classifier: a name of :data:`~openanimals.modeling.margins.CLASSIFIER_REGISTRY`. All but
+            "Linear" work on cosines.
         scale: factor of the class outputs.
         margin: of the classifier.
 
@@ -68,7 +68,7 @@ class EmbeddingHead(nn.Module):
     ) -> None:
         super().__init__()
         _check_name("MODEL.HEADS.POOL_LAYER", pool, POOLS)
-        _check_name("MODEL.HEADS.CLS_LAYER", classifier, CLASSIFIERS)
+        _check_name("MODEL.HEADS.CLS_LAYER", classifier, CLASSIFIER_REGISTRY)
         _check_name("MODEL.HEADS.NECK_FEAT", neck_feat, ("before", "after"))
         self.in_channels = in_channels
         self.out_channels = embedding_dim or in_channels
@@ -77,7 +77,7 @@ class EmbeddingHead(nn.Module):
         self.cosine = classifier != "Linear"
         self.scale = scale
         self.margin = margin
-        self.scaled = CLASSIFIERS[classifier]
+        self.scaled = CLASSIFIER_REGISTRY.get(classifier)
 
         self.pool = POOLS[pool]()
         self.reduction: nn.Module = nn.Identity()

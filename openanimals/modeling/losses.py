@@ -1,4 +1,4 @@
-"""Losses: pure functions on a batch, and the registry that names them in a config.
+"""Losses: functions on a batch, the registry that names them in a config, and their sum.
 
 Numerics are FastReID's where its checkpoints and numbers depend on them, but nothing here waits
 for the device: conditions are masks, never Python branches on values.
@@ -10,11 +10,12 @@ from typing import Any, Literal
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 
 from openanimals.modeling.model import ModelOutput
 from openanimals.modeling.precision import full_precision, no_autocast
 from openanimals.utils import distributed
+from openanimals.utils.errors import UserError
 from openanimals.utils.registry import Registry
 
 
@@ -25,7 +26,8 @@ class LossTerm:
     Attributes:
         name: of the term in the log, for instance ``loss_cls``.
         on: "logits" (once a head) or "features" (once a granularity).
-        function: from (``[B, D]`` or ``[B, classes]``, targets ``[B]``) to a scalar.
+        function: from (``[B, D]`` or ``[B, classes]``, targets ``[B]``) to a scalar. If it learns,
+            it is an ``nn.Module``, the same for all heads or granularities.
         scale: factor of the mean over heads or granularities.
         gather: whether it looks at the images of all processes, not of its own alone.
     """
@@ -41,22 +43,45 @@ LOSS_REGISTRY: Registry[Callable[[Any], LossTerm]] = Registry("loss")
 """Functions ``f(cfg) -> LossTerm`` by the names in ``MODEL.LOSSES.NAME``."""
 
 
-def compute(terms: Sequence[LossTerm], output: ModelOutput, targets: Tensor) -> dict[str, Tensor]:
-    """Return each term's scaled mean over heads or granularities; their sum is the loss.
+class Losses(nn.Module):
+    """All loss terms, with the weights of those that learn.
 
-    Half-precision inputs are computed in float32, outside autocast.
+    Args:
+        terms: each with a name of its own.
+
+    Raises:
+        ValueError: two have the same name.
     """
-    losses = {}
-    with no_autocast(targets.device):
-        for term in terms:
-            inputs = [full_precision(x) for x in getattr(output, term.on).values()]
-            classes = targets
-            if term.gather:
-                inputs = [distributed.gather_rows(x) for x in inputs]
-                classes = distributed.gather_rows(targets)
-            values = [term.function(x, classes) for x in inputs]
-            losses[term.name] = term.scale * torch.stack(values).mean()
-    return losses
+
+    def __init__(self, terms: Sequence[LossTerm]) -> None:
+        super().__init__()
+        self.terms = tuple(terms)
+        names = [term.name for term in terms]
+        if len(set(names)) < len(names):
+            raise UserError(f"MODEL.LOSSES.NAME gives two terms of one name: {', '.join(names)}")
+        learning = {t.name: t.function for t in terms if isinstance(t.function, nn.Module)}
+        self.functions = nn.ModuleDict(learning)  # which makes them part of this module
+
+    def forward(self, output: ModelOutput, targets: Tensor) -> dict[str, Tensor]:
+        """Return each term's scaled mean over heads or granularities; their sum is the loss.
+
+        Half-precision inputs are computed in float32, outside autocast.
+
+        Args:
+            output: of the model.
+            targets: class of each image, ``[B]``.
+        """
+        losses = {}
+        with no_autocast(targets.device):
+            for term in self.terms:
+                inputs = [full_precision(x) for x in getattr(output, term.on).values()]
+                classes = targets
+                if term.gather:
+                    inputs = [distributed.gather_rows(x) for x in inputs]
+                    classes = distributed.gather_rows(targets)
+                values = [term.function(x, classes) for x in inputs]
+                losses[term.name] = term.scale * torch.stack(values).mean()
+        return losses
 
 
 def cross_entropy(logits: Tensor, targets: Tensor, eps: float = 0.0, alpha: float = 0.2) -> Tensor:

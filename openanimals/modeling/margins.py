@@ -9,7 +9,15 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
+from openanimals.utils.registry import Registry
 
+CLASSIFIER_REGISTRY: Registry[Callable[[Tensor, Tensor, float, float], Tensor]] = Registry(
+    "classifier"
+)
+"""Functions ``f(logits, targets, scale, margin) -> logits``; all but "Linear" are given cosines."""
+
+
+@CLASSIFIER_REGISTRY.register("Linear")
 def linear(logits: Tensor, targets: Tensor, scale: float, margin: float) -> Tensor:
     """Scale the logits; no margin.
 
@@ -22,11 +30,13 @@ def linear(logits: Tensor, targets: Tensor, scale: float, margin: float) -> Tens
     return logits * scale
 
 
+@CLASSIFIER_REGISTRY.register("CosSoftmax")
 def cos_softmax(logits: Tensor, targets: Tensor, scale: float, margin: float) -> Tensor:
     """CosFace: take ``margin`` off the target's cosine. Arguments as in :func:`linear`."""
     return torch.where(_own_class(logits, targets), logits - margin, logits) * scale
 
 
+@CLASSIFIER_REGISTRY.register("ArcSoftmax")
 def arc_softmax(logits: Tensor, targets: Tensor, scale: float, margin: float) -> Tensor:
     """ArcFace: add ``margin`` to the target's angle. Arguments as in :func:`linear`.
 
@@ -37,6 +47,7 @@ def arc_softmax(logits: Tensor, targets: Tensor, scale: float, margin: float) ->
     return torch.where(_own_class(logits, targets), turned, logits) * scale
 
 
+@CLASSIFIER_REGISTRY.register("CircleSoftmax")
 def circle_softmax(logits: Tensor, targets: Tensor, scale: float, margin: float) -> Tensor:
     """Circle loss for classes: each cosine weighted by its distance from its optimum.
 
@@ -50,11 +61,3 @@ def circle_softmax(logits: Tensor, targets: Tensor, scale: float, margin: float)
 def _own_class(logits: Tensor, targets: Tensor) -> Tensor:
     """True at each row's target, ``[B, classes]``."""
     return targets[:, None] == torch.arange(logits.shape[1], device=logits.device)
-
-
-CLASSIFIERS: dict[str, Callable[[Tensor, Tensor, float, float], Tensor]] = {
-    "Linear": linear,
-    "CosSoftmax": cos_softmax,
-    "ArcSoftmax": arc_softmax,
-    "CircleSoftmax": circle_softmax,
-}

@@ -2,13 +2,13 @@
 
 import copy
 from collections.abc import Callable, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
 from openanimals.modeling.backbones.backbone import Backbone
-from openanimals.modeling.layout import cut
+from openanimals.modeling.norms import layout_of
 from openanimals.utils.errors import UserError
 from openanimals.utils.registry import did_you_mean
 
@@ -196,6 +196,33 @@ class ReIDModel(nn.Module):
                 if isinstance(layer, nn.modules.batchnorm._BatchNorm):
                     layer.eval()
         return self
+
+
+class _Cut(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, count: int, dim: int) -> tuple[Tensor, ...]:
+        ctx.shape, ctx.layout, ctx.dim = x.shape, layout_of(x), dim
+        return x.chunk(count, dim)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
+        whole = torch.empty(
+            ctx.shape,
+            dtype=gradients[0].dtype,
+            device=gradients[0].device,
+            memory_format=ctx.layout,
+        )
+        return torch.cat(gradients, ctx.dim, out=whole), None, None
+
+
+def cut(x: Tensor, count: int, dim: int) -> tuple[Tensor, ...]:
+    """Return views of a map, cut along a dimension like :func:`torch.chunk`.
+
+    PyTorch's own gradient would be of the map's size for each of the parts.
+    """
+    if count == 1 or not torch.is_grad_enabled():
+        return x.chunk(count, dim)
+    return _Cut.apply(x, count, dim)
 
 
 def _head_names(branch: str, count: int) -> tuple[str, ...]:

@@ -35,7 +35,7 @@ RESNET_WEIGHTS: dict[tuple[str, bool], str] = {
 """Addresses by depth and whether with IBN; the end of a name is the start of the SHA-256."""
 
 HEAD_CLASSIFIERS = ("heads.*.classifier.weight",)
-"""What may differ in a ReIDModel's checkpoint that is only evaluated: its number of classes."""
+"""The weights that stand for identities in a model of ours, and in FastReID's under our names."""
 
 
 class WeightsError(UserError):

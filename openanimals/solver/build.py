@@ -1,28 +1,44 @@
 """From the SOLVER keys to an optimiser and a schedule."""
 
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from itertools import chain
+from typing import Any
 
 import torch
 from torch import nn
 
 from openanimals.config import CfgNode
-from openanimals.solver.schedule import Schedule
+from openanimals.solver.schedule import SCHEDULE_REGISTRY, Schedule
+from openanimals.utils.registry import Registry
+
+Groups = list[dict[str, Any]]
+
+OPTIMIZER_REGISTRY: Registry[Callable[[Groups, CfgNode], torch.optim.Optimizer]] = Registry(
+    "optimizer (SOLVER.OPT)"
+)
+"""Functions ``f(groups, cfg) -> Optimizer``; each group has its parameters, rate and decay."""
 
 NORMS = (nn.modules.batchnorm._NormBase, nn.GroupNorm, nn.LayerNorm)
 
 
-def build_optimizer(cfg: CfgNode, model: nn.Module) -> torch.optim.Optimizer:
+def build_optimizer(
+    cfg: CfgNode, model: nn.Module, losses: nn.Module | None = None
+) -> torch.optim.Optimizer:
     """Return SOLVER.OPT over the parameters that will ever be trained, in as few groups as differ.
 
     A parameter's rate is BASE_LR, times BIAS_LR_FACTOR for a bias, times HEADS_LR_FACTOR in the
     heads. Its decay is WEIGHT_DECAY, WEIGHT_DECAY_BIAS for a bias (one of a norm layer too, as the
     release has it), WEIGHT_DECAY_NORM for other parameters of norm layers. Each group keeps its
-    base rate as ``initial_lr``.
+    base rate as ``initial_lr``. Parameters of losses come last and follow the same rules.
+
+    Raises:
+        ValueError: SOLVER.OPT is unknown.
     """
     solver = cfg.SOLVER
     groups: dict[tuple[float, float], list[nn.Parameter]] = defaultdict(list)
-    for module_name, module in model.named_modules():
+    learners = [model] if losses is None else [model, losses]
+    for module_name, module in chain.from_iterable(part.named_modules() for part in learners):
         for name, parameter in module.named_parameters(recurse=False):
             if not parameter.requires_grad:
                 continue
@@ -38,16 +54,33 @@ def build_optimizer(cfg: CfgNode, model: nn.Module) -> torch.optim.Optimizer:
         {"params": parameters, "lr": rate, "initial_lr": rate, "weight_decay": decay}
         for (rate, decay), parameters in groups.items()
     ]
-    if solver.OPT == "SGD":
-        return torch.optim.SGD(
-            options, momentum=solver.MOMENTUM, nesterov=solver.NESTEROV, fused=True
-        )
-    return {"Adam": torch.optim.Adam, "AdamW": torch.optim.AdamW}[solver.OPT](options, fused=True)
+    return OPTIMIZER_REGISTRY.get(solver.OPT)(options, cfg)
+
+
+@OPTIMIZER_REGISTRY.register("Adam")
+def _adam(groups: Groups, cfg: CfgNode) -> torch.optim.Optimizer:
+    return torch.optim.Adam(groups, fused=True)
+
+
+@OPTIMIZER_REGISTRY.register("AdamW")
+def _adamw(groups: Groups, cfg: CfgNode) -> torch.optim.Optimizer:
+    return torch.optim.AdamW(groups, fused=True)
+
+
+@OPTIMIZER_REGISTRY.register("SGD")
+def _sgd(groups: Groups, cfg: CfgNode) -> torch.optim.Optimizer:
+    momentum, nesterov = cfg.SOLVER.MOMENTUM, cfg.SOLVER.NESTEROV
+    return torch.optim.SGD(groups, momentum=momentum, nesterov=nesterov, fused=True)
 
 
 def build_schedule(cfg: CfgNode, iters_per_epoch: int) -> Schedule:
-    """Return the schedule of the SOLVER keys for epochs of so many iterations."""
+    """Return the schedule of the SOLVER keys for epochs of so many iterations.
+
+    Raises:
+        ValueError: SOLVER.SCHED is unknown.
+    """
     solver = cfg.SOLVER
+    SCHEDULE_REGISTRY.get(solver.SCHED)  # now, not after warm-up
     return Schedule(
         iters_per_epoch=iters_per_epoch,
         max_epoch=solver.MAX_EPOCH,
@@ -59,6 +92,7 @@ def build_schedule(cfg: CfgNode, iters_per_epoch: int) -> Schedule:
         eta_min=solver.ETA_MIN_LR,
         steps=tuple(solver.STEPS),
         gamma=solver.GAMMA,
+        cfg=cfg,
     )
 
 

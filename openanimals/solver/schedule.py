@@ -1,8 +1,14 @@
 """The learning rate as a pure function of the iteration: nothing to save, nothing to replay."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
+
+from openanimals.utils.registry import Registry
+
+SCHEDULE_REGISTRY: Registry[Callable[..., float]] = Registry("schedule (SOLVER.SCHED)")
+"""Pure functions ``f(schedule, iteration, base_lr) -> rate``, asked from the end of warm-up on."""
 
 
 @dataclass(frozen=True)
@@ -19,7 +25,7 @@ class Schedule:
     Attributes:
         iters_per_epoch: iterations in an epoch.
         max_epoch: epochs in all.
-        kind: ``CosineAnnealingLR`` or ``MultiStepLR``.
+        kind: a name of :data:`SCHEDULE_REGISTRY`.
         warmup_iters: iterations of warm-up.
         warmup_factor: share of the base rate that warm-up starts from, in 0..1.
         warmup_method: ``linear``, ``constant`` or ``exp``.
@@ -27,6 +33,7 @@ class Schedule:
         eta_min: rate that the cosine ends at.
         steps: milestones of MultiStepLR, in epochs after warm-up and delay.
         gamma: its factor.
+        cfg: the configuration, for a schedule with keys of its own.
     """
 
     iters_per_epoch: int
@@ -39,6 +46,7 @@ class Schedule:
     eta_min: float = 0.0
     steps: Sequence[int] = ()
     gamma: float = 0.1
+    cfg: Any = None
 
     @property
     def max_iter(self) -> int:
@@ -59,14 +67,11 @@ class Schedule:
         """Return the rate used at an iteration by a group whose base rate is ``base_lr``."""
         if iteration < self.warmup_iters:
             return base_lr * self._warmup(iteration / self.warmup_iters)
-        epochs_decayed = max(0, iteration // self.iters_per_epoch - self.decay_epoch + 1)
-        if self.kind == "MultiStepLR":
-            return base_lr * self.gamma ** sum(epochs_decayed >= step for step in self.steps)
-        if epochs_decayed == 0:
-            return base_lr
-        t_max = self.max_epoch - max(self.warmup_epochs, self.delay_epochs)
-        cosine = (1 + math.cos(math.pi * epochs_decayed / t_max)) / 2
-        return self.eta_min + (base_lr - self.eta_min) * cosine
+        return SCHEDULE_REGISTRY.get(self.kind)(self, iteration, base_lr)
+
+    def epochs_decayed(self, iteration: int) -> int:
+        """Return ``k`` at an iteration."""
+        return max(0, iteration // self.iters_per_epoch - self.decay_epoch + 1)
 
     def _warmup(self, done: float) -> float:
         if self.warmup_method == "constant":
@@ -93,9 +98,29 @@ class Schedule:
             drops = [self.decay_epoch - 1 + step for step in self.steps]
             reached = [str(epoch) for epoch in drops if epoch < self.max_epoch]
             decay = f"x {self.gamma:g} at epochs {', '.join(reached)}" if reached else "no decay"
+        elif self.kind != "CosineAnnealingLR":
+            decay = f"decay by {self.kind}"
         elif self.decay_epoch < self.max_epoch:
             decay = f"cosine from epoch {self.decay_epoch} to {self.max_epoch - 1}"
         else:
             decay = "no decay"
         lines.append(f"then {base_lr:.3g}; {decay}; last rate {self.lr_at(last, base_lr):.3g}")
         return lines
+
+
+@SCHEDULE_REGISTRY.register("MultiStepLR")
+def multi_step(schedule: Schedule, iteration: int, base_lr: float) -> float:
+    """Multiply the rate by ``gamma`` at each of ``steps``."""
+    epochs = schedule.epochs_decayed(iteration)
+    return base_lr * schedule.gamma ** sum(epochs >= step for step in schedule.steps)
+
+
+@SCHEDULE_REGISTRY.register("CosineAnnealingLR")
+def cosine_annealing(schedule: Schedule, iteration: int, base_lr: float) -> float:
+    """Follow half a cosine from the base rate to ``eta_min``."""
+    epochs = schedule.epochs_decayed(iteration)
+    if epochs == 0:
+        return base_lr
+    t_max = schedule.max_epoch - max(schedule.warmup_epochs, schedule.delay_epochs)
+    cosine = (1 + math.cos(math.pi * epochs / t_max)) / 2
+    return schedule.eta_min + (base_lr - schedule.eta_min) * cosine

@@ -12,11 +12,11 @@ import torch.distributed as dist
 from torch import Tensor, nn
 from torch.distributed.rendezvous import rendezvous
 
-from openanimals.utils import lifeline
+from openanimals.utils.errors import UserError
 
 T = TypeVar("T")
 
-TIMEOUT = timedelta(minutes=30)  # of waiting for the others; death is noticed at once, by lifeline
+TIMEOUT = timedelta(minutes=30)  # of waiting for the others, such as for a long ranking
 
 
 def rank() -> int:
@@ -153,8 +153,7 @@ def process_group(device: torch.device) -> Iterator[None]:
     NCCL joins CUDA devices; gloo all others, and what lies in the memory of the CPU.
 
     Raises:
-        ConnectionError: the processes have not met.
-        ProcessLostError: another process is gone, so this one cannot go on.
+        UserError: the processes have not met.
     """
     if int(os.environ.get("WORLD_SIZE", "1")) == 1:
         yield
@@ -163,10 +162,9 @@ def process_group(device: torch.device) -> Iterator[None]:
     try:
         _join(backend)
     except RuntimeError as error:
-        raise ConnectionError(_not_met(error)) from error
+        raise UserError(_not_met(error)) from error
     try:
-        with lifeline.held(rank(), world_size(), gather):
-            yield
+        yield
     finally:
         dist.destroy_process_group()
 

@@ -1,18 +1,12 @@
-"""Files that are either whole or not there, and folders that one process at a time writes to."""
+"""Files that are either whole or not there."""
 
-import logging
 import os
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-try:
-    import fcntl
-except ImportError:  # Windows
-    fcntl = None  # type: ignore[assignment]
-
-logger = logging.getLogger(__name__)
+from openanimals.utils.errors import naming
 
 
 @contextmanager
@@ -24,21 +18,22 @@ def atomic_path(target: str | os.PathLike[str]) -> Iterator[Path]:
     untouched.
 
     Raises:
-        OSError: the folder cannot be written, or the disk is full.
+        FileError: the folder cannot be written, or the disk is full.
     """
     target = Path(target)
-    target.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(prefix=f".{target.name}.", suffix=".tmp", dir=target.parent)
-    os.close(handle)
-    temporary = Path(name)
-    try:
-        yield temporary
-        with open(temporary, "rb+") as file:
-            os.fsync(file.fileno())
-        temporary.chmod(0o666 & ~_umask())
-        os.replace(temporary, target)
-    finally:
-        temporary.unlink(missing_ok=True)
+    with naming(target):
+        target.parent.mkdir(parents=True, exist_ok=True)
+        handle, name = tempfile.mkstemp(prefix=f".{target.name}.", suffix=".tmp", dir=target.parent)
+        os.close(handle)
+        temporary = Path(name)
+        try:
+            yield temporary
+            with open(temporary, "rb+") as file:
+                os.fsync(file.fileno())
+            temporary.chmod(0o666 & ~_umask())
+            os.replace(temporary, target)
+        finally:
+            temporary.unlink(missing_ok=True)
 
 
 def remove_leftovers(folder: str | os.PathLike[str], names: str = "*") -> None:
@@ -52,29 +47,6 @@ def remove_leftovers(folder: str | os.PathLike[str], names: str = "*") -> None:
     """
     for leftover in Path(folder).glob(f".{names}.*.tmp"):
         leftover.unlink()
-
-
-@contextmanager
-def exclusive(folder: str | os.PathLike[str]) -> Iterator[None]:
-    """Let one process at a time into the block; one that dies in it lets the next one in.
-
-    Windows has no such lock; there every process enters at once.
-
-    Args:
-        folder: where the lock is, in the file ``.lock``. It is made if need be.
-
-    Raises:
-        OSError: the folder cannot be written.
-    """
-    Path(folder).mkdir(parents=True, exist_ok=True)
-    with open(Path(folder) / ".lock", "a") as lock:  # a stranger's file of this name stays whole
-        if fcntl is not None:
-            try:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                logger.info("waiting for another process that writes to %s", folder)
-                fcntl.flock(lock, fcntl.LOCK_EX)
-        yield  # closing the file unlocks it
 
 
 def _umask() -> int:

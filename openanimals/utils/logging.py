@@ -5,6 +5,8 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from openanimals.utils.errors import naming
+
 LOGGER = "openanimals"
 
 
@@ -14,6 +16,9 @@ def set_up_logging(log_file: Path | None = None, quiet: bool = False) -> None:
     Args:
         log_file: created with its folder if need be.
         quiet: only warnings and errors (for all processes but the first).
+
+    Raises:
+        FileError: the log file cannot be written.
     """
     logger = logging.getLogger(LOGGER)
     logger.setLevel(logging.WARNING if quiet else logging.INFO)
@@ -21,8 +26,9 @@ def set_up_logging(log_file: Path | None = None, quiet: bool = False) -> None:
     close_logging()
     handlers: list[logging.Handler] = [logging.StreamHandler(sys.stdout)]
     if log_file is not None and not quiet:
-        log_file.parent.mkdir(parents=True, exist_ok=True)
-        handlers.append(logging.FileHandler(log_file, encoding="utf-8"))
+        with naming(log_file):
+            log_file.parent.mkdir(parents=True, exist_ok=True)
+            handlers.append(logging.FileHandler(log_file, encoding="utf-8"))
     for handler in handlers:
         handler.setFormatter(logging.Formatter("%(asctime)s %(message)s", "%H:%M:%S"))
         logger.addHandler(handler)

@@ -55,12 +55,19 @@ class Registry(Generic[T]):
         Raises:
             ValueError: there is none; the message has the closest name and all names.
         """
-        if name not in self._entries:
-            hint = did_you_mean(name, self._entries)
-            raise UserError(
-                f"unknown {self.kind} {name!r}{hint}; known: {', '.join(sorted(self._entries))}"
-            )
+        problems = self.unknown([name])
+        if problems:
+            raise UserError(problems[0])
         return self._entries[name]
+
+    def unknown(self, names: Iterable[str]) -> list[str]:
+        """Return a sentence for each name that is not registered, with the closest that is."""
+        return [
+            f"unknown {self.kind} {name!r}{did_you_mean(name, self._entries)}; "
+            f"known: {', '.join(self)}"
+            for name in names
+            if name not in self._entries
+        ]
 
     def __contains__(self, name: object) -> bool:
         return name in self._entries

@@ -78,6 +78,24 @@ def test_files_that_are_none(write, text, message):
     assert message in problem
 
 
+@pytest.mark.parametrize("name", ["configs/ARBase/demo.yml", "ARBase/demo.yml"])
+def test_a_file_that_is_not_here_is_taken_from_the_shipped_ones(write, tmp_path, monkeypatch, name):
+    monkeypatch.chdir(tmp_path)
+    shipped = load(REPOSITORY / "configs/ARBase/demo.yml")
+    assert load(name) == load(write("mine/one.yml", f"_BASE_: {name}\n")) == shipped
+    assert load(write("mine/copy.yml", "_BASE_: ../Base-ARBase.yml\n")).SOLVER.MAX_EPOCH == 120
+    write(name, "SEED: 5\n")
+    assert load(name).SEED == 5
+
+
+@pytest.mark.parametrize("name", ["configs/ARBase/demmo.yml", "demmo.yml", "/none/demmo.yml"])
+def test_a_wrong_path_names_the_closest_shipped_file(tmp_path, monkeypatch, name):
+    monkeypatch.chdir(tmp_path)
+    (problem,) = mistakes(name)
+    assert problem.startswith(f"{name}: cannot be read (")
+    assert problem.endswith((" (did you mean 'ARBase/demo.yml'?)", "'species/demo.yml'?)"))
+
+
 def test_an_empty_file_changes_nothing(write):
     assert load(write("one.yml", "# nothing yet\n")) == load()
 
@@ -161,12 +179,12 @@ def test_a_value_of_another_type_is_refused(key, value, kind):
 
 def test_every_mistake_of_files_overrides_and_values_is_listed(write):
     write("base.yml", "SEEDS: 1\n")
-    path = write("one.yml", "_BASE_: base.yml\nSOLVER: {OPT: Adm}\n")
+    path = write("one.yml", "_BASE_: base.yml\nSOLVER: {WARMUP_METHOD: liner}\n")
     found = mistakes(path, ["SEED", "x", "TEST.IMS_PER_BATCH", 0])
     assert [problem.rsplit("/", 1)[-1] for problem in found] == [
         "base.yml: unknown key SEEDS (did you mean 'SEED'?)",
         "command line: SEED must be of type int, like 0, not 'x'",
-        "SOLVER.OPT is 'Adm' (did you mean 'Adam'?); allowed: Adam, AdamW, SGD",
+        "SOLVER.WARMUP_METHOD is 'liner' (did you mean 'linear'?); allowed: linear, constant, exp",
         "TEST.IMS_PER_BATCH must be above 0, not 0",
     ]
 
@@ -229,8 +247,8 @@ def test_a_loaded_tree_is_frozen_and_the_defaults_stay_as_they_are():
     cfg.MODEL.HEADS.BRANCHES.append([1])
     assert get_cfg().MODEL.HEADS.BRANCHES == []
     changed = get_cfg()
-    changed.SOLVER.OPT = "Adm"
-    with pytest.raises(ConfigError, match="did you mean 'Adam'"):
+    changed.SOLVER.WARMUP_METHOD = "liner"
+    with pytest.raises(ConfigError, match="did you mean 'linear'"):
         check(changed)
 
 

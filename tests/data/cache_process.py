@@ -1,8 +1,8 @@
-"""A script that makes the photographs of a folder ready in a cache, and tells what it saw.
+"""The photographs of the tests of the cache, and a script that caches them.
 
-Usage: cache_process.py PHOTOGRAPHS CACHE LOG. Each photograph that it decodes becomes a line of
-LOG, and the CRC-32 of all pixels becomes its output. With KILL_AT n, it is killed when it has
-decoded so many or more and stored some of them.
+The script caches a folder on disk. Usage: cache_process.py PHOTOGRAPHS CACHE LOG. Each photograph
+that it decodes becomes a line of LOG, and the CRC-32 of all images becomes its output. With
+KILL_AT n, it is killed when it has decoded so many or more and stored some of them.
 """
 
 import os
@@ -11,20 +11,54 @@ import sys
 import zlib
 from pathlib import Path
 
-from openanimals.data import pixels
-from openanimals.data.photographs import Photographs
-from openanimals.data.pixel_files import PixelFile
+import numpy as np
+import pandas as pd
+import torch
+
+from openanimals.data import cache
+from openanimals.data.catalogue import Catalogue
+from openanimals.data.dataset import ReIDDataset
+from openanimals.data.image_io import ImageError, read_image
+
+COUNT, ROW_BYTES = 10, 8 * 10 * 3
+BYTES = COUNT * ROW_BYTES
 
 
-def photographs(folder: Path, size: tuple[int, int] = (8, 10)) -> Photographs:
+def noise_dataset(folder: Path, size=(8, 10), *, exact=True, masked=False, **columns):
     """All photographs of a folder, to be read as Pillow does."""
-    paths = sorted(map(str, folder.glob("*.png")))
-    nothing = [None] * len(paths)
-    return Photographs(paths, nothing, nothing, size, exact=True)
+    paths = sorted(path.name for path in folder.glob("*.png"))
+    table = pd.DataFrame({"path": paths, "identity": "a", **columns}, dtype=object)
+    return ReIDDataset(Catalogue("noise", folder, table), size, exact=exact, masked=masked)
 
 
-def main(folder: str, cache: str, log: str) -> None:
-    read, kill_at = Photographs.read, int(os.environ.get("KILL_AT", "0"))
+def as_pillow_reads(dataset: ReIDDataset) -> np.ndarray:
+    """Return the images ``[N, H, W, 3]``, black where Pillow cannot read them."""
+    images = np.zeros((len(dataset), *dataset.size, 3), np.uint8)
+    for row, path in enumerate(dataset.paths):
+        try:
+            images[row] = read_image(path, dataset.size, dataset.boxes[row], dataset.masks[row])
+        except ImageError:
+            continue
+    return images
+
+
+def assert_holds(cache, dataset, reads, *, again):
+    """The next one to open gets the right images and reads all of them, or none."""
+    reads.clear()
+    found = cache().open(dataset)
+    assert sorted(reads) == (list(range(COUNT)) if again else [])
+    reads.clear()
+    for images in (found, cache().open(dataset)):
+        np.testing.assert_array_equal(images.images.numpy(), as_pillow_reads(dataset))
+        assert images.unreadable == found.unreadable
+    assert set(reads) == set(found.unreadable)  # which are tried each time
+    names = sorted(os.listdir(cache().folder))
+    assert [name.split(".")[-1] for name in names if name != ".lock"] == ["images", "json"]
+    return found
+
+
+def main(folder: str, target: str, log: str) -> None:
+    read, kill_at = ReIDDataset.read, int(os.environ.get("KILL_AT", "0"))
 
     def watched(self, row):
         with open(log, "a+") as file:
@@ -34,9 +68,10 @@ def main(folder: str, cache: str, log: str) -> None:
                 os.kill(os.getpid(), signal.SIGKILL)
         return read(self, row)
 
-    Photographs.read = watched
-    pixels.CHUNK = 4
-    found = PixelFile(photographs(Path(folder)), Path(cache)).build(limit=1e9)
+    ReIDDataset.read = watched
+    cache.CHUNK = 4
+    own = cache.ImageCache("disk", 1e9, Path(target), torch.device("cpu"))
+    found = own.open(noise_dataset(Path(folder)))
     print(zlib.crc32(found.images.numpy().tobytes()))
 
 

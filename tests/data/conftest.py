@@ -1,28 +1,55 @@
-"""Photographs of noise, and a watch on which of them are decoded."""
+"""Photographs of noise, a cache for them, and a watch on which of them are decoded."""
+
+from pathlib import Path
 
 import pytest
+import torch
 
-from openanimals.data.photographs import Photographs
-from tests.data.cache_process import photographs
+from openanimals.data.cache import ImageCache
+from openanimals.data.dataset import ReIDDataset
+from tests.data.cache_process import COUNT, noise_dataset
 from tests.data.pictures import save_noise
 
 
 @pytest.fixture
-def noise(tmp_path) -> Photographs:
-    """Ten photographs, each another, to be read at 8 x 10 pixels; all files have one length."""
-    for number in range(10):
+def folder(tmp_path) -> Path:
+    """A folder with ten photographs of noise, each another; all files have one length."""
+    for number in range(COUNT):
         save_noise(tmp_path / "noise" / f"{number}.png", seed=number)
-    return photographs(tmp_path / "noise")
+    return tmp_path / "noise"
+
+
+@pytest.fixture
+def noise(folder) -> ReIDDataset:
+    return noise_dataset(folder)
 
 
 @pytest.fixture
 def reads(monkeypatch) -> list[int]:
     """The rows that were decoded, in any order."""
-    rows, read = [], Photographs.read
+    rows, read = [], ReIDDataset.read
 
     def watched(self, row):
         rows.append(row)
         return read(self, row)
 
-    monkeypatch.setattr(Photographs, "read", watched)
+    monkeypatch.setattr(ReIDDataset, "read", watched)
     return rows
+
+
+@pytest.fixture
+def cache(tmp_path):
+    """A function that makes a cache in a folder of its own."""
+
+    def make(mode="disk", limit=10**9, device="cpu", build=True, folder=tmp_path / "cache"):
+        return ImageCache(mode, limit, folder, torch.device(device), build=build)
+
+    return make
+
+
+@pytest.fixture
+def built(cache, noise, reads, tmp_path) -> Path:
+    """The file of a cache on disk; the reads of building it are forgotten."""
+    cache().open(noise)
+    reads.clear()
+    return next((tmp_path / "cache").glob("*.images"))

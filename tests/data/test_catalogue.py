@@ -6,7 +6,13 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from openanimals.data.catalogue import COLUMNS, Catalogue, CatalogueError, concatenate
+from openanimals.data.catalogue import (
+    COLUMNS,
+    Catalogue,
+    CatalogueError,
+    concatenate,
+)
+from openanimals.utils.viewpoints import lateral_viewpoint
 
 
 def catalogue(name="zoo", root="/data/zoo", **columns):
@@ -77,6 +83,38 @@ def test_masks_are_files_or_shapes():
     masks = [table.mask(row) for row in range(3)]
     assert masks == ["/data/zoo/m/[1].png", "[[1, 2, 3, 4, 5, 6]]", None]
     assert concatenate([table, table]).column("mask") == masks * 2
+
+
+def test_whether_cameras_count_stays_with_the_rows():
+    table = pd.DataFrame({"path": ["a", "b"], "identity": "i", "camera": ["1", None]})
+    person, animal = Catalogue("p", ".", table), Catalogue("a", ".", table, cameras_count=False)
+    assert person.column("counted_camera") == person.column("camera") == ["1", None]
+    assert animal.column("counted_camera") == [None, None]
+    assert animal.column("camera") == ["1", None]  # which samplers may use
+    for parts in ([person, animal], [animal, person]):
+        joined = concatenate(parts).select([3, 2, 1, 0])
+        counted = {
+            n.split("/")[0]: c for n, c in joined.table[["identity", "counted_camera"]].values
+        }
+        assert counted == {"p": "1", "a": None}
+
+
+@pytest.mark.parametrize(
+    ("viewpoint", "side"),
+    [
+        *(("left", "left"), ("RIGHT", "right"), ("backleft", "left"), ("topright", "right")),
+        *(("Left flank", "left"), ("front", None), ("left and right", None), ("", None)),
+        (None, None),
+    ],
+)
+def test_a_viewpoint_may_name_a_side(viewpoint, side):
+    assert lateral_viewpoint(viewpoint) == side
+
+
+def test_wildlife_datasets_calls_a_viewpoint_an_orientation():
+    assert catalogue(orientation=["left", None, "up"]).column("viewpoint") == ["left", None, "up"]
+    both = catalogue(orientation=["left"] * 3, viewpoint=["right", None, None])
+    assert both.column("viewpoint") == ["right", None, None]
 
 
 def test_missing_columns_and_values_are_named():

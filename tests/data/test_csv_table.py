@@ -5,7 +5,7 @@ import pytest
 
 from openanimals.data.catalogue import CatalogueError
 from openanimals.data.datasets import csv_table
-from openanimals.data.image_io import rows_with_bad_boxes
+from openanimals.data.validate import rows_with_bad_boxes
 from tests.data.pictures import save_picture
 
 
@@ -23,9 +23,10 @@ def write(tmp_path):
     return write_lines
 
 
-def test_all_columns(write, tmp_path):
+@pytest.mark.parametrize("viewpoint", ["viewpoint", "orientation", "Orientation"])
+def test_all_columns(write, tmp_path, viewpoint):
     file = write(
-        "path,identity,bbox,camera,date,sequence,orientation,species,mask,split,weather",
+        f"path,identity,bbox,camera,date,sequence,{viewpoint},species,mask,split,weather",
         "photos/1.jpg,007,1 2 3.5 4,north,2025-04-01 09:32:14,12,left,cow,m/1.png,train,rain",
         "photos/2.jpg,unknown,,,,,,,,,",
     )
@@ -45,7 +46,7 @@ def test_all_columns(write, tmp_path):
             "cow",
             "m/1.png",
             "train",
-            None,  # cameras do not count
+            None,  # of cameras, none counts
         ],
         ["photos/2.jpg", "unknown", *[None] * 9],
     ]

@@ -3,7 +3,6 @@ import sys
 import pandas as pd
 import pytest
 
-import openanimals.data.datasets.person  # noqa: F401  (registers now, not into a test's registry)
 from openanimals.data import datasets
 from openanimals.data.catalogue import Catalogue, CatalogueError
 from openanimals.data.datasets import DATASET_REGISTRY, load_catalogue

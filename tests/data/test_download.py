@@ -1,205 +1,35 @@
-import http.server
 import os
 import shutil
 import subprocess
 import sys
 import tarfile
-import threading
 import zipfile
-from collections import namedtuple
 from pathlib import Path
 
 import pytest
 
-from openanimals.data import download, fetch
+from openanimals.data import download
 from openanimals.data.catalogue import CatalogueError
 from openanimals.data.datasets import wildlife
-from openanimals.data.fetch import DownloadError
+from openanimals.data.download import DownloadError
 from openanimals.data.splits import paper_partition
 from tests.data import wildlife_fixtures as fixtures
+from tests.data.server import serving
 
 pytestmark = pytest.mark.filterwarnings("ignore:The inplace keyword")  # in the package
 
-BODY = os.urandom(300_000)
-
-
-class Server(http.server.ThreadingHTTPServer):
-    """Serves the files in `files` and keeps what happened in `log` as (path, range, bytes sent).
-
-    Each number in `cuts` ends one answer after that many bytes. `ranges` and `lengths` switch off
-    what real servers may lack, `codes` are errors to answer first.
-    """
-
-    def __init__(self):
-        super().__init__(("127.0.0.1", 0), Handler)
-        self.files, self.log, self.cuts, self.codes = {}, [], [], []
-        self.ranges, self.lengths = True, True
-
-    def url(self, path):
-        return f"http://127.0.0.1:{self.server_port}/{path}"
-
-
-class Handler(http.server.BaseHTTPRequestHandler):
-    def do_GET(self):
-        server, wanted = self.server, self.headers.get("Range")
-        body = server.files.get(self.path[1:])
-        if server.codes or body is None:
-            server.log.append((self.path[1:], wanted, 0))
-            return self.send_error(server.codes.pop(0) if server.codes else 404)
-        start = int(wanted.removeprefix("bytes=").rstrip("-")) if wanted and server.ranges else 0
-        if start and start >= len(body):
-            server.log.append((self.path[1:], wanted, 0))
-            self.send_response(416)
-            self.send_header("Content-Range", f"bytes */{len(body)}")
-            self.send_header("Content-Length", "0")
-            return self.end_headers()
-        rest = body[start:]
-        sent = rest[: server.cuts.pop(0)] if server.cuts else rest
-        server.log.append((self.path[1:], wanted, len(sent)))  # before the client can go on
-        self.send_response(206 if start else 200)
-        if server.lengths:
-            self.send_header("Content-Length", str(len(rest)))
-        self.end_headers()
-        self.wfile.write(sent)
-
-    def log_message(self, *_):
-        pass
-
 
 @pytest.fixture
-def server():
-    with Server() as server:
-        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
-        thread.start()
-        yield server
-        server.shutdown()
-        thread.join()
-
-
-@pytest.fixture(autouse=True)
-def _no_proxy(monkeypatch):
+def server(monkeypatch):
     monkeypatch.setenv("no_proxy", "127.0.0.1")
-
-
-@pytest.fixture(autouse=True)
-def _no_waiting(monkeypatch):
-    monkeypatch.setattr(fetch.time, "sleep", lambda _: None)
+    monkeypatch.setattr(download.time, "sleep", lambda _: None)
+    with serving() as server:
+        yield server
 
 
 @pytest.fixture(autouse=True)
 def _own_user_cache(tmp_path, monkeypatch):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "user-cache"))
-
-
-# One file
-
-
-def test_fetches_a_file_once(server, tmp_path):
-    server.files["a.bin"] = BODY
-    for _ in range(2):
-        fetch.fetch(server.url("a.bin"), tmp_path / "a.bin")
-    assert (tmp_path / "a.bin").read_bytes() == BODY
-    assert [file.name for file in tmp_path.iterdir()] == ["a.bin"]
-    assert server.log == [("a.bin", None, len(BODY))]
-
-
-def test_resumes_where_the_connection_was_cut(server, tmp_path):
-    server.files["a.bin"] = BODY
-    server.cuts = [100_000, 50_000]
-    fetch.fetch(server.url("a.bin"), tmp_path / "a.bin")
-    assert (tmp_path / "a.bin").read_bytes() == BODY
-    assert server.log == [
-        ("a.bin", None, 100_000),
-        ("a.bin", "bytes=100000-", 50_000),
-        ("a.bin", "bytes=150000-", 150_000),
-    ]
-
-
-def test_resumes_in_another_process(server, tmp_path):
-    server.files["a.bin"] = BODY
-    (tmp_path / "a.bin.part").write_bytes(BODY[:120_000])
-    fetch.fetch(server.url("a.bin"), tmp_path / "a.bin")
-    assert (tmp_path / "a.bin").read_bytes() == BODY
-    assert server.log == [("a.bin", "bytes=120000-", 180_000)]
-
-
-def test_all_had_arrived_but_the_rename(server, tmp_path):
-    server.files["a.bin"] = BODY
-    (tmp_path / "a.bin.part").write_bytes(BODY)
-    fetch.fetch(server.url("a.bin"), tmp_path / "a.bin")
-    assert (tmp_path / "a.bin").read_bytes() == BODY
-    assert server.log == [("a.bin", f"bytes={len(BODY)}-", 0)]
-
-
-def test_partial_file_longer_than_the_one_on_the_server(server, tmp_path):
-    server.files["a.bin"] = BODY
-    (tmp_path / "a.bin.part").write_bytes(BODY + b"more")
-    fetch.fetch(server.url("a.bin"), tmp_path / "a.bin")
-    assert (tmp_path / "a.bin").read_bytes() == BODY
-
-
-def test_server_without_ranges_starts_anew(server, tmp_path):
-    server.files["a.bin"] = BODY
-    server.ranges, server.cuts = False, [100_000]
-    fetch.fetch(server.url("a.bin"), tmp_path / "a.bin")
-    assert (tmp_path / "a.bin").read_bytes() == BODY
-    assert [sent for _, _, sent in server.log] == [100_000, 300_000]
-
-
-def test_server_without_ranges_that_never_gets_further_is_given_up(server, tmp_path):
-    server.files["a.bin"] = BODY
-    server.ranges, server.cuts = False, [100_000, 50_000, 100_000, 99_999, 100_000]
-    with pytest.raises(DownloadError, match="the next try goes on there if the server can"):
-        fetch.fetch(server.url("a.bin"), tmp_path / "a.bin", attempts=4)
-    assert server.cuts == []
-
-
-def test_server_without_lengths(server, tmp_path):
-    server.files["a.bin"] = BODY
-    server.lengths = False
-    fetch.fetch(server.url("a.bin"), tmp_path / "a.bin")
-    assert (tmp_path / "a.bin").read_bytes() == BODY
-
-
-def test_wrong_size_is_an_error_that_keeps_what_came(server, tmp_path):
-    server.files["a.bin"] = BODY
-    server.cuts = [100_000, 0, 0, 0, 0]  # then it promises the rest and never sends any
-    with pytest.raises(DownloadError, match="100000 of 300000 bytes.*a.bin.part keeps what"):
-        fetch.fetch(server.url("a.bin"), tmp_path / "a.bin", attempts=4)
-    assert [file.name for file in tmp_path.iterdir()] == ["a.bin.part"]
-    assert len(server.log) == 5
-
-
-def test_missing_file_is_not_asked_for_again(server, tmp_path):
-    with pytest.raises(DownloadError, match="absent.bin: HTTP Error 404"):
-        fetch.fetch(server.url("absent.bin"), tmp_path / "a.bin")
-    assert len(server.log) == 1
-    assert not list(tmp_path.iterdir())
-
-
-def test_busy_server_is_asked_again(server, tmp_path):
-    server.files["a.bin"] = BODY
-    server.codes = [503, 429]
-    fetch.fetch(server.url("a.bin"), tmp_path / "a.bin")
-    assert (tmp_path / "a.bin").read_bytes() == BODY
-
-
-def test_no_server(tmp_path):
-    with pytest.raises(DownloadError, match="refused"):
-        fetch.fetch("http://127.0.0.1:9/a.bin", tmp_path / "a.bin")
-
-
-def test_no_room_is_said_before_the_first_byte(server, tmp_path, monkeypatch):
-    server.files["a.bin"] = BODY
-    usage = namedtuple("usage", "total used free")
-    monkeypatch.setattr(fetch.shutil, "disk_usage", lambda _: usage(0, 0, 1000))
-    with pytest.raises(DownloadError, match="needs 0.3 MB more, and 0.0 MB are free"):
-        fetch.fetch(server.url("a.bin"), tmp_path / "a.bin")
-    assert len(server.log) == 1
-    assert not (tmp_path / "a.bin.part").exists()
-
-
-# A species
 
 
 @pytest.fixture(scope="module")

@@ -17,8 +17,8 @@ from openanimals.data.image_io import (
     open_image,
     read_image,
     resize,
-    rows_with_bad_boxes,
 )
+from openanimals.data.validate import rows_with_bad_boxes
 
 REFERENCE = np.load(Path(__file__).parents[1] / "reference" / "transforms.npz")
 SOURCE = REFERENCE["rgb_source"]  # uint8 [80, 104, 3]

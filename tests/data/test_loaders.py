@@ -1,7 +1,7 @@
 """Training batches follow the samplers' streams, whoever reads them, cached or not."""
 
 import os
-from itertools import islice
+from itertools import cycle, islice
 
 import numpy as np
 import pandas as pd
@@ -11,13 +11,12 @@ from PIL import Image
 from torch.utils.data import DataLoader
 
 from openanimals.config import load
-from openanimals.data import batches as batches_module
 from openanimals.data import loaders
 from openanimals.data.build import TrainSet
 from openanimals.data.catalogue import Catalogue
 from openanimals.data.image_io import read_image
 from openanimals.data.loaders import build_cache, build_test_loader, build_train_loader
-from openanimals.data.samplers import balanced_stream, batches, identity_stream, shuffled_stream
+from openanimals.data.samplers import balanced_stream, identity_stream, shuffled_stream
 
 INDIVIDUALS, IMAGES = 6, 5
 SIZE = (8, 10)  # height, width
@@ -69,7 +68,7 @@ def test_batches_are_those_of_the_sampler(zoo, sampler):
         stream = identity_stream(train.labels.tolist(), 8, 2, seed=5)
     elif sampler == "BalancedIdentitySampler":
         stream = balanced_stream(train.labels.tolist(), train.images.column("camera"), 8, 2, seed=5)
-    expected = list(islice(batches(stream, 8), 6))
+    expected = [list(islice(stream, 8)) for _ in range(6)]
     assert rows(build_train_loader(keys, train), 6) == expected
     assert rows(build_train_loader(keys, train, start=4), 2) == expected[4:]  # after a resume
 
@@ -130,13 +129,63 @@ def test_individual_without_a_readable_image_is_told(zoo):
     assert all(str(zoo.path(row)) in lost for row in own)
 
 
-def test_batch_that_cannot_be_shared_is_refused(zoo):
-    train = TrainSet.of(zoo)
-    with pytest.raises(ValueError, match=r"IMS_PER_BATCH \(8\) .*NUM_INSTANCE \(2\) x 3 proc"):
-        build_train_loader(cfg(), train, world_size=3)
-    with pytest.raises(ValueError, match="IMS_PER_BATCH is 8; expected .* processes, 3"):
-        keys = cfg(DATALOADER__SAMPLER_TRAIN="TrainingSampler")
-        build_train_loader(keys, train, world_size=3)
+@pytest.mark.parametrize("sampler", [*SAMPLERS, "Reversed"])
+def test_batch_that_cannot_be_shared_is_refused(zoo, reversed_sampler, sampler):
+    factors = r"DATALOADER.NUM_INSTANCE \(2\) x " if sampler in SAMPLERS[:2] else ""
+    with pytest.raises(ValueError, match=rf"PER_BATCH \(8\) .* multiple of {factors}3 processes"):
+        keys = cfg(DATALOADER__SAMPLER_TRAIN=sampler)
+        build_train_loader(keys, TrainSet.of(zoo), world_size=3)
+
+
+def test_each_process_has_parts_of_whole_identities(zoo):
+    keys = cfg(SOLVER__ACCUMULATE=2)
+    build_train_loader(keys, TrainSet.of(zoo), world_size=2)
+    with pytest.raises(ValueError, match=r"\(2\) x SOLVER.ACCUMULATE \(2\) x 4 processes"):
+        build_train_loader(keys, TrainSet.of(zoo), world_size=4)
+
+
+@pytest.fixture
+def reversed_sampler(monkeypatch):
+    """A sampler of the user's own, by the name Reversed; it takes the rows from the last."""
+    monkeypatch.setattr(loaders.SAMPLER_REGISTRY, "_entries", {**loaders.SAMPLER_REGISTRY._entries})
+
+    @loaders.SAMPLER_REGISTRY.register("Reversed")
+    def backwards(cfg, train):
+        return cycle(reversed(range(len(train.labels))))
+
+
+def test_a_sampler_of_ones_own(zoo, reversed_sampler):
+    keys = cfg(DATALOADER__SAMPLER_TRAIN="Reversed")
+    found = rows(build_train_loader(keys, TrainSet.of(zoo), start=1), 2)
+    assert found == [[*range(21, 13, -1)], [*range(13, 5, -1)]]
+
+
+def test_an_unknown_sampler_or_transform_is_told_with_the_closest(zoo):
+    with pytest.raises(
+        ValueError, match=r"unknown sampler .* \(did you mean 'TrainingSampler'\?\)"
+    ):
+        build_train_loader(cfg(DATALOADER__SAMPLER_TRAIN="TrainSampler"), TrainSet.of(zoo))
+    with pytest.raises(ValueError, match="unknown transform 'Gray'; known: "):
+        loaders.build_transforms(cfg(INPUT__TRANSFORMS=["Gray"]))
+
+
+def test_our_transforms_run_in_fastreids_order():
+    names = ["CROP", "PADDING", "FLIP", "CJ", "AFFINE", "AUGMIX", "REA", "RPT"]
+    keys = cfg(**{f"INPUT__{name}__ENABLED": True for name in names})
+    kinds = [type(one).__name__ for one in loaders.build_transforms(keys).transforms]
+    assert kinds == ["ResizedCrop", "PadCrop", "Flip", "ColorJitter"] + [
+        *("Affine", "AugMix", "Erasing", "Patch")
+    ]
+
+
+def test_transforms_of_ones_own_come_last_in_their_order(monkeypatch):
+    monkeypatch.setattr(loaders.TRANSFORM_REGISTRY, "_entries", {})
+    for name, act in (("double", lambda x, _: x * 2), ("inc", lambda x, _: x + 1)):
+        loaders.TRANSFORM_REGISTRY.register(name)(lambda cfg, act=act: act)
+    keys = cfg(INPUT__TRANSFORMS=["double", "inc"], INPUT__FLIP__ENABLED=True, INPUT__FLIP__PROB=1)
+    images = torch.arange(12).reshape(1, 3, 1, 4)
+    found = loaders.build_transforms(keys)(images, torch.Generator())
+    assert torch.equal(found, images.flip(-1) * 2 + 1)
 
 
 @pytest.mark.parametrize("wanted", [None, range(7, 21), range(0)])
@@ -202,7 +251,7 @@ def test_what_auto_augment_changes_is_read_past_the_cache(zoo, tmp_path, mode, w
     train, cache = TrainSet.of(zoo), cache_of(keys, tmp_path, mode)
     cached = build_train_loader(keys, train, cache=cache)
     assert_same_batches(cached, build_train_loader(keys, train), 4)
-    assert "draws that it changes (50 %) are read from their files" in caplog.text
+    assert "images that it changes (50 %) are read from their files" in caplog.text
 
 
 @pytest.mark.parametrize("mode", MODES)
@@ -245,7 +294,7 @@ def test_no_process_is_started_where_nothing_is_read(zoo, tmp_path, monkeypatch)
         asked.append(options["num_workers"])
         return DataLoader(*arguments, **options | {"num_workers": 0, "prefetch_factor": None})
 
-    monkeypatch.setattr(batches_module, "DataLoader", watched)
+    monkeypatch.setattr(loaders, "DataLoader", watched)
     monkeypatch.setattr(loaders, "cores", lambda: 8)
     keys, train = cfg(DATALOADER__NUM_WORKERS=2), TrainSet.of(zoo)
     cache = cache_of(keys, tmp_path)
@@ -260,7 +309,7 @@ def test_an_evaluation_alone_uses_a_cache_but_makes_none(zoo, tmp_path):
     first(build_test_loader(cfg(), zoo, cache=once), 1)
     assert not folder.exists()
     first(build_test_loader(cfg(), zoo, cache=cache_of(cfg(), tmp_path)), 1)
-    used = next(folder.glob("*.pixels"))
+    used = next(folder.glob("*.images"))
     os.utime(used, ns=(5, 5))
     first(build_test_loader(cfg(), zoo, cache=cache_of(cfg(), tmp_path, build=False)), 1)
     assert used.stat().st_mtime_ns > 5
@@ -274,7 +323,7 @@ def test_the_cache_is_where_the_keys_say(zoo, tmp_path, monkeypatch):
         cache = build_cache(keys, torch.device("cpu"))
         assert not (tmp_path / expected).exists()
         first(build_test_loader(keys, zoo, cache=cache), 1)
-        assert len(list((tmp_path / expected).glob("*.pixels"))) == 1
+        assert len(list((tmp_path / expected).glob("*.images"))) == 1
 
 
 def test_the_limit_is_in_gibibytes(zoo):

@@ -16,7 +16,7 @@ from openanimals.data.datasets import synthetic
 from openanimals.data.datasets.synthetic import bodies, coats, noise, traps
 
 TINY = {"identities": 2, "images": 5, "pixels": 48}
-RECORDED = (  # camera, date and orientation of the tiny herd's photographs
+RECORDED = (  # camera, date and viewpoint of the tiny herd's photographs
     ("camera-2", "2024-02-13", "right"),
     ("camera-2", "2024-02-13", "left"),
     ("camera-2", "2024-02-13", "left"),
@@ -99,10 +99,10 @@ def test_a_drawn_herd_is_not_drawn_again(tmp_path, monkeypatch) -> None:
 def test_a_change_of_the_drawing_draws_again(tmp_path, monkeypatch) -> None:
     first = synthetic.read(tmp_path, **TINY)
     drawing = {Path(module.__file__) for module in (synthetic, bodies, coats, noise, traps)}
-    assert drawing <= set(synthetic.SOURCES)
+    assert drawing <= set(synthetic.CODE)
     changed = tmp_path / "traps.py"
     changed.write_text(Path(traps.__file__).read_text() + "# another light\n")
-    monkeypatch.setattr(synthetic, "SOURCES", (*synthetic.SOURCES[:-1], changed))
+    monkeypatch.setattr(synthetic, "CODE", (*synthetic.CODE[:-1], changed))
     assert synthetic.read(tmp_path, **TINY).root != first.root
 
 

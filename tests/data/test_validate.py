@@ -1,9 +1,7 @@
 import pandas as pd
 import pytest
-from PIL import Image
 
-from openanimals.data.catalogue import Catalogue, CatalogueError
-from openanimals.data.contact_sheet import contact_sheet
+from openanimals.data.catalogue import Catalogue
 from openanimals.data.splits import Split
 from openanimals.data.validate import check_data
 from tests.data.pictures import save_picture
@@ -91,6 +89,8 @@ def test_masks_that_cannot_be_used_are_found(tmp_path):
 def test_individuals_with_too_few_images_depend_on_the_sampler(herd):
     assert check_data(herd, min_images=5).few == ["a", "b", "c"]
     assert check_data(herd, min_images=2).few == []
+    free = check_data(herd, min_images=None)
+    assert free.few == [] and "... with less than" not in free.as_table()
 
 
 def test_splits_are_looked_at(tmp_path):
@@ -144,45 +144,3 @@ def test_where_no_file_can_be_read_there_are_no_sizes(tmp_path):
     report = check_data(Catalogue("x", tmp_path, table))
     assert (report.widths, report.images_each, report.individuals) == (None, None, 0)
     assert "image width  " in report.as_table()
-
-
-@pytest.mark.parametrize(("suffix", "kind"), [("png", "PNG"), ("JPG", "JPEG")])
-def test_contact_sheet_has_a_row_for_each_individual(tmp_path, suffix, kind):
-    colours = {"a": (250, 0, 0), "b": (0, 250, 0), "c": (0, 0, 250)}
-    rows = []
-    for identity, colour in colours.items():
-        for number in range(5):
-            picture = Image.new("RGB", (30, 20), (90, 90, 90))
-            picture.paste(colour, (10, 5, 20, 15))
-            picture.save(save_picture(tmp_path / identity / f"{number}.png"))
-            rows.append((f"{identity}/{number}.png", identity, (10, 5, 10, 10)))
-    table = pd.DataFrame(rows, columns=["path", "identity", "bbox"], dtype=object)
-    target = tmp_path / "new" / f"sheet.{suffix}"
-    sheet = contact_sheet(Catalogue("x", tmp_path, table), target, columns=4, rows=2, thumb=50)
-    with Image.open(target) as saved:
-        assert (saved.format, saved.size) == (kind, sheet.size)
-    # The crops fill their places, so 2 of the 3 individuals show 4 squares of pure colour each.
-    counts = {colour: count for count, colour in sheet.getcolors(10**6)}
-    assert [counts.get(colour) for colour in colours.values()] == [4 * 2500, 4 * 2500, None]
-
-
-def test_contact_sheet_crosses_out_what_it_cannot_read(herd):
-    sheet = contact_sheet(herd, herd.root / "sheet.png", thumb=40)
-    assert (200, 40, 40) in {colour for _, colour in sheet.getcolors(10**6)}
-
-
-def test_contact_sheet_of_long_names(tmp_path):
-    save_picture(tmp_path / "1.png")
-    table = pd.DataFrame({"path": ["1.png"], "identity": ["Ein sehr langer Name " * 9 + "角"]})
-    sheet = contact_sheet(Catalogue("x" * 199, tmp_path, table), tmp_path / "s.png", columns=1)
-    column = sheet.crop((144, 40, 150, sheet.height)).getcolors()  # between name and photograph
-    assert column == [(6 * (sheet.height - 40), (255, 255, 255))]
-
-
-def test_contact_sheet_refuses(herd):
-    with pytest.raises(ValueError, match=r"sheet.gif: expected a file name in .png, .jpg"):
-        contact_sheet(herd, "sheet.gif")
-    with pytest.raises(ValueError, match="0 columns"):
-        contact_sheet(herd, "sheet.png", columns=0)
-    with pytest.raises(CatalogueError, match="no individual"):
-        contact_sheet(herd.select([10]), "sheet.png")

@@ -7,8 +7,7 @@ import pandas as pd
 import pytest
 
 from openanimals.data.catalogue import Catalogue
-from openanimals.data.datasets.dates import iso_dates
-from openanimals.data.datasets.wildlife_frame import to_table
+from openanimals.data.datasets.wildlife import _iso_dates, to_table
 from openanimals.data.splits import source_split
 
 
@@ -77,7 +76,7 @@ def test_a_division_into_halves(column, words, split):
     ],
 )
 def test_dates_keep_the_time_of_day_if_there_is_one(given, kept):
-    assert iso_dates(given) == kept
+    assert _iso_dates(given) == kept
 
 
 def test_another_word_for_unknown():

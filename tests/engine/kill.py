@@ -5,6 +5,7 @@ not. KILL_AT is empty, or one of these with n counting from 1:
 
 =================  ===================================================================
 ``step n``         before the n-th step of the optimiser
+``fail n``         the same, but by an exception
 ``save n``         in the n-th torch.save, when half of the file is written
 ``before FILE n``  when a new FILE is whole, before the n-th time it is renamed to FILE
 ``after FILE n``   after that
@@ -22,7 +23,7 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from openanimals.data.photographs import Photographs
+from openanimals.data.dataset import ReIDDataset
 from openanimals.engine import evaluate as testing
 from openanimals.modeling import BACKBONE_REGISTRY
 from openanimals.utils import distributed
@@ -37,6 +38,10 @@ def tiny_dropout(cfg):
 
 def die(call=None):
     os.kill(os.getpid(), signal.SIGKILL)
+
+
+def fail(call):
+    raise RuntimeError("out of luck")
 
 
 def finish_and_die(call):
@@ -68,12 +73,14 @@ def arm(moment, *file, number):
 
     if moment == "step":
         instead(number, torch.optim.Adam, "step", die)
+    elif moment == "fail":
+        instead(number, torch.optim.Adam, "step", fail)
     elif moment == "save":
         instead(number, torch, "save", half_and_die)
     elif moment == "features":
         instead(number, testing, "extract_features", finish_and_die)
     elif moment == "read":
-        instead(number, Photographs, "read", die)
+        instead(number, ReIDDataset, "read", die)
     else:
         act = {"before": die, "after": finish_and_die}[moment]
         instead(number, os, "replace", act, is_the_file)

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from openanimals.data.pixel_files import SUFFIX
+from openanimals.data.cache import SUFFIX
 from openanimals.engine import checkpoint
 from openanimals.engine import train as engine
 from tests.engine.test_resume import SIGKILL, assert_same_outcome

@@ -18,7 +18,7 @@ from openanimals.config import load
 from openanimals.engine import checkpoint
 from openanimals.engine import train as run
 from openanimals.engine.compiling import CompileError, blocks, compile_blocks, naming_the_key
-from openanimals.modeling import build_losses, build_model, losses
+from openanimals.modeling import build_losses, build_model
 from tests.conftest import REPOSITORY
 from tests.engine.tiny_run import HERD, tiny_cfg
 
@@ -152,7 +152,7 @@ def test_compiled_blocks_compute_what_is_written(kind):
     for one in (model, written):
         with torch.autocast("cpu", torch.bfloat16, enabled=kind == "bfloat16"):
             output = one(images, targets)
-        loss = sum(losses.compute(build_losses(cfg), output, targets).values())
+        loss = sum(build_losses(cfg)(output, targets).values())
         loss.backward()
         outcomes.append((loss.detach(), torch.cat([p.grad.flatten() for p in learning(one)])))
     (loss, gradient), (expected, written_gradient) = outcomes

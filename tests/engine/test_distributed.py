@@ -123,23 +123,17 @@ def test_batch_that_processes_cannot_share_is_refused(tmp_path, herd_root):
     assert not list(tmp_path.glob("model_*"))
 
 
-@pytest.mark.parametrize("moment", ["step 2", "features 2"])
-def test_processes_stop_and_say_which_one_died(moment, tmp_path, herd_root):
-    arguments = command(tmp_path, herd_root, IMPORTS=["tests.engine.kill"], **KEYS)
-    kill = {"KILL_AT": moment, "KILL_RANK": "1"}
-    first, second = run_together(arguments, [{**each, **kill} for each in environments(2)])
-    assert second.returncode == -9
-    assert first.returncode == 2
-    assert "process 1 of 2 is gone without a word: it was killed" in first.stderr
-    assert "Traceback" not in first.stderr
-    assert not (tmp_path / "results.json").exists()
-
-
-def test_death_of_a_process_ends_the_command(tmp_path, herd_root):
+@pytest.mark.parametrize(
+    ("moment", "status", "cause"),
+    [("step 2", -9, "SIGKILL"), ("fail 2", 1, "RuntimeError: out of luck")],
+)
+def test_death_of_a_process_ends_the_command(moment, status, cause, tmp_path, herd_root):
     arguments = command(tmp_path, herd_root, *TWO, IMPORTS=["tests.engine.kill"], **KEYS)
-    finished = run(arguments, KILL_AT="step 2", KILL_RANK="1")
+    finished = run(arguments, KILL_AT=moment, KILL_RANK="1")
     assert finished.returncode == 2
-    assert "process 1 of 2 failed (exit status -9)" in finished.stderr
+    (told,) = [line for line in finished.stderr.splitlines() if line.startswith("error: process")]
+    assert told.startswith(f"error: process 1 of 2 failed (exit status {status})")
+    assert cause in told
     assert not (tmp_path / "model_final.pth").exists()
 
 

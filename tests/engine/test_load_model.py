@@ -266,7 +266,7 @@ def test_the_page_of_the_api_runs(finished, tmp_path, monkeypatch):
     names: dict = {}
     exec(compile("".join(blocks), "docs/api.md", "exec"), names)
     assert names["features"].shape == (4, 64)
-    rescored = rescore("logs/matcher")["keypoints"]
+    rescored = rescore("matched")["my_photos"]
     assert rescored.rank(1) == names["result"].rank(1)
 
 

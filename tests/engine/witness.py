@@ -9,12 +9,12 @@ import torch
 from torch import nn
 
 from openanimals.engine.callbacks import Save
-from openanimals.modeling import BACKBONE_REGISTRY, Backbone, losses
-from openanimals.modeling.ibn import IBN
+from openanimals.modeling import BACKBONE_REGISTRY, Backbone, Losses
+from openanimals.modeling.norms import IBN
 from openanimals.utils import distributed
 from tests import tiny  # noqa: F401  (registers the backbone)
 
-compute, save = losses.compute, Save.__call__
+compute, save = Losses.forward, Save.__call__
 seen: list[dict[str, float]] = []
 
 
@@ -30,7 +30,7 @@ def save_and_tell(self, trainer):
     save(self, trainer)
 
 
-losses.compute, Save.__call__ = compute_and_note, save_and_tell
+Losses.forward, Save.__call__ = compute_and_note, save_and_tell
 
 
 @BACKBONE_REGISTRY.register("tiny_ibn")

@@ -2,15 +2,20 @@
 
 import pytest
 import torch
+from torch import nn
 
 from openanimals.modeling import (
     BACKBONE_REGISTRY,
     REID_HEADS_REGISTRY,
+    ReIDModel,
     build_model,
+    check_sizes,
+    naming_the_size,
 )
 from openanimals.modeling.attention import NonLocal, SqueezeExcitation
 from openanimals.modeling.norms import GhostBN
 from openanimals.modeling.weights import WeightsError
+from openanimals.utils.errors import UserError
 from tests.tiny import tiny
 
 
@@ -151,3 +156,56 @@ def test_a_backbone_and_a_head_of_our_own(cfg, monkeypatch):
     cfg.MODEL.HEADS.NAME = "MyHead"
     cfg.MODEL.HEADS.BRANCHES = [[1], [1, 3]]
     assert build_model(cfg, 3).eval()(torch.zeros(2, 3, 64, 64)).shape == (2, 5 * 8)
+
+
+def test_building_a_model_computes_nothing(cfg, monkeypatch):
+    monkeypatch.setattr(ReIDModel, "forward", None)
+    assert build_model(cfg, 3).training
+
+
+def test_sizes_are_tried_without_computing(cfg):
+    model, seen = build_model(cfg, 3), []
+    model.stem.conv1.register_forward_hook(lambda _, inputs, output: seen.append(output))
+    before = {
+        name: (id(value), value.clone()) for name, value in model.state_dict(keep_vars=True).items()
+    }
+    cfg.INPUT.SIZE_TEST = [96, 64]
+    check_sizes(cfg, model)
+    assert [(x.device.type, *x.shape[2:]) for x in seen] == [("meta", 48, 32), ("meta", 128, 64)]
+    for name, value in model.state_dict(keep_vars=True).items():
+        assert before[name][0] == id(value) and torch.equal(before[name][1], value)
+    assert all(module.training for module in model.modules())
+
+
+@pytest.mark.parametrize(
+    ("key", "crop"),
+    [("INPUT.SIZE_TEST", False), ("INPUT.SIZE_TRAIN", False), ("INPUT.CROP.SIZE", True)],
+)
+def test_a_size_that_cannot_be_cut_names_its_key(cfg, key, crop):
+    cfg.MODEL.HEADS.BRANCHES, cfg.INPUT.CROP.ENABLED = [[1, 3]], crop
+    cfg.merge_from_list([key, [32, 64]])
+    with pytest.raises(UserError, match=rf"{key} is \[32, 64\]: a feature map of 2 rows cannot"):
+        check_sizes(cfg, build_model(cfg, 3))
+
+
+def test_a_failure_is_blamed_on_the_size_only_where_that_is_the_cause(cfg):
+    cfg.MODEL.HEADS.BRANCHES = [[1, 3]]
+    model = build_model(cfg, 0).eval()
+    with pytest.raises(RuntimeError, match="out of memory"), naming_the_size(cfg, model):
+        raise RuntimeError("out of memory")
+    cfg.INPUT.SIZE_TEST = [32, 64]
+    with pytest.raises(UserError, match="SIZE_TEST is .* 2 rows"), naming_the_size(cfg, model):
+        model(torch.zeros(1, 3, 32, 64))
+
+
+def test_a_layer_that_needs_values_is_tried_with_an_image(cfg):
+    class Brightness(nn.Module):
+        def forward(self, x):
+            return x + float(x.mean()) if x.shape[2] > 32 else x[:, :2]
+
+    model = build_model(cfg, 3)
+    model.stem = nn.Sequential(Brightness(), model.stem)
+    check_sizes(cfg, model)
+    cfg.INPUT.SIZE_TRAIN = [32, 64]
+    with pytest.raises(UserError, match=r"SIZE_TRAIN is \[32, 64\]: .*channels"):
+        check_sizes(cfg, model)

@@ -4,7 +4,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from openanimals.modeling import EmbeddingHead
+from openanimals.modeling import CLASSIFIER_REGISTRY, EmbeddingHead
 
 MAP = torch.randn(6, 8, 5, 4)
 TARGETS = torch.tensor([0, 0, 1, 1, 2, 2])
@@ -40,6 +40,18 @@ def test_cosine_classifier():
     torch.testing.assert_close(head(MAP, TARGETS).logits, expected)
 
 
+def test_a_classifier_of_ones_own(monkeypatch):
+    monkeypatch.setattr(CLASSIFIER_REGISTRY, "_entries", dict(CLASSIFIER_REGISTRY._entries))
+
+    @CLASSIFIER_REGISTRY.register("Squared")
+    def squared(logits, targets, scale, margin):
+        return scale * logits.square() - margin
+
+    head = EmbeddingHead(8, 3, classifier="Squared", scale=2.0, margin=0.5, bnneck=False)
+    cosines = F.cosine_similarity(MAP.mean((2, 3))[:, None], head.classifier.weight[None], dim=2)
+    torch.testing.assert_close(head(MAP, TARGETS).logits, 2 * cosines.square() - 0.5)
+
+
 def test_classifier_starts_small_and_has_no_bias():
     torch.manual_seed(0)
     head = EmbeddingHead(2048, 100)
@@ -64,7 +76,7 @@ def test_a_pool_that_leaves_a_map_is_refused():
     ("option", "value", "message"),
     [
         ("pool", "GlobalAvgPol", "POOL_LAYER is 'GlobalAvgPol' .did you mean 'GlobalAvgPool'"),
-        ("classifier", "Circle", "CLS_LAYER is 'Circle'.*can be Linear, CosSoftmax"),
+        ("classifier", "Circle", "CLS_LAYER is 'Circle'.*can be ArcSoftmax, CircleSoftmax"),
         ("neck_feat", "befor", "NECK_FEAT is 'befor' .did you mean 'before'"),
     ],
 )

@@ -8,8 +8,8 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from openanimals.modeling import LOSS_REGISTRY, LossTerm, ModelOutput, build_losses, losses
-from openanimals.modeling.margins import CLASSIFIERS
+from openanimals.modeling import LOSS_REGISTRY, Losses, LossTerm, ModelOutput, build_losses, losses
+from openanimals.modeling.margins import CLASSIFIER_REGISTRY
 from tests.reference import load_arrays
 
 RECORDED = load_arrays("losses.npz")
@@ -32,7 +32,9 @@ def loss_of(name: str, inputs: dict[str, torch.Tensor], targets: torch.Tensor) -
     features, weight = inputs["emb"], inputs["weight"]
     if classifier != "Linear":
         features, weight = F.normalize(features), F.normalize(weight)
-    logits = CLASSIFIERS[classifier](features @ weight.T, targets, float(scale), float(margin))
+    logits = CLASSIFIER_REGISTRY.get(classifier)(
+        features @ weight.T, targets, float(scale), float(margin)
+    )
     return losses.cross_entropy(logits, targets, 0.1)
 
 
@@ -133,7 +135,7 @@ def test_no_loss_waits_for_the_device(hard, margin):
     assert losses.focal(x, targets).shape == ()
 
 
-def test_compute_is_a_scaled_mean_in_full_precision():
+def test_a_term_is_a_scaled_mean_in_full_precision():
     x, y = torch.randn(4, 3), torch.randn(4, 3)
     targets = torch.tensor([0, 0, 1, 2])
     output = ModelOutput(features={"b1": x.bfloat16()}, logits={"b1": x, "b2": y})
@@ -145,10 +147,16 @@ def test_compute_is_a_scaled_mean_in_full_precision():
 
     terms = [LossTerm("loss_a", "logits", square, 2.0), LossTerm("loss_b", "features", square)]
     with torch.autocast("cpu", torch.bfloat16):
-        values = losses.compute(terms, output, targets)
+        values = Losses(terms)(output, targets)
     assert list(values) == ["loss_a", "loss_b"]
     torch.testing.assert_close(values["loss_a"], x.square().mean() + y.square().mean())
     assert set(seen) == {torch.float32}
+
+
+def test_two_terms_of_one_name_are_refused(cfg):
+    cfg.MODEL.LOSSES.NAME = ("TripletLoss", "TripletLoss")
+    with pytest.raises(ValueError, match="two terms of one name: loss_triplet, loss_triplet"):
+        build_losses(cfg)
 
 
 def test_losses_of_a_config(cfg):
@@ -156,7 +164,7 @@ def test_losses_of_a_config(cfg):
         *("CrossEntropyLoss", "TripletLoss", "CircleLoss", "Cosface", "FocalLoss"),
     )
     cfg.MODEL.LOSSES.CE.SCALE = 0.5
-    terms = build_losses(cfg)
+    terms = build_losses(cfg).terms
     names = [(term.name, term.on) for term in terms]
     assert names == [
         ("loss_cls", "logits"),
@@ -172,7 +180,7 @@ def test_focal_loss_of_a_config(cfg):
     cfg.MODEL.LOSSES.NAME = ("FocalLoss",)
     cfg.MODEL.LOSSES.FL.ALPHA, cfg.MODEL.LOSSES.FL.GAMMA = 0.5, 1.0
     cfg.MODEL.LOSSES.FL.SCALE = 3.0
-    (term,) = build_losses(cfg)
+    (term,) = build_losses(cfg).terms
     logits = torch.tensor([[0.0, 0.0]])  # p = 1/2
     assert term.function(logits, torch.tensor([1])).item() == pytest.approx(0.25 * math.log(2))
     assert term.scale == 3.0

@@ -5,12 +5,12 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from openanimals.modeling.margins import CLASSIFIERS
+from openanimals.modeling.margins import CLASSIFIER_REGISTRY
 from tests.reference import load_arrays
 
 
 @pytest.mark.parametrize("labels", ["pk", "odd"])
-@pytest.mark.parametrize("name", CLASSIFIERS)
+@pytest.mark.parametrize("name", list(CLASSIFIER_REGISTRY))
 def test_margins(name, labels):
     recorded = load_arrays("losses.npz")
     features = torch.tensor(recorded[f"{labels}__emb"])
@@ -26,11 +26,11 @@ def test_margins(name, labels):
         targets = torch.tensor(recorded[f"{labels}__labels"])
         if case.endswith("neg1"):
             targets[::4] = -1
-        given = CLASSIFIERS[name](logits, targets, scale, margin)
+        given = CLASSIFIER_REGISTRY.get(name)(logits, targets, scale, margin)
         np.testing.assert_allclose(given, recorded[case], rtol=1e-9, atol=1e-12, err_msg=case)
 
 
 def test_arc_has_a_gradient_at_the_ends():
     cosines = torch.tensor([[1.0, -1.0]], requires_grad=True)
-    CLASSIFIERS["ArcSoftmax"](cosines, torch.tensor([0]), 64.0, 0.5).sum().backward()
+    CLASSIFIER_REGISTRY.get("ArcSoftmax")(cosines, torch.tensor([0]), 64.0, 0.5).sum().backward()
     assert cosines.grad.isfinite().all()

@@ -7,8 +7,7 @@ from torch import nn
 
 from openanimals.modeling.attention import NonLocal, SqueezeExcitation
 from openanimals.modeling.backbones.resnet import resnet
-from openanimals.modeling.ibn import IBN
-from openanimals.modeling.norms import NORMS, make_norm
+from openanimals.modeling.norms import IBN, NORMS, make_norm
 from openanimals.modeling.weights import ArchitectureError
 
 

@@ -5,10 +5,15 @@ import torch
 from torch import nn
 
 from openanimals.config import get_cfg, load
-from openanimals.modeling import EmbeddingHead, build_losses, build_model, losses
-from openanimals.modeling.ibn import IBN
-from openanimals.modeling.norms import NORMS, make_norm
-from openanimals.solver import build_optimizer, build_schedule, clip_gradients
+from openanimals.modeling import EmbeddingHead, Losses, LossTerm, build_losses, build_model
+from openanimals.modeling.norms import IBN, NORMS, make_norm
+from openanimals.solver import (
+    OPTIMIZER_REGISTRY,
+    build_optimizer,
+    build_schedule,
+    clip_gradients,
+)
+from openanimals.utils.errors import UserError
 from tests.conftest import REPOSITORY
 from tests.modeling.parity import released_keys
 from tests.reference import load_json
@@ -94,6 +99,39 @@ def test_kinds_of_optimizers(name, kind):
     assert len(optimizer.param_groups) == 1  # the defaults tell no parameters apart
 
 
+def test_an_optimizer_of_ones_own(monkeypatch):
+    monkeypatch.setattr(OPTIMIZER_REGISTRY, "_entries", dict(OPTIMIZER_REGISTRY._entries))
+
+    @OPTIMIZER_REGISTRY.register("RMSprop")
+    def rmsprop(groups, cfg):
+        return torch.optim.RMSprop(groups, momentum=cfg.SOLVER.MOMENTUM)
+
+    (group,) = build_optimizer(solver_cfg(OPT="RMSprop", BASE_LR=0.5), Net()).param_groups
+    assert (group["momentum"], group["initial_lr"], group["weight_decay"]) == (0.9, 0.5, 5e-4)
+    with pytest.raises(UserError, match=r"SOLVER\.OPT. 'RMSprob' .did you mean 'RMSprop'"):
+        build_optimizer(solver_cfg(OPT="RMSprob"), Net())
+
+
+def test_parameters_of_losses_come_last():
+    class Loss(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.proxies = nn.Parameter(torch.zeros(2))
+
+    net, loss = Net(), Loss()
+    losses = Losses([LossTerm("loss_proxies", "features", loss)])
+    keys = {"BASE_LR": 1.0, "HEADS_LR_FACTOR": 10.0, "WEIGHT_DECAY": 0.1, "WEIGHT_DECAY_NORM": 0.2}
+    plain, both = (
+        build_optimizer(solver_cfg(**keys), net, *others).param_groups for others in ((), (losses,))
+    )
+    assert [g["lr"] for g in plain] == [g["lr"] for g in both]
+    (taking,) = (g for g in both if g["params"][-1] is loss.proxies)
+    assert (taking["lr"], taking["weight_decay"]) == (1.0, 0.1)
+    taking["params"].pop()
+    for ours, theirs in zip(both, plain, strict=True):
+        assert [id(p) for p in ours["params"]] == [id(p) for p in theirs["params"]]
+
+
 def test_clipping_takes_each_parameter_on_its_own():
     large, small, unused = (nn.Parameter(torch.zeros(2)) for _ in range(3))
     large.grad, small.grad = torch.tensor([3.0, 4.0]), torch.tensor([0.3, 0.4])
@@ -124,7 +162,7 @@ def test_follows_the_recorded_training(variant):
         for group in optimizer.param_groups:
             group["lr"] = schedule.lr_at(iteration, group["initial_lr"])
         images = torch.from_numpy(make_images(8, 64, 64, 1000 + iteration)).double()
-        values = losses.compute(terms, model(images, targets), targets)
+        values = terms(model(images, targets), targets)
         assert [value.item() for value in values.values()] == pytest.approx(expected, rel=1e-9)
         optimizer.zero_grad()
         sum(values.values()).backward()

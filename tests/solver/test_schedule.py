@@ -3,7 +3,9 @@
 import numpy as np
 import pytest
 
-from openanimals.solver import Schedule
+from openanimals.config import get_cfg
+from openanimals.solver import SCHEDULE_REGISTRY, Schedule, build_schedule
+from openanimals.utils.errors import UserError
 from tests.reference import load_arrays, load_json
 
 RECORDED = load_json("lr_schedules.json")
@@ -47,3 +49,22 @@ def test_description_names_the_turning_points_of_hyena():
 
 def test_description_warns_of_an_endless_warmup():
     assert "ends before warm-up" in Schedule(10, 5, warmup_iters=2000).describe(1.0)[-1]
+
+
+def test_a_schedule_of_ones_own(monkeypatch):
+    monkeypatch.setattr(SCHEDULE_REGISTRY, "_entries", dict(SCHEDULE_REGISTRY._entries))
+
+    @SCHEDULE_REGISTRY.register("PolyLR")
+    def poly(schedule, iteration, base_lr):
+        done = (iteration - schedule.warmup_iters) / (schedule.max_iter - schedule.warmup_iters)
+        return base_lr * (1 - done) ** schedule.cfg.SOLVER.GAMMA
+
+    cfg = get_cfg()
+    cfg.SOLVER.SCHED, cfg.SOLVER.MAX_EPOCH, cfg.SOLVER.WARMUP_ITERS = "PolyLR", 3, 2
+    cfg.SOLVER.GAMMA = 2.0
+    schedule = build_schedule(cfg, iters_per_epoch=4)
+    assert [schedule.lr_at(i, 1.0) for i in (1, 2, 7)] == pytest.approx([0.55, 1, 0.25])
+    assert "decay by PolyLR; last rate 0.01" in schedule.describe(1.0)[-1]
+    cfg.SOLVER.SCHED = "PolyL"
+    with pytest.raises(UserError, match=r"SOLVER\.SCHED. 'PolyL' .did you mean 'PolyLR'"):
+        build_schedule(cfg, iters_per_epoch=4)

@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from openanimals.utils import distributed
+from openanimals.utils.errors import UserError
 from tests.processes import environments, run_together
 
 
@@ -45,7 +46,7 @@ def test_a_process_that_meets_no_other_says_so(monkeypatch):
         monkeypatch.setenv(name, value)
     monkeypatch.setattr(distributed, "TIMEOUT", timedelta(seconds=1))
     with (
-        pytest.raises(ConnectionError, match=r"process 0 of 2 has not met the others at 127"),
+        pytest.raises(UserError, match=r"process 0 of 2 has not met the others at 127"),
         distributed.process_group(torch.device("cpu")),
     ):
         pass

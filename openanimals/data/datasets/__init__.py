@@ -14,9 +14,14 @@ from collections.abc import Callable
 from pathlib import Path
 
 from openanimals.data.catalogue import Catalogue, CatalogueError
+from openanimals.utils.errors import naming
+from openanimals.data.datasets import csv_table, folder, person, synthetic, wildlife
 from openanimals.utils.registry import Registry, did_you_mean
 
 DATASET_REGISTRY: Registry[Callable[[Path], Catalogue]] = Registry("data set")
+DATASET_REGISTRY.register("Market1501")(person.market1501)
+DATASET_REGISTRY.register("DukeMTMC")(person.duke_mtmc)
+DATASET_REGISTRY.register("MSMT17")(person.msmt17)
 
 HERD = "Animals-SyntheticHerd"
 FORMS = f"{HERD}[:identities=N,...], Animals-<Class of wildlife-datasets>, folder:DIR, csv:FILE"
@@ -43,7 +48,8 @@ def load_catalogue(
         >>> load_catalogue("Animals-SyntheticHerd:identities=2,images=3")  # doctest: +SKIP
         Catalogue('Animals-SyntheticHerd:identities=2,images=3', 6 images, 2 identities)
     """
-    catalogue = _read(name, Path(root).expanduser(), date_pattern)
+    with naming(name, "cannot be read"):
+        catalogue = _read(name, Path(root).expanduser(), date_pattern)
     if not isinstance(catalogue, Catalogue):
         raise CatalogueError(
             f"{name}: its function returned a {type(catalogue).__name__}; expected a Catalogue"
@@ -55,28 +61,17 @@ def load_catalogue(
 
 
 def _read(name: str, root: Path, date_pattern: str) -> Catalogue:
-    # Each source is imported where it is asked for: they must not need each other's packages.
-    from openanimals.data.datasets import person  # noqa: F401  (registers the person sets)
-
     form, _, argument = name.partition(":")
     if name in DATASET_REGISTRY:
         return DATASET_REGISTRY.get(name)(root)
     if form == "folder" and argument:
-        from openanimals.data.datasets import folder
-
         return folder.read(argument, date_pattern)
     if form == "csv" and argument:
-        from openanimals.data.datasets import csv_table
-
         return csv_table.read(argument, date_pattern)
     if form == HERD:
-        from openanimals.data.datasets import synthetic
-
         return synthetic.read(root, **_options(name, argument, synthetic.read))
     class_name = name.removeprefix("Animals-")
     if class_name != name and not did_you_mean(class_name, ["SyntheticHerd"]):
-        from openanimals.data.datasets import wildlife
-
         return wildlife.read(class_name, root)
     raise CatalogueError(
         f"unknown data set {name!r}{_closest(name)}; known: {', '.join(DATASET_REGISTRY)}, {FORMS}"
@@ -85,8 +80,6 @@ def _read(name: str, root: Path, date_pattern: str) -> Catalogue:
 
 def _closest(name: str) -> str:
     """Guess what an unknown name was meant to be; see :func:`did_you_mean`."""
-    from openanimals.data.datasets import wildlife
-
     if Path(name).expanduser().exists():
         prefix = "folder" if Path(name).expanduser().is_dir() else "csv"
         return f" (did you mean '{prefix}:{name}'?)"

@@ -48,12 +48,8 @@ def load(name: str, folder: Path, key: dict) -> Catalogue | None:
         with contextlib.suppress(OSError, ValueError, KeyError, TypeError, AttributeError):
             cached = json.loads(file.read_text(encoding="utf-8"))
             if cached["key"] == key:
-                return Catalogue(
-                    name,
-                    folder,
-                    pd.DataFrame(cached["table"], dtype=object),
-                    cameras_count=False,
-                )
+                table = pd.DataFrame(cached["table"], dtype=object)
+                return Catalogue(name, folder, table, cameras_count=False)
     return None
 
 

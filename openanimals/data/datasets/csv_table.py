@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pandas as pd
 
-from openanimals.data.catalogue import COLUMNS, Catalogue, CatalogueError, iso_date
-from openanimals.data.masks import is_shape
+from openanimals.data.catalogue import COLUMNS, SPELLINGS, Catalogue, CatalogueError, iso_date
 from openanimals.data.datasets.dates import dates_from_names
+from openanimals.data.masks import is_shape
 from openanimals.utils.registry import did_you_mean
 
 logger = logging.getLogger(__name__)
@@ -36,7 +36,7 @@ def read(file: str | Path, date_pattern: str = "") -> Catalogue:
                   allowed; or four columns bbox_x, bbox_y, bbox_w, bbox_h
     date          ISO: ``2025-04-01`` or ``2025-04-01 09:32:14``
     sequence      text: the burst, video or encounter that a photograph belongs to
-    viewpoint     text: a side if it says left or right; or orientation, its older name
+    viewpoint     (or orientation) text: a side if it says left or right
     mask          a path like the image's, or a shape (see ``data/masks.py``)
     split         train, query or gallery; or train or test
     camera        text; so species
@@ -72,9 +72,8 @@ def read(file: str | Path, date_pattern: str = "") -> Catalogue:
         raise CatalogueError(f"{name}: {'; '.join(problems[:SHOWN])}{more}")
     if not rows:
         raise CatalogueError(f"{name}: there is a header but no row; expected one row an image")
-    catalogue = Catalogue(
-        name, location.parent, pd.DataFrame(rows, dtype=object), cameras_count=False
-    )
+    table = pd.DataFrame(rows, dtype=object)
+    catalogue = Catalogue(name, location.parent, table, cameras_count=False)
     if not any(catalogue.path(row).is_file() for row in range(len(catalogue))):
         raise CatalogueError(
             f"{name}: none of its {len(catalogue)} images exists, for instance "
@@ -127,9 +126,13 @@ def _numbered(reader: Iterator[list[str]]) -> Iterator[tuple[int, list[str]]]:
 
 
 def _columns(name: str, header: list[str]) -> list[str]:
-    """Return the header in lower case, checked."""
-    columns = ["viewpoint" if name.lower() == "orientation" else name.lower() for name in header]
+    """Return the header in lower case and our spelling, checked."""
+    columns = [column.lower() for column in header]
     known = [*COLUMNS, *BBOX_COLUMNS]
+    columns = [
+        column if SPELLINGS.get(column) in columns else SPELLINGS.get(column, column)
+        for column in columns
+    ]
     repeated = [column for column, count in Counter(columns).items() if column and count > 1]
     if repeated:
         raise CatalogueError(f"{name}: two columns are called {repeated[0]!r}")

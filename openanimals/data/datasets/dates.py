@@ -1,16 +1,11 @@
-"""Dates as a catalogue has them: read from tables, or found in file names.
-
-Those in file names are found by the regular expression of the key ``DATASETS.DATE_PATTERN``.
-"""
+"""Dates in file names, found by the regular expression of the key ``DATASETS.DATE_PATTERN``."""
 
 import logging
 import re
 from collections.abc import Sequence
-from datetime import datetime, time
+from datetime import datetime
 from pathlib import PurePosixPath
-from typing import Any
 
-import pandas as pd
 from openanimals.utils.errors import UserError
 
 logger = logging.getLogger(__name__)
@@ -18,35 +13,6 @@ logger = logging.getLogger(__name__)
 REQUIRED_GROUPS = ("year", "month", "day")
 OPTIONAL_GROUPS = ("hour", "minute", "second")
 EXAMPLE = r"(?P<year>\d{4})(?P<month>\d\d)(?P<day>\d\d)"
-
-
-def iso_dates(values: Sequence[Any]) -> list[str | None]:
-    """Return a column of dates of any kind in the form of a catalogue.
-
-    A column of moments that are all midnight knows only days.
-
-    Args:
-        values: text, dates of Python, numpy or pandas, or missing. What names no day is missing:
-            a year or a month alone, a number (-1: the header of an image is unreadable).
-    """
-    moments = [_moment(value) for value in values]
-    has_clock = any(moment is not None and moment.time() != time() for moment in moments)
-    dates: list[str | None] = []
-    for value, moment in zip(values, moments, strict=True):
-        if moment is None:
-            dates.append(None)
-            continue
-        is_day = not has_clock or (isinstance(value, str) and ":" not in value)
-        text = moment.replace(tzinfo=None).isoformat(timespec="seconds")
-        dates.append(text[:10] if is_day else text)
-    return dates
-
-
-def _moment(value: Any) -> datetime | None:
-    if isinstance(value, int | float) or re.fullmatch(r"\d{4}(-\d\d?)?", str(value)):
-        return None
-    moment = pd.to_datetime(value, errors="coerce")
-    return None if pd.isna(moment) else moment.to_pydatetime(warn=False)
 
 
 def dates_from_names(source: str, paths: Sequence[str], pattern: str) -> list[str | None]:

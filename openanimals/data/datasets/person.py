@@ -9,7 +9,6 @@ from pathlib import Path
 import pandas as pd
 
 from openanimals.data.catalogue import Catalogue, CatalogueError
-from openanimals.data.datasets import DATASET_REGISTRY
 from openanimals.data.datasets.folder import IMAGE_SUFFIXES
 
 SPLIT_FOLDERS = {"train": "bounding_box_train", "query": "query", "gallery": "bounding_box_test"}
@@ -25,7 +24,6 @@ JUNK = "-1"  # Market1501's detections of no one in particular; not to be ranked
 Row = tuple[str, str, str, str]  # path, identity, camera, split
 
 
-@DATASET_REGISTRY.register("Market1501")
 def market1501(root: Path) -> Catalogue:
     """Read Market1501 from ``root/Market-1501-v15.09.15`` (or ``root/Market1501``).
 
@@ -38,7 +36,6 @@ def market1501(root: Path) -> Catalogue:
     return _three_folders("Market1501", root, ["Market-1501-v15.09.15", "Market1501"])
 
 
-@DATASET_REGISTRY.register("DukeMTMC")
 def duke_mtmc(root: Path) -> Catalogue:
     """Read DukeMTMC-reID from ``root/DukeMTMC-reID`` (or ``root/DukeMTMC``).
 
@@ -50,7 +47,6 @@ def duke_mtmc(root: Path) -> Catalogue:
     return _three_folders("DukeMTMC", root, ["DukeMTMC-reID", "DukeMTMC"])
 
 
-@DATASET_REGISTRY.register("MSMT17")
 def msmt17(root: Path) -> Catalogue:
     """Read MSMT17 from ``root/MSMT17_V2`` (or ``root/MSMT17_V1``).
 

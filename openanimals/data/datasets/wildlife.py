@@ -9,23 +9,35 @@ import contextlib
 import hashlib
 import importlib.util
 import io
+import json
 import logging
 import os
+import re
 import shlex
+from collections.abc import Sequence
+from datetime import datetime, time
 from importlib.metadata import PackageNotFoundError, version
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Any, NamedTuple
 
+import numpy as np
+import pandas as pd
+
 from openanimals.data.catalogue import UNKNOWN, Catalogue, CatalogueError
-from openanimals.data.masks import is_shape
 from openanimals.data.datasets import catalogue_cache
-from openanimals.data.datasets.wildlife_frame import to_table
+from openanimals.data.masks import is_shape, shape_text
 from openanimals.utils.registry import did_you_mean
 
 logger = logging.getLogger(__name__)
 
 _REQUIREMENT = "wildlife-datasets>=1.0.7,<1.0.9"
-_FORMAT = 3  # of our conversion; a change makes cached catalogues void
+_FORMAT = 4  # of our conversion; a change makes cached catalogues void
+
+# What its classes call photographs taken together, the narrower name first.
+_SEQUENCES = ("sequence", "sequence_id", "encounter", "encounter_id", "video")
+# What they call the division of their publication; SealID's other one is of segmentation.
+_DIVISIONS = ("original_split_reid", "original_split", "split")
+_HALVES = {"train": "train", "database": "train", "test": "test", "query": "test"}
 
 
 class MissingDataError(CatalogueError):
@@ -122,9 +134,8 @@ def scan(class_name: str, folder: Path) -> Catalogue:
         # Its own check refuses names outside Latin-1 and prints every missing file.
         with contextlib.redirect_stdout(io.StringIO()):
             frame = cls(str(folder), check_files=False).df
-        catalogue = Catalogue(
-            name, folder, to_table(frame, cls.unknown_name), cameras_count=False
-        )
+        table = to_table(frame, cls.unknown_name)
+        catalogue = Catalogue(name, folder, table, cameras_count=False)
     except Exception as cause:  # its parsers raise whatever a missing file or column leads to
         raise MissingDataError(
             f"{name}: wildlife-datasets cannot read {folder} ({type(cause).__name__}: {cause})"
@@ -214,3 +225,95 @@ def _warn_if_not_published(class_name: str, catalogue: Catalogue) -> None:
         catalogue.name,
         difference,
     )
+
+
+def to_table(frame: pd.DataFrame, unknown_name: str) -> pd.DataFrame:
+    """Return the columns of a Catalogue, rows in the order of the frame.
+
+    Args:
+        frame: of a class of wildlife-datasets.
+        unknown_name: what the class calls individuals that nobody has named.
+    """
+    # Lists of Python objects, since pandas 3's string arrays and numpy's scalars differ in detail.
+    columns = {name: frame[name].tolist() for name in frame.columns}
+
+    def column(*names: str) -> list:
+        return next((columns[name] for name in names if name in columns), [None] * len(frame))
+
+    table: dict[str, list] = {
+        "path": [_posix(value) for value in columns["path"]],
+        "identity": [
+            UNKNOWN if value == unknown_name else _label(value) or UNKNOWN
+            for value in columns["identity"]
+        ],
+        "bbox": [_bbox(value) for value in column("bbox")],
+        "date": _iso_dates(column("date")),
+        "sequence": [_label(value) for value in column(*_SEQUENCES)],
+        "viewpoint": column("orientation"),
+        "species": [_species(value) for value in column("species")],
+        "mask": [_posix(value) or shape_text(value) for value in column("segmentation")],
+        "split": _split(column(*_DIVISIONS)),
+    }
+    return pd.DataFrame(table, dtype=object)
+
+
+def _split(division: list) -> list[str | None]:
+    """Return the parts of a division into three; or its halves, leaving other rows in neither.
+
+    One with other words beside the three leaves rows without a part, so it is no split.
+    """
+    if set(division) == {"train", "query", "gallery"}:
+        return division
+    halves = [_HALVES.get(value) if isinstance(value, str) else None for value in division]
+    is_division = "gallery" not in division and {"train", "test"} <= set(halves)
+    return halves if is_division else [None] * len(division)
+
+
+def _posix(value: object) -> str | None:
+    return PurePath(value).as_posix() if isinstance(value, str) else None
+
+
+def _label(value: Any) -> str | None:
+    """Return a name as text; 7 and 7.0 (integers in a column with gaps) are both "7"."""
+    if pd.isna(value):
+        return None
+    return str(int(value)) if isinstance(value, float) and value.is_integer() else str(value)
+
+
+def _bbox(value: Any) -> object:
+    box = json.loads(value) if isinstance(value, str) else value
+    # Classes that put four columns together give [NaN] * 4 where the table has empty cells: no box.
+    return None if np.all(pd.isna(box)) else box
+
+
+def _species(value: object) -> object:
+    return ", ".join(map(str, value)) if isinstance(value, list) else value
+
+
+def _iso_dates(values: Sequence[Any]) -> list[str | None]:
+    """Return a column of dates of any kind in the form of a catalogue.
+
+    A column of moments that are all midnight knows only days.
+
+    Args:
+        values: text, dates of Python, numpy or pandas, or missing. What names no day is missing:
+            a year or a month alone, a number (-1: the header of an image is unreadable).
+    """
+    moments = [_moment(value) for value in values]
+    has_clock = any(moment is not None and moment.time() != time() for moment in moments)
+    dates: list[str | None] = []
+    for value, moment in zip(values, moments, strict=True):
+        if moment is None:
+            dates.append(None)
+            continue
+        is_day = not has_clock or (isinstance(value, str) and ":" not in value)
+        text = moment.replace(tzinfo=None).isoformat(timespec="seconds")
+        dates.append(text[:10] if is_day else text)
+    return dates
+
+
+def _moment(value: Any) -> datetime | None:
+    if isinstance(value, int | float) or re.fullmatch(r"\d{4}(-\d\d?)?", str(value)):
+        return None
+    moment = pd.to_datetime(value, errors="coerce")
+    return None if pd.isna(moment) else moment.to_pydatetime(warn=False)

@@ -27,7 +27,7 @@ def make_split(catalogue: Catalogue, how: str = "auto", file: str | Path = "") -
         catalogue: the images.
         how: ``paper``: the paper's partition; ``source``: the source's own train, query and
             gallery; ``auto``: those if it has them, else the paper's; ``closed``, ``time`` and
-            ``original``: see ``known_individuals.py`` (where the source has train, query and
+            ``original``: see ``closed_set.py`` (where the source has train, query and
             gallery, those are its original split); ``file``: the split in ``file``.
         file: a split file (see :func:`read_split`), only read if ``how`` is ``file``.
 

@@ -21,7 +21,7 @@ class Split:
     """Row positions of a catalogue in three lists.
 
     Queries are in no other list. Where individuals are known before the test (the splits of
-    ``known_individuals.py``), the training rows are the gallery, too.
+    ``closed_set.py``), the training rows are the gallery, too.
     """
 
     train: list[int]

@@ -11,8 +11,7 @@ from torchvision.models.resnet import BasicBlock, Bottleneck, ResNet
 
 from openanimals.modeling.attention import NonLocal, SqueezeExcitation
 from openanimals.modeling.backbones.backbone import Backbone
-from openanimals.modeling.ibn import IBN
-from openanimals.modeling.norms import make_norm
+from openanimals.modeling.norms import IBN, make_norm
 from openanimals.modeling.weights import load_pretrained
 from openanimals.utils.errors import UserError
 from openanimals.utils.registry import did_you_mean
@@ -84,7 +83,7 @@ def resnet(
         depth: "18x", "34x", "50x" or "101x".
         last_stride: stride of the last stage: 1 (map at 1/16 of the image) or 2 (1/32).
         norm: a name of :data:`~openanimals.modeling.norms.NORMS`.
-        ibn: use :class:`~openanimals.modeling.ibn.IBN` as the first norm of every block of the
+        ibn: use :class:`~openanimals.modeling.norms.IBN` as the first norm of every block of the
             first three stages.
         se: add :class:`~openanimals.modeling.attention.SqueezeExcitation` to every block.
         non_local: add :class:`~openanimals.modeling.attention.NonLocal` behind the last blocks of

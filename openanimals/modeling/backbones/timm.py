@@ -3,13 +3,18 @@
 import math
 from collections import OrderedDict
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
+from torch.nn.modules.module import (
+    register_module_forward_hook,
+    register_module_forward_pre_hook,
+)
 
 from openanimals.modeling.backbones import timm_weights
 from openanimals.modeling.backbones.backbone import Backbone
+from openanimals.modeling.meta import on_meta
 from openanimals.utils.errors import UserError
 
 _CUT_STRIDE = 16  # where ResNet-50 is cut as well: after the first block of its third stage
@@ -29,9 +34,9 @@ def timm_backbone(
 
     A network whose ``forward_features`` is the plain chain of its children is cut after the first
     block that reaches stride 16; keys are timm's after ``stem.`` and ``tail.``. Whether it is
-    such a chain is not looked up but tried on random pixels. Any other network (transformers, and
-    the odd convolutional one) has no stem, so it serves one branch only. Its feature map is what
-    ``forward_features`` gives if that is ``[B, C, h, w]``, else timm's pooled feature as
+    such a chain is not looked up but tried, on the meta device. Any other network (transformers,
+    and the odd convolutional one) has no stem, so it serves one branch only. Its feature map is
+    what ``forward_features`` gives if that is ``[B, C, h, w]``, else timm's pooled feature as
     ``[B, C, 1, 1]``.
 
     Args:
@@ -52,101 +57,136 @@ def timm_backbone(
     """
     if last_stride not in (1, 2):
         raise UserError(f"MODEL.BACKBONE.LAST_STRIDE is {last_stride!r}; it can be 1 or 2")
-    # Built on the CPU even under torch's meta device, where there is nothing to try it on.
-    device = torch.get_default_device()
-    with torch.device(device if pooled else "cpu"):
-        network = timm_weights.create(name, pretrained, weights)
-        if hasattr(network, "set_input_size"):  # its position embedding has a size
-            network.set_input_size(img_size=image_size)
-        network.eval()
-        with torch.no_grad():
-            backbone = (None if pooled else _cut(network)) or _whole(network, image_size, pooled)
-            if last_stride == 1:
-                _keep_stride_16(name, backbone, image_size)
+    network = timm_weights.create(name, pretrained, weights)
+    if hasattr(network, "set_input_size"):  # its position embedding has a size
+        network.set_input_size(img_size=image_size)
+    network.eval()
+    with on_meta(network):
+        backbone = (None if pooled else _cut(network)) or _whole(network, image_size, pooled)
+        if last_stride == 1:
+            _keep_stride_16(name, backbone, image_size)
     for part in (backbone.stem, backbone.tail):
-        part.train().to(device)
+        part.train()
     return backbone
 
 
-def _random_images(size: tuple[int, int] = (_PROBE, _PROBE)) -> Tensor:
-    """One image of normal noise that leaves torch's global generator alone."""
-    noise = torch.randn(1, 3, *size, device="cpu", generator=torch.Generator().manual_seed(0))
-    return noise.to(torch.get_default_device())
+def _images(size: tuple[int, int] = (_PROBE, _PROBE)) -> Tensor:
+    return torch.empty(1, 3, *size, device="meta")
 
 
 def _cut(network: Any) -> Backbone | None:
     """Cut the network if it is a chain that reaches stride 16 before its end."""
-    images = _random_images()
-    chain = _as_chain(network, images)
-    if chain is None:
-        return None
-    stem, tail = _split(chain, images, _PROBE)
-    if not list(tail.parameters()):
-        return None
-    return Backbone(stem, tail, tail(stem(images)).shape[1])
-
-
-def _as_chain(network: Any, images: Tensor) -> nn.Sequential | None:
-    """The first children of the network that, one after the other, are ``forward_features``."""
-    children: OrderedDict[str, nn.Module] = OrderedDict()
-    x = images
     try:
-        target = network.forward_features(images)
-        for name, child in network.named_children():
-            x = child(x)
-            children[name] = child
-            if torch.equal(x, target):
-                return nn.Sequential(children)
+        seen = _Pass(network)
     except Exception:
-        # A child that is no link of a chain can fail in any way when it is called like one.
+        return None  # a network may need larger images
+    chain = seen.run(network, seen.given)
+    ends = [number for number, (_, _, call) in enumerate(chain, 1) if call.made == seen.made]
+    if not ends:
         return None
-    return None
+    stem, tail = _split(chain[: ends[0]], seen)
+    return Backbone(stem, tail, seen.channels) if list(tail.parameters()) else None
 
 
-def _split(chain: nn.Sequential, x: Tensor, pixels: int) -> tuple[nn.Sequential, nn.Sequential]:
-    """Cut after the block that reaches stride 16, opening nested chains around it.
+class _Call(NamedTuple):
+    """A call of a module: which tensors it was given and made, and the width of the latter."""
 
-    Args:
-        chain: to be cut.
-        x: its input.
-        pixels: width of the image that ``x`` comes from.
+    given: tuple[int, int]
+    made: tuple[int, int]
+    width: int
+
+
+_Links = list[tuple[str, nn.Module, _Call]]
+
+
+class _Pass:
+    """What the modules of a network did in a pass through its ``forward_features``.
+
+    Modules are links of a chain if each was given the very tensor that the one before made, and
+    nothing had changed it in between.
+
+    Attributes:
+        given: stands for the images.
+        made: stands for the features.
+        channels: of the features.
     """
-    links = list(chain.named_children())
-    for position, (name, child) in enumerate(links):
-        before, x = x, child(x)
-        if _stride(pixels, x) < _CUT_STRIDE:
+
+    def __init__(self, network: Any) -> None:
+        self._calls: dict[nn.Module, list[_Call]] = {}
+        self._kept: list[Any] = []  # so that no two tensors have the same id
+        started: list[tuple[int, int]] = []
+
+        def start(_: nn.Module, inputs: Any) -> None:
+            started.append(self._tell(inputs[0] if len(inputs) == 1 else inputs))
+
+        def end(module: nn.Module, _: Any, output: Any) -> None:
+            width = output.shape[-1] if isinstance(output, Tensor) else 0
+            call = _Call(started.pop(), self._tell(output), width)
+            self._calls.setdefault(module, []).append(call)
+
+        images = _images()
+        self.given = self._tell(images)
+        with register_module_forward_pre_hook(start), register_module_forward_hook(end):
+            features = network.forward_features(images)
+        self.made, self.channels = self._tell(features), features.shape[1]
+
+    def _tell(self, x: Any) -> tuple[int, int]:
+        """Tell a tensor from all others, and from itself after a change in place."""
+        self._kept.append(x)
+        return id(x), getattr(x, "_version", 0)
+
+    def run(self, module: nn.Module, given: tuple[int, int]) -> _Links:
+        """Return the first children of a module that are a chain, with their calls."""
+        links: _Links = []
+        for name, child in module.named_children():
+            call = self._call(child, given)
+            if call is None or call.given != given:
+                break
+            links.append((name, child, call))
+            given = call.made
+        return links
+
+    def _call(self, module: nn.Module, given: tuple[int, int]) -> _Call | None:
+        calls = self._calls.get(module, [])
+        if not calls and isinstance(module, nn.Sequential):  # its modules were called one by one
+            links = self.run(module, given)
+            return links[-1][2]._replace(given=given) if len(links) == len(module) > 0 else None
+        return calls[0] if len(calls) == 1 else None
+
+    def inside(self, module: nn.Module, call: _Call) -> _Links | None:
+        """Return the chain inside a stage; None for a block, which stays in one piece.
+
+        A stage is a ``Sequential``, or a module that holds one and does nothing but chain.
+        """
+        children = list(module.children())
+        if not any(isinstance(child, nn.Sequential) for child in (module, *children)):
+            return None
+        links = self.run(module, call.given)
+        whole = len(links) == len(children) > 0 and links[-1][2].made == call.made
+        return links if whole else None
+
+
+def _split(links: _Links, seen: _Pass) -> tuple[nn.Sequential, nn.Sequential]:
+    """Cut after the block that reaches stride 16, opening nested chains around it."""
+    modules = [(name, module) for name, module, _ in links]
+    for position, (name, module, call) in enumerate(links):
+        if _stride(_PROBE, call.width) < _CUT_STRIDE:
             continue
-        first, rest = [(name, child)], []
-        inner = _open(child, before)
-        if inner is not None:
-            inner_stem, inner_tail = _split(inner, before, pixels)
+        first, rest = [(name, module)], []
+        if inner := seen.inside(module, call):
+            inner_stem, inner_tail = _split(inner, seen)
             first = [(name, inner_stem)]
             rest = [(name, inner_tail)] if len(inner_tail) else []
         return (
-            nn.Sequential(OrderedDict([*links[:position], *first])),
-            nn.Sequential(OrderedDict([*rest, *links[position + 1 :]])),
+            nn.Sequential(OrderedDict([*modules[:position], *first])),
+            nn.Sequential(OrderedDict([*rest, *modules[position + 1 :]])),
         )
-    return chain, nn.Sequential()
+    return nn.Sequential(OrderedDict(modules)), nn.Sequential()
 
 
-def _open(child: nn.Module, x: Tensor) -> nn.Sequential | None:
-    """The chain inside a stage; None for a block, which stays in one piece.
-
-    A stage is a ``Sequential``, or a module that holds one and does nothing but chain.
-    """
-    holds_one = any(isinstance(inner, nn.Sequential) for inner in child.children())
-    if not (holds_one or isinstance(child, nn.Sequential)):
-        return None
-    chain = nn.Sequential(OrderedDict(child.named_children()))
-    try:
-        return chain if torch.equal(chain(x), child(x)) else None
-    except Exception:
-        return None  # as in _as_chain
-
-
-def _stride(pixels: int, x: Tensor) -> int:
+def _stride(pixels: int, width: int) -> int:
     """The power of two nearest to how many pixels a column of the map stands for."""
-    return 2 ** round(math.log2(pixels / x.shape[-1]))
+    return 2 ** round(math.log2(pixels / width))
 
 
 class _Whole(nn.Module):
@@ -167,7 +207,7 @@ class _Whole(nn.Module):
 
 def _whole(network: nn.Module, image_size: tuple[int, int], pooled: bool) -> Backbone:
     tail = _Whole(network, pooled)
-    return Backbone(nn.Identity(), tail, tail(_random_images(image_size)).shape[1])
+    return Backbone(nn.Identity(), tail, tail(_images(image_size)).shape[1])
 
 
 def _keep_stride_16(name: str, backbone: Backbone, image_size: tuple[int, int]) -> None:
@@ -189,9 +229,9 @@ def _keep_stride_16(name: str, backbone: Backbone, image_size: tuple[int, int]) 
     if isinstance(backbone.tail, _Whole):
         forward = backbone.tail.network.forward_features
     try:
-        feature_map = forward(_random_images(image_size))
+        feature_map = forward(_images(image_size))
         none = feature_map.ndim != 4 or feature_map.shape[-1] == 1  # tokens, or already pooled
-        reached = none or _stride(image_size[1], feature_map) <= 16
+        reached = none or _stride(image_size[1], feature_map.shape[-1]) <= 16
         cause = f"its map is {feature_map.shape[-2]}x{feature_map.shape[-1]}"
     except RuntimeError as error:
         reached, cause = False, str(error)

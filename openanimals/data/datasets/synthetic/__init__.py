@@ -17,7 +17,7 @@ from openanimals.data.datasets.synthetic import coats, noise, traps
 from openanimals.utils.errors import UserError
 
 NAME = "Animals-SyntheticHerd"
-SOURCES = (Path(__file__), *sorted(Path(coats.__file__).parent.glob("*.py")))  # all that draws
+CODE = (Path(__file__), *sorted(Path(coats.__file__).parent.glob("*.py")))  # all that draws
 ALLOWED = {"identities": (2, 9999), "images": (2, 999), "pixels": (32, 1024)}
 LONGEST_ENCOUNTER = 4  # photographs of one individual on one day at one camera
 FIRST_DAY, DAYS = date(2024, 1, 1), 366
@@ -55,7 +55,7 @@ def read(
             raise UserError(
                 f"{NAME}: {name} is {value!r}; expected a whole number from {low} to {high}"
             )
-    version = hashlib.sha256(b"".join(file.read_bytes() for file in SOURCES)).hexdigest()[:8]
+    version = hashlib.sha256(b"".join(file.read_bytes() for file in CODE)).hexdigest()[:8]
     settings = f"{version}-{identities}x{images}-{pixels}px-seed{seed}"
     folder = Path(root) / "SyntheticHerd" / settings
     if not folder.is_dir():

@@ -1,0 +1,142 @@
+"""Rows of a catalogue to images: which photographs are read, and how."""
+
+import hashlib
+import json
+import os
+from collections.abc import Iterator, Sequence
+from importlib.metadata import version
+from typing import NamedTuple
+
+import numpy as np
+import PIL
+from torch.utils.data import Dataset
+
+from openanimals.data.catalogue import Catalogue
+from openanimals.data.image_io import ImageError, open_image, read_image, resize
+from openanimals.data.masks import is_shape
+from openanimals.data.transforms import auto_augment
+from openanimals.utils.reproducibility import derive_seed
+
+
+class Sample(NamedTuple):
+    """One image of a batch.
+
+    Attributes:
+        image: uint8 ``[H, W, 3]``, RGB; None where a cache has it.
+        row: of the catalogue.
+        unreadable: messages on images that could not be read and that this one stands in for.
+        lost: messages on images that nothing stands in for; this one is black then.
+    """
+
+    image: np.ndarray | None
+    row: int
+    unreadable: list[str]
+    lost: list[str]
+
+
+class ReIDDataset(Dataset):
+    """The images of a catalogue: read, rotated, cropped and resized.
+
+    Args:
+        images: the catalogue.
+        size: height and width that all are resized to, in pixels.
+        exact: resize as Pillow does, bit for bit.
+        masked: make backgrounds black where there are masks.
+        substitute: let another image of the same identity stand in for one that cannot be read.
+        auto_augment_prob: share of the images that AutoAugment changes, before the resize.
+        seed: of AutoAugment.
+
+    Attributes:
+        cached: messages on the unreadable images, by row, where a cache has all images; then only
+            what AutoAugment changes is read here. None: all are read here.
+    """
+
+    def __init__(
+        self,
+        images: Catalogue,
+        size: Sequence[int],
+        *,
+        exact: bool,
+        masked: bool = False,
+        substitute: bool = False,
+        auto_augment_prob: float = 0.0,
+        seed: int = 0,
+    ) -> None:
+        rows = range(len(images))
+        # Plain lists: worker processes share their memory, and reading them is quick.
+        self.paths = [str(images.path(row)) for row in rows]
+        self.boxes = images.column("bbox")
+        self.masks = [images.mask(row) if masked else None for row in rows]
+        self.identities = images.identities
+        self.size = (size[0], size[1])
+        self.exact, self.substitute = exact, substitute
+        self.auto_augment_prob, self.seed = auto_augment_prob, seed
+        self.cached: dict[int, str] | None = None
+
+    def __len__(self) -> int:
+        return len(self.paths)
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of all images once they are decoded."""
+        return len(self) * self.size[0] * self.size[1] * 3
+
+    def __getitem__(self, place: tuple[int, int]) -> Sample:
+        """Return the image of a row.
+
+        It does not raise: out of a worker process an error comes with that process's traceback.
+
+        Args:
+            place: the row, and how many images of the whole training come before this one; on the
+                second depends what AutoAugment does.
+        """
+        first, number = place
+        messages: list[str] = []
+        for row in self._candidates(first):
+            try:
+                return Sample(self._image(row, number), row, messages, [])
+            except ImageError as error:
+                messages.append(str(error))
+        return Sample(np.zeros((*self.size, 3), np.uint8), first, [], messages)
+
+    def _candidates(self, row: int) -> Iterator[int]:
+        """Yield the row, then (to substitute) the identity's other rows, cyclically."""
+        yield row
+        if self.substitute:
+            own = np.flatnonzero(np.array(self.identities, dtype=object) == self.identities[row])
+            yield from (int(other) for other in (*own[own > row], *own[own < row]))
+
+    def _image(self, row: int, number: int) -> np.ndarray | None:
+        if self.auto_augment_prob:
+            seed = derive_seed(self.seed, "autoaugment", number)
+            if seed % 10**9 < self.auto_augment_prob * 10**9:
+                image = open_image(self.paths[row], self.boxes[row], self.masks[row])
+                return np.array(resize(auto_augment(image, seed), self.size))
+        if self.cached is None:
+            return self.read(row)
+        if row in self.cached:
+            raise ImageError(self.cached[row])
+        return None
+
+    def read(self, row: int) -> np.ndarray:
+        """Return the image of a row from its file, uint8 ``[H, W, 3]``.
+
+        Raises:
+            ImageError: it cannot be read.
+        """
+        place = self.boxes[row], self.masks[row]
+        return read_image(self.paths[row], self.size, *place, exact=self.exact)
+
+    def files(self) -> list[str]:
+        """Return the files that the images are made of: photographs, and masks that are files."""
+        return self.paths + [mask for mask in self.masks if mask is not None and not is_shape(mask)]
+
+    def digest(self) -> str:
+        """Return a hash of what is read and how, including the versions of what reads it."""
+        versions = {"Pillow": PIL.__version__}
+        if not self.exact:
+            versions |= {name: version(name) for name in ("torch", "torchvision")}
+        settings = [self.size, self.exact, versions]
+        paths = [os.path.abspath(path) for path in self.paths]
+        rows = list(zip(paths, self.boxes, self.masks, strict=True))
+        return hashlib.sha256(json.dumps([settings, rows]).encode()).hexdigest()

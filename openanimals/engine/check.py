@@ -1,0 +1,61 @@
+"""Before any training: get the data, and look for what is wrong with them."""
+
+from pathlib import Path
+
+from openanimals.config import CfgNode, load
+from openanimals.config.checks import instances
+from openanimals.data.build import data_root, load_catalogue_of
+from openanimals.data.contact_sheet import contact_sheet
+from openanimals.data.download import prepare
+from openanimals.data.splits import make_split
+from openanimals.data.validate import check_data
+from openanimals.utils.errors import naming
+
+
+def prepare_data(name: str, root: str | Path | None = None) -> None:
+    """Download, unpack and verify a species, and print what it holds.
+
+    Args:
+        name: a class of wildlife-datasets, ``Animals-<Class>``.
+        root: the data root; None: the one that DATASETS.ROOT or the environment names.
+
+    Raises:
+        UserError: the name is unknown, or the data cannot be had, written or read.
+    """
+    root = root or data_root(load())
+    with naming(root):
+        prepare(name, root)
+
+
+def check(cfg: CfgNode, sheet: str = "") -> str:
+    """Return a report on the data sets of DATASETS.NAMES and DATASETS.TESTS, as lines of text.
+
+    Args:
+        cfg: its DATASETS keys find, read and split the data.
+        sheet: a picture file (.png, .jpg) to draw some images of individuals into; of further data
+            sets into ``<name>_1``, ``<name>_2`` and so on beside it.
+
+    Raises:
+        UserError: a data set cannot be found, read or split, or the picture not be written.
+    """
+    lines, individuals = [], 0
+    for number, name in enumerate(dict.fromkeys([*cfg.DATASETS.NAMES, *cfg.DATASETS.TESTS])):
+        catalogue = load_catalogue_of(cfg, name)
+        split = make_split(catalogue, cfg.DATASETS.SPLIT, cfg.DATASETS.SPLIT_FILE)
+        report = check_data(catalogue, split, min_images=cfg.DATALOADER.NUM_INSTANCE)
+        lines += [*([""] if number else []), report.as_table()]
+        if name in cfg.DATASETS.NAMES:
+            individuals += report.parts["train"][1]
+        if sheet:
+            path = Path(sheet)
+            path = path.with_stem(f"{path.stem}_{number}") if number else path
+            contact_sheet(catalogue, path)
+            lines.append(f"contact sheet: {path}")
+    each = instances(cfg)
+    wanted = cfg.SOLVER.IMS_PER_BATCH // each
+    if each > 1 and individuals < wanted:
+        lines.append(
+            f"a batch takes {wanted} individuals, training has {individuals}: train with "
+            f"SOLVER.IMS_PER_BATCH {individuals * each} or less"
+        )
+    return "\n".join(lines)

@@ -1,0 +1,170 @@
+"""The image cache where a disk is full, a folder cannot be used, or a process dies."""
+
+import errno
+import json
+import os
+import signal
+import sys
+import zlib
+
+import numpy as np
+import pytest
+
+from openanimals.data import cache as cache_module
+from openanimals.data.cache import make_room
+from tests import processes
+from tests.data.cache_process import (
+    BYTES,
+    COUNT,
+    ROW_BYTES,
+    as_pillow_reads,
+    assert_holds,
+    noise_dataset,
+)
+
+SCRIPT = [sys.executable, "tests/data/cache_process.py"]
+
+
+# Disks that are full, folders that cannot be used, processes that die
+
+
+def fail(number):
+    def failing(*arguments, **options):
+        raise OSError(number, os.strerror(number))
+
+    return failing
+
+
+class FullDisk:
+    """A file that takes so many bytes and no more."""
+
+    def __init__(self, file, space):
+        self.file, self.space = file, space
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *error):
+        self.file.close()
+
+    def fileno(self):
+        return self.file.fileno()
+
+    def write(self, content):
+        self.space -= len(bytes(content))
+        return self.file.write(content) if self.space >= 0 else fail(errno.ENOSPC)()
+
+
+@pytest.mark.parametrize("mode", ["auto", "disk"])
+@pytest.mark.parametrize("when", ["reserving", "writing", "quota"])
+def test_a_full_disk_is_told_and_costs_only_the_cache(
+    mode, when, cache, noise, monkeypatch, caplog
+):
+    if when == "writing":
+
+        def limited(path, *mode):
+            return FullDisk(open(path, *mode), space=4 * ROW_BYTES)
+
+        monkeypatch.delattr(os, "posix_fallocate", raising=False)
+        monkeypatch.setattr(cache_module, "open", limited, raising=False)
+    else:
+        number = errno.EDQUOT if when == "quota" else errno.ENOSPC
+        monkeypatch.setattr(os, "posix_fallocate", fail(number), raising=False)
+    own = cache(mode)
+    assert own.open(noise) is None
+    assert own.open(noise) is None
+    assert caplog.text.count("no cache: ") == 1
+    assert ("quota" if when == "quota" else "No space left on device") in caplog.text
+    assert set(os.listdir(own.folder)) <= {".lock"}
+
+
+def test_a_folder_that_cannot_be_used(cache, noise, tmp_path, caplog):
+    (tmp_path / "file").touch()
+    with pytest.raises(ValueError, match=r"INPUT\.CACHE_DIR cannot be used: .*file"):
+        cache("disk", folder=tmp_path / "file" / "cache").open(noise)
+    assert cache("auto", folder=tmp_path / "file" / "cache").open(noise) is None
+    assert "no cache: " in caplog.text
+
+
+def test_a_folder_that_may_only_be_read_serves_as_well(built, cache, noise, reads, monkeypatch):
+    for name in ("utime", "replace"):
+        monkeypatch.setattr(os, name, fail(errno.EROFS))
+    np.testing.assert_array_equal(cache().open(noise).images, as_pillow_reads(noise))
+    assert not reads
+
+
+def test_killed_while_building_and_built_by_the_next(noise, cache, reads, folder, tmp_path):
+    arguments = [*SCRIPT, str(folder), str(tmp_path / "cache"), str(tmp_path / "log")]
+    killed = processes.run(arguments, KILL_AT="7")
+    assert killed.returncode == -signal.SIGKILL, killed.stderr
+    left = os.listdir(tmp_path / "cache")
+    assert any(name.endswith(".tmp") for name in left)
+    assert not any(name.endswith(".images") for name in left)
+    assert_holds(cache, noise, reads, again=True)
+
+
+def test_two_processes_build_it_once(noise, cache, reads, folder, tmp_path):
+    arguments = [*SCRIPT, str(folder), str(tmp_path / "cache"), str(tmp_path / "log")]
+    finished = processes.run_together(arguments, [{}, {}])
+    assert [process.returncode for process in finished] == [0, 0], finished[0].stderr
+    checksum = str(zlib.crc32(as_pillow_reads(noise).tobytes()))
+    assert [process.stdout.strip() for process in finished] == [checksum, checksum]
+    log = (tmp_path / "log").read_text().split()
+    assert sorted(map(int, log)) == list(range(COUNT))
+    assert_holds(cache, noise, reads, again=False)
+
+
+# Room in the folder
+
+
+def test_files_of_other_runs_make_room_but_not_those_of_this_one(cache, folder):
+    datasets = [noise_dataset(folder, size) for size in ((8, 10), (10, 8), (16, 5), (20, 4))]
+    before = cache()
+    before.open(datasets[0])
+    before.open(datasets[1])
+    own = cache(limit=3 * BYTES)
+    own.open(datasets[2])
+    own.open(datasets[0])  # used again, so the second one is the oldest
+    own.open(datasets[3])
+    left = cache("auto", build=False)
+    assert [left.open(dataset) is not None for dataset in datasets] == [True, False, True, True]
+
+
+def test_room_is_made_by_the_files_not_used_for_longest(tmp_path):
+    old, kept, used, new, target = (tmp_path / f"{n:032x}.images" for n in range(5))
+    for number, path in enumerate([old, kept, used, new]):
+        path.write_bytes(bytes(100))
+        path.with_suffix(".json").touch()
+        os.utime(path, ns=(0, number))
+
+    def left(needed, limit):
+        make_room(target, needed, limit, in_use={kept})
+        paths = set(tmp_path.glob("*.images"))
+        assert {path.with_suffix(".json") for path in paths} == set(tmp_path.glob("*.json"))
+        return paths
+
+    assert left(100, 500) == {old, kept, used, new}
+    assert left(101, 500) == {kept, used, new}
+    assert left(199, 300) == {kept}
+    assert left(200, 300) == {kept}
+
+
+def test_files_of_others_in_the_folder_stay_as_they_are(cache, noise, tmp_path):
+    folder = tmp_path / "cache"
+    names = ["cow.images", "cow.json", ".cow.jpg.x.tmp", "a" * 31 + ".images"]
+    (folder / ".unpacked.tmp").mkdir(parents=True)
+    for name in names:
+        (folder / name).write_text(name)
+    ours = f"{noise.digest()[:32]}.images"
+    (folder / f".{ours}.x.tmp").touch()  # of a process that was killed
+    cache(limit=BYTES).open(noise)
+    assert all((folder / name).read_text() == name for name in names)
+    made = {ours, ours.replace("images", "json"), ".unpacked.tmp"}
+    assert set(os.listdir(folder)) - {".lock"} == {*names, *made}
+    assert json.loads((folder / ours).with_suffix(".json").read_text())["unreadable"] == {}
+
+
+def test_opening_counts_as_use(built, cache, noise):
+    os.utime(built, ns=(5, 5))
+    cache().open(noise)
+    assert built.stat().st_mtime_ns > 5

@@ -1,0 +1,125 @@
+"""One file over HTTP, from a server that cuts connections, refuses or has changed its mind."""
+
+import os
+from collections import namedtuple
+
+import pytest
+
+from openanimals.data import download
+from openanimals.data.download import DownloadError, fetch
+from tests.data.server import serving
+
+BODY = os.urandom(300_000)
+
+
+@pytest.fixture
+def server(monkeypatch):
+    monkeypatch.setenv("no_proxy", "127.0.0.1")
+    monkeypatch.setattr(download.time, "sleep", lambda _: None)
+    with serving() as server:
+        yield server
+
+
+def test_fetches_a_file_once(server, tmp_path):
+    server.files["a.bin"] = BODY
+    for _ in range(2):
+        fetch(server.url("a.bin"), tmp_path / "a.bin")
+    assert (tmp_path / "a.bin").read_bytes() == BODY
+    assert [file.name for file in tmp_path.iterdir()] == ["a.bin"]
+    assert server.log == [("a.bin", None, len(BODY))]
+
+
+def test_resumes_where_the_connection_was_cut(server, tmp_path):
+    server.files["a.bin"] = BODY
+    server.cuts = [100_000, 50_000]
+    fetch(server.url("a.bin"), tmp_path / "a.bin")
+    assert (tmp_path / "a.bin").read_bytes() == BODY
+    assert server.log == [
+        ("a.bin", None, 100_000),
+        ("a.bin", "bytes=100000-", 50_000),
+        ("a.bin", "bytes=150000-", 150_000),
+    ]
+
+
+def test_resumes_in_another_process(server, tmp_path):
+    server.files["a.bin"] = BODY
+    (tmp_path / "a.bin.part").write_bytes(BODY[:120_000])
+    fetch(server.url("a.bin"), tmp_path / "a.bin")
+    assert (tmp_path / "a.bin").read_bytes() == BODY
+    assert server.log == [("a.bin", "bytes=120000-", 180_000)]
+
+
+def test_all_had_arrived_but_the_rename(server, tmp_path):
+    server.files["a.bin"] = BODY
+    (tmp_path / "a.bin.part").write_bytes(BODY)
+    fetch(server.url("a.bin"), tmp_path / "a.bin")
+    assert (tmp_path / "a.bin").read_bytes() == BODY
+    assert server.log == [("a.bin", f"bytes={len(BODY)}-", 0)]
+
+
+def test_partial_file_longer_than_the_one_on_the_server(server, tmp_path):
+    server.files["a.bin"] = BODY
+    (tmp_path / "a.bin.part").write_bytes(BODY + b"more")
+    fetch(server.url("a.bin"), tmp_path / "a.bin")
+    assert (tmp_path / "a.bin").read_bytes() == BODY
+
+
+def test_server_without_ranges_starts_anew(server, tmp_path):
+    server.files["a.bin"] = BODY
+    server.ranges, server.cuts = False, [100_000]
+    fetch(server.url("a.bin"), tmp_path / "a.bin")
+    assert (tmp_path / "a.bin").read_bytes() == BODY
+    assert [sent for _, _, sent in server.log] == [100_000, 300_000]
+
+
+def test_server_without_ranges_that_never_gets_further_is_given_up(server, tmp_path):
+    server.files["a.bin"] = BODY
+    server.ranges, server.cuts = False, [100_000, 50_000, 100_000, 99_999, 100_000]
+    with pytest.raises(DownloadError, match="the next try goes on there if the server can"):
+        fetch(server.url("a.bin"), tmp_path / "a.bin", attempts=4)
+    assert server.cuts == []
+
+
+def test_server_without_lengths(server, tmp_path):
+    server.files["a.bin"] = BODY
+    server.lengths = False
+    fetch(server.url("a.bin"), tmp_path / "a.bin")
+    assert (tmp_path / "a.bin").read_bytes() == BODY
+
+
+def test_wrong_size_is_an_error_that_keeps_what_came(server, tmp_path):
+    server.files["a.bin"] = BODY
+    server.cuts = [100_000, 0, 0, 0, 0]  # then it promises the rest and never sends any
+    with pytest.raises(DownloadError, match="100000 of 300000 bytes.*a.bin.part keeps what"):
+        fetch(server.url("a.bin"), tmp_path / "a.bin", attempts=4)
+    assert [file.name for file in tmp_path.iterdir()] == ["a.bin.part"]
+    assert len(server.log) == 5
+
+
+def test_missing_file_is_not_asked_for_again(server, tmp_path):
+    with pytest.raises(DownloadError, match="absent.bin: HTTP Error 404"):
+        fetch(server.url("absent.bin"), tmp_path / "a.bin")
+    assert len(server.log) == 1
+    assert not list(tmp_path.iterdir())
+
+
+def test_busy_server_is_asked_again(server, tmp_path):
+    server.files["a.bin"] = BODY
+    server.codes = [503, 429]
+    fetch(server.url("a.bin"), tmp_path / "a.bin")
+    assert (tmp_path / "a.bin").read_bytes() == BODY
+
+
+def test_no_server(tmp_path):
+    with pytest.raises(DownloadError, match="refused"):
+        fetch("http://127.0.0.1:9/a.bin", tmp_path / "a.bin")
+
+
+def test_no_room_is_said_before_the_first_byte(server, tmp_path, monkeypatch):
+    server.files["a.bin"] = BODY
+    usage = namedtuple("usage", "total used free")
+    monkeypatch.setattr(download.shutil, "disk_usage", lambda _: usage(0, 0, 1000))
+    with pytest.raises(DownloadError, match="needs 0.3 MB more, and 0.0 MB are free"):
+        fetch(server.url("a.bin"), tmp_path / "a.bin")
+    assert len(server.log) == 1
+    assert not (tmp_path / "a.bin.part").exists()
