@@ -15,6 +15,7 @@ from openanimals.config import load, load_text
 from openanimals.engine import checkpoint
 from openanimals.engine import train as run
 from openanimals.engine.loading import load_weights
+from openanimals.engine.rescore import rescore
 from openanimals.modeling import build_model
 from openanimals.modeling.backbones.resnet import resnet
 from tests.conftest import REPOSITORY
@@ -265,6 +266,8 @@ def test_the_page_of_the_api_runs(finished, tmp_path, monkeypatch):
     names: dict = {}
     exec(compile("".join(blocks), "docs/api.md", "exec"), names)
     assert names["features"].shape == (4, 64)
+    rescored = rescore("matched")["my_photos"]
+    assert rescored.rank(1) == names["result"].rank(1)
 
 
 # Weights of another model
