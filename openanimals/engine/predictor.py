@@ -94,8 +94,10 @@ class Predictor:
             images = self._catalogue(images)
         if isinstance(images, str | os.PathLike):
             images = [images]
+        if not len(images):
+            raise UserError("no photographs to embed")
         if not isinstance(images, Catalogue):
-            if len(images) and not isinstance(images[0], str | os.PathLike):
+            if not isinstance(images[0], str | os.PathLike):
                 return self._embed_arrays(images)
             paths = [os.path.abspath(os.path.expanduser(path)) for path in images]
             table = pd.DataFrame({"path": paths, "identity": UNKNOWN}, dtype=object)

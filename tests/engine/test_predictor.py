@@ -61,7 +61,8 @@ def test_a_name_paths_and_arrays_give_the_same(predictor, run, tmp_path):
     np.testing.assert_array_equal(predictor.embed(plain).features, of_paths.features)
     arrays = predictor.embed([read_image(path) for path in paths])
     np.testing.assert_array_equal(arrays.features, of_paths.features)
-    np.testing.assert_array_equal(predictor.embed(paths[0]).features, of_paths.features[:1])
+    alone = predictor.embed(paths[0]).features  # a batch of another size rounds otherwise
+    np.testing.assert_allclose(alone, of_paths.features[:1], rtol=1e-4, atol=1e-6)
 
 
 def test_unreadable_photographs_are_left_out_and_named(predictor, tmp_path, caplog):
@@ -72,7 +73,8 @@ def test_unreadable_photographs_are_left_out_and_named(predictor, tmp_path, capl
     with caplog.at_level(logging.WARNING, "openanimals"):
         found = predictor.embed(paths)
     assert found.images["path"].tolist() == [str(paths[row]) for row in (0, 1, 3)]
-    np.testing.assert_array_equal(found.features[2], predictor.embed(paths[3]).features[0])
+    alone = predictor.embed(paths[3]).features[0]
+    np.testing.assert_allclose(found.features[2], alone, rtol=1e-4, atol=1e-6)
     left_out = [record.getMessage() for record in caplog.records]
     assert len(left_out) == 2 and "2.png" in left_out[0] and "4.png: no such file" in left_out[1]
     with pytest.raises(UserError, match="none of the 1 photographs can be read"):
@@ -86,7 +88,7 @@ def test_unreadable_photographs_are_left_out_and_named(predictor, tmp_path, capl
         ([np.zeros((4, 4), np.uint8)], r"image 0 is uint8 of the shape \[4, 4\]"),
         ([Image.new("RGB", (4, 4))], "image 0 is Image"),
         ("photo.jpg", r"cannot read image photo\.jpg: no such file"),
-        ("Animals-Hyena", "did you mean 'Animals-HyenaID2022'"),
+        ("Animals-Hyena", "did you mean 'HyenaID2022'"),
         ([], "no photographs"),
     ],
 )
