@@ -199,7 +199,7 @@ def test_mistakes_are_seen(kind, mistake, cuda):
 
 
 def test_another_layout_is_seen(cuda):
-    conv = torch.nn.Sequential(torch.nn.Conv2d(3, 4, 1))
+    conv = nn.Sequential(nn.Conv2d(3, 4, 1, device=cuda))
     wrong, images = watch_layouts(conv), photographs(2, 8, 8).float()
     conv(images)
     assert not wrong

@@ -9,9 +9,13 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from openanimals.modeling.layout import POSITIONS, join_channels, split_channels
-from openanimals.modeling.norms import make_norm
-from openanimals.modeling.precision import full_precision
+from openanimals.modeling.layers.layout import (
+    POSITIONS,
+    full_precision,
+    join_channels,
+    split_channels,
+)
+from openanimals.modeling.layers.norms import make_norm
 
 
 class _Normalise(torch.autograd.Function):
@@ -68,7 +72,7 @@ class IBN(nn.Module):
 
     Args:
         channels: of the map; the instance norm takes ``channels // 2``.
-        norm: of the rest, one of :data:`~openanimals.modeling.norms.NORMS`.
+        norm: of the rest, one of :data:`~openanimals.modeling.layers.norms.NORMS`.
     """
 
     def __init__(self, channels: int, norm: str = "BN") -> None:

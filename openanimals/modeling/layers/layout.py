@@ -1,9 +1,10 @@
-"""Taking maps apart and together without laying them out anew, also in the backward pass.
+"""Maps in memory: where half precision ends, and taking them apart without laying them out anew.
 
 PyTorch's gradients of these operations are right, but in another memory layout than the map's, or
 in pieces of the map's size that are only added up afterwards.
 """
 
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import torch
@@ -77,3 +78,19 @@ class _Join(torch.autograd.Function):
 def join_channels(*parts: Tensor) -> Tensor:
     """Return maps joined by their channels; each gets a gradient in memory of its own."""
     return _Join.apply(*parts)
+
+
+def full_precision(x: Tensor) -> Tensor:
+    """Return ``x`` as float32 if it is half precision, else unchanged.
+
+    Exponentials of scaled logits, powers and squared distances leave the range or the resolution
+    of float16, so whatever feeds a loss goes through this.
+    """
+    return x.float() if x.dtype in (torch.float16, torch.bfloat16) else x
+
+
+def no_autocast(device: torch.device) -> AbstractContextManager:
+    """Return a context in which nothing is cast to half precision on a device."""
+    if not torch.amp.is_autocast_available(device.type):  # the meta device
+        return nullcontext()
+    return torch.autocast(device.type, enabled=False)

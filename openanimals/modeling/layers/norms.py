@@ -10,11 +10,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from openanimals.modeling.layout import layout_of
-from openanimals.modeling.precision import full_precision
+from openanimals.modeling.layers.layout import full_precision, layout_of
 from openanimals.utils import distributed
 from openanimals.utils.errors import UserError
-from openanimals.utils.registry import did_you_mean
+from openanimals.utils.registry import check_name
 
 
 class GhostBN(nn.BatchNorm2d):
@@ -163,10 +162,7 @@ def make_norm(name: str, channels: int) -> nn.Module:
     Raises:
         ValueError: an unknown name, or channels that it cannot have.
     """
-    if name not in NORMS:
-        raise UserError(
-            f"NORM is {name!r}{did_you_mean(name, NORMS)}; it can be {', '.join(NORMS)}"
-        )
+    check_name("NORM", name, NORMS)
     return NORMS[name](channels)
 
 

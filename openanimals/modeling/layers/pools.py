@@ -8,8 +8,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
-from openanimals.modeling.layout import mean
-from openanimals.modeling.precision import full_precision
+from openanimals.modeling.layers.layout import full_precision, mean
 
 
 class Flatten(nn.Module):
