@@ -11,7 +11,7 @@ from openanimals.config import CfgNode, load, without_pretraining
 from openanimals.engine import checkpoint
 from openanimals.engine.checkpoint import CheckpointError
 from openanimals.engine.loading import Weights, config_of, fitting_state, read_weights
-from openanimals.modeling import build_model, foreign
+from openanimals.modeling import build_model, conversion
 from openanimals.modeling.architecture import count_classes
 from openanimals.modeling.weights import WeightsError
 from openanimals.utils.files import atomic_path
@@ -75,7 +75,7 @@ def _some_keys(cfg: CfgNode, keys: Sequence[str]) -> str:
 
 def _renamed(cfg: CfgNode, weights: Weights, source: str | Path) -> dict[str, torch.Tensor]:
     try:
-        names = foreign.their_names(weights.state)
+        names = conversion.their_names(weights.state)
     except WeightsError as error:
         raise WeightsError(f"{source}: {error}") from error
     if len(cfg.MODEL.HEADS.BRANCHES) > 1 and cfg.MODEL.HEADS.STRIPES != "rows":

@@ -11,7 +11,7 @@ from torch import Tensor
 from openanimals.config import CfgNode, load, load_text
 from openanimals.engine import checkpoint
 from openanimals.engine.checkpoint import CheckpointError
-from openanimals.modeling import ReIDModel, class_weights, foreign, miewid
+from openanimals.modeling import ReIDModel, class_weights, conversion
 from openanimals.modeling.architecture import NOT_TOLD, count_classes, fitting_values
 from openanimals.modeling.weights import (
     HEAD_CLASSIFIERS,
@@ -67,19 +67,19 @@ def read_weights(path: str | Path) -> Weights:
     """
     content = checkpoint.read(path)
     state = content["model"]
-    if miewid.is_miewid(state):
-        return Weights(miewid.renamed(state))
-    if not foreign.is_foreign(state):
+    if conversion.is_miewid(state):
+        return Weights(conversion.miewid_renamed(state))
+    if not conversion.is_foreign(state):
         config, identities = content.get("config"), content.get("identities")
         # Other packages keep other things under this name.
         return Weights(state, config if isinstance(config, str) else None, identities)
     try:
-        names = foreign.our_names(state)
+        names = conversion.our_names(state)
     except WeightsError as error:
         raise WeightsError(f"{path}: {error}") from error
     constants = {
         f"MODEL.{name.upper()}": [round(value, 4) for value in state[name].flatten().tolist()]
-        for name in foreign.CONSTANTS
+        for name in conversion.CONSTANTS
         if name in state
     }
     renamed = {names[key]: value for key, value in state.items() if key in names}

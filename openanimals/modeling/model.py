@@ -7,10 +7,10 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from openanimals.modeling.backbones.backbone import Backbone
-from openanimals.modeling.norms import layout_of
+from openanimals.modeling.backbones import Backbone
+from openanimals.modeling.layers.norms import layout_of
 from openanimals.utils.errors import UserError
-from openanimals.utils.registry import did_you_mean
+from openanimals.utils.registry import check_name, did_you_mean
 
 # The dimension of [B, C, H, W] that is cut: into rows for upright bodies, into columns for long.
 _STRIPE_DIMS = {"rows": 2, "cols": 3}
@@ -232,11 +232,7 @@ def _head_names(branch: str, count: int) -> tuple[str, ...]:
 
 def _check(branches: Sequence[Sequence[int]], stripes: str, backbone: Backbone) -> None:
     """Refuse branches whose heads would not have a name of their own, or no shared stem."""
-    if stripes not in _STRIPE_DIMS:
-        raise UserError(
-            f"MODEL.HEADS.STRIPES is {stripes!r}{did_you_mean(stripes, _STRIPE_DIMS)}; "
-            "it can be rows or cols"
-        )
+    check_name("MODEL.HEADS.STRIPES", stripes, _STRIPE_DIMS)
     # With single digits throughout, b23 can only be the third stripe of the second branch.
     fine = 1 <= len(branches) <= 9 and all(
         counts

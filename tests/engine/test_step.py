@@ -155,6 +155,7 @@ def test_model_and_losses_need_no_values(method):
         targets.tolist()
 
 
+@pytest.mark.cuda
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs CUDA")
 @pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
 def test_no_iteration_waits_for_a_gpu(dtype, tmp_path, herd_root):

@@ -4,7 +4,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from openanimals.modeling.norms import IBN, NORMS, InstanceNorm, make_norm
+from openanimals.modeling.layers.norms import IBN, NORMS, InstanceNorm, make_norm
 
 LAYOUTS = {"channels last": torch.channels_last, "contiguous": torch.contiguous_format}
 

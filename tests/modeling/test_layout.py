@@ -6,8 +6,9 @@ from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from openanimals.engine.device import place
-from openanimals.modeling import EmbeddingHead, ReIDModel, model, pools
+from openanimals.modeling import EmbeddingHead, ReIDModel, model
 from openanimals.modeling.backbones.resnet import resnet
+from openanimals.modeling.layers import pools
 
 TARGETS = torch.tensor([0, 0, 1, 1])
 ARBASE = ((1,), (1, 2), (1, 3))

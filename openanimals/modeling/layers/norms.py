@@ -13,10 +13,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from openanimals.modeling.precision import full_precision
+from openanimals.modeling.layers.precision import full_precision
 from openanimals.utils import distributed
 from openanimals.utils.errors import UserError
-from openanimals.utils.registry import did_you_mean
+from openanimals.utils.registry import check_name
 
 POSITIONS = (2, 3)  # the dimensions of [B, C, H, W] that norms and pools take means over
 
@@ -173,10 +173,7 @@ def make_norm(name: str, channels: int) -> nn.Module:
     Raises:
         ValueError: an unknown name, or channels that it cannot have.
     """
-    if name not in NORMS:
-        raise UserError(
-            f"NORM is {name!r}{did_you_mean(name, NORMS)}; it can be {', '.join(NORMS)}"
-        )
+    check_name("NORM", name, NORMS)
     return NORMS[name](channels)
 
 
@@ -271,7 +268,7 @@ class IBN(nn.Module):
 
     Args:
         channels: of the map; the instance norm takes ``channels // 2``.
-        norm: of the rest, one of :data:`~openanimals.modeling.norms.NORMS`.
+        norm: of the rest, one of :data:`~openanimals.modeling.layers.norms.NORMS`.
     """
 
     def __init__(self, channels: int, norm: str = "BN") -> None:

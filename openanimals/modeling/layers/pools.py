@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from openanimals.modeling.precision import full_precision
+from openanimals.modeling.layers.precision import full_precision
 
 
 class _Mean(torch.autograd.Function):
