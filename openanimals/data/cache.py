@@ -238,7 +238,7 @@ def _states(dataset: ReIDDataset) -> dict[str, list[int] | None]:
             return None
         return [status.st_size, status.st_mtime_ns]
 
-    files = dict.fromkeys(dataset.files())
+    files = dict.fromkeys(dataset.files)
     with ThreadPoolExecutor() as pool:  # the time goes into waiting for the disk
         return dict(zip(files, pool.map(state, files), strict=True))
 

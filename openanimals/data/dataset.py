@@ -48,6 +48,7 @@ class ReIDDataset(Dataset):
         seed: of AutoAugment.
 
     Attributes:
+        files: that the images are made of: photographs, and masks that are files.
         shape: of all images once they are decoded, ``(N, H, W, 3)``; ``nbytes`` are their bytes.
         cached: messages on the unreadable images, by row, where a cache has all images; then only
             what AutoAugment changes is read here. None: all are read here.
@@ -68,6 +69,8 @@ class ReIDDataset(Dataset):
         self.paths = [str(images.root / path) for path in images.table["path"]]
         self.boxes = images.table["bbox"].tolist()
         self.masks = [images.mask(row) if masked else None for row in range(len(self.paths))]
+        drawn = [mask for mask in self.masks if mask is not None and not is_shape(mask)]
+        self.files = [*self.paths, *drawn]
         self.identities = images.table["identity"].tolist()
         self.size = (size[0], size[1])
         self.shape = (len(self.paths), *self.size, 3)
@@ -120,10 +123,6 @@ class ReIDDataset(Dataset):
         """Return the image of a row from its file (``[H, W, 3]``), or raise an ImageError."""
         place = self.boxes[row], self.masks[row]
         return read_image(self.paths[row], self.size, *place, exact=self.exact)
-
-    def files(self) -> list[str]:
-        """Return the files that the images are made of: photographs, and masks that are files."""
-        return self.paths + [mask for mask in self.masks if mask is not None and not is_shape(mask)]
 
     def digest(self) -> str:
         """Return a hash of what is read and how, including the versions of what reads it."""

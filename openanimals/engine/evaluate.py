@@ -4,7 +4,9 @@ import hashlib
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import reduce
 from logging import getLogger
+from operator import or_
 from pathlib import Path
 from typing import Any
 
@@ -144,9 +146,9 @@ def extract(
                 dtype=evaluation_dtype(cfg, device),
             )
     told = distributed.gather((features.shape[1], lost))
-    dimensions = max(length for length, _ in told)  # 0 where a process had no images
-    unreadable = {row: text for _, messages in told for row, text in messages.items()}
-    return distributed.collect(features.reshape(-1, dimensions), shares), unreadable
+    lengths, messages = zip(*told, strict=True)  # of a process without images, 0
+    collected = distributed.collect(features.reshape(-1, max(lengths)), shares)
+    return collected, reduce(or_, messages)
 
 
 def fingerprint(cfg: CfgNode, model: nn.Module) -> str:
