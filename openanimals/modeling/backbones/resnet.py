@@ -87,7 +87,8 @@ def resnet(
             of the first three stages.
         se: add :class:`~openanimals.modeling.layers.attention.SqueezeExcitation` to every block.
         non_local: add :class:`~openanimals.modeling.layers.attention.NonLocal` behind the last
-            blocks of the second and third stage: 2 and 3 of a "50x", 2 and 9 of a "101x", else 1 and 1.
+            blocks of the second and third stage: 2 and 3 of a "50x", 2 and 9 of a "101x", else 1
+            and 1.
         weights: a file of pre-trained weights with torchvision's keys; None starts from random.
             It fits every batch norm alike, and GN only if it was trained with GN. What ``se`` and
             ``non_local`` add starts from random where the file lacks it.
