@@ -113,6 +113,5 @@ def _encounters(seed: int, identity: int, images: int) -> list[tuple[int, date, 
     while len(photographs) < images:
         camera, day = int(stream.integers(traps.CAMERAS)), int(stream.integers(DAYS))
         encounter = (camera, FIRST_DAY + timedelta(days=day), traps.draw_light(stream))
-        photographs += [encounter] * int(stream.integers(1, COLUMNS = ("path", "identity", "bbox", "camera", "date", "viewpoint", "species")
-LONGEST_ENCOUNTER + 1))
+        photographs += [encounter] * int(stream.integers(1, LONGEST_ENCOUNTER + 1))
     return photographs[:images]
