@@ -73,7 +73,7 @@ class Catalogue:
     def _column(self, table: pd.DataFrame, column: str) -> list:
         if column not in table.columns:
             return [None] * len(table)
-        read, expected = _READ.get(column, (str, "text"))
+        read, expected = READERS.get(column, (str, "text"))
         values: list = []
         for row, (value, lacks) in enumerate(zip(table[column], table[column].isna(), strict=True)):
             if lacks and column in REQUIRED:
@@ -182,7 +182,8 @@ def _box(value: Any) -> tuple[float, ...]:
     return x, y, width, height
 
 
-_READ: dict[str, tuple[Callable, str]] = {
+# Columns that are not plain text: what reads a value, and what that expects.
+READERS: dict[str, tuple[Callable, str]] = {
     "bbox": (_box, "four numbers: x, y, width, height"),
     "date": (
         iso_date,

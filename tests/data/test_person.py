@@ -32,7 +32,7 @@ def rows(catalogue):
 
 def make_msmt(base, folders):
     for file, (line, part, _, _) in MSMT.items():
-        (base).mkdir(parents=True, exist_ok=True)
+        base.mkdir(parents=True, exist_ok=True)
         (base / file).write_text(f"{line}\n")
         save_picture(base / folders[part] / line.split()[0])
 
