@@ -16,10 +16,10 @@ from openanimals.data.build import load_catalogue_of
 from openanimals.data.catalogue import UNKNOWN, Catalogue
 from openanimals.data.image_io import ImageError, resize
 from openanimals.engine.checkpoint import CheckpointError, RunFolder
-from openanimals.engine.device import evaluation_dtype, pick_device, place
+from openanimals.engine.device import pick_device, place
 from openanimals.engine.evaluate import extract, fingerprint
 from openanimals.engine.loading import config_from_checkpoint, load_weights
-from openanimals.evaluation import FeatureSet, extract_features
+from openanimals.evaluation import FeatureSet
 from openanimals.modeling import ReIDModel, build_model, fold_norms
 from openanimals.utils.errors import UserError
 
@@ -71,7 +71,7 @@ class Predictor:
     def embed(
         self, photographs: str | os.PathLike[str] | Catalogue | np.ndarray | Sequence[Any]
     ) -> FeatureSet:
-        """Return the features of photographs, with a bar or lines of progress.
+        """Return the features of photographs; a long work tells how far it is.
 
         Args:
             photographs: one of
@@ -136,13 +136,7 @@ class Predictor:
             for array in arrays
         ]
         pixels = torch.from_numpy(np.stack(resized)).permute(0, 3, 1, 2)
-        features = extract_features(
-            self._network,
-            pixels.split(self.cfg.TEST.IMS_PER_BATCH),
-            self.device,
-            flip=self.cfg.TEST.FLIP.ENABLED,
-            dtype=evaluation_dtype(self.cfg, self.device),
-        )
+        features, _ = extract(self.cfg, self._network, pixels, self.device)
         table = pd.DataFrame({"path": [f"image {number}" for number in range(len(arrays))]})
         return FeatureSet(table.assign(identity=UNKNOWN), features, self.fingerprint, "images")
 

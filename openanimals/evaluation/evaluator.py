@@ -1,7 +1,9 @@
 """From a model and images to features, and from features or scores to a Result."""
 
+import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from logging import getLogger
 from typing import Any
 
 import numpy as np
@@ -19,6 +21,9 @@ from openanimals.evaluation.roc import Verification
 from openanimals.evaluation.score_blocks import ScoreBlocks, Scores, checked_blocks
 from openanimals.utils.errors import UserError
 
+logger = getLogger(__name__)
+
+PERIOD = 30.0  # seconds between lines that tell how far an extraction is
 GIVEN = "given scores"  # what is ranked by, where it is no distance of features
 
 
@@ -47,7 +52,8 @@ def extract_features(
         UserError: there are no images.
     """
     device = torch.device(device)
-    features = []
+    features: list[np.ndarray] = []
+    said = time.monotonic()
     precision = torch.autocast(device.type, dtype, enabled=dtype not in (None, torch.float32))
     with _eval_mode(model), torch.inference_mode(), precision:
         for batch in batches:
@@ -56,6 +62,9 @@ def extract_features(
             if flip:
                 output = (output + model(images.flip(3)).float()) / 2
             features.append(output.cpu().numpy())
+            if time.monotonic() - said > PERIOD:
+                said = time.monotonic()
+                logger.info("features of %d images so far", sum(map(len, features)))
     if not features:
         raise UserError("there are no images to extract features from")
     return np.concatenate(features)
