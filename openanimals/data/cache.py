@@ -156,18 +156,15 @@ class ImageCache:
         return cached
 
     def _has_room(self, size: int) -> bool:
-        """Tell whether a file leaves half of what the disk has free; log if it does not.
+        """Tell whether a file leaves half of what is free to checkpoints and features; warn if not.
 
-        The rest is for checkpoints and features; and nobody has asked for this file.
+        So big a one has to be asked for.
         """
         self.folder.mkdir(parents=True, exist_ok=True)
         free = shutil.disk_usage(self.folder).free
         if 2 * size > free:
-            logger.warning(
-                "no cache: its %s are more than half of the %s that are free at %s; images are "
-                "read from their files each time, or set INPUT.CACHE to disk",
-                *(_mib(size), _mib(free), self.folder),
-            )
+            what = f"its {_mib(size)} are more than half of the {_mib(free)} that are free"
+            logger.warning("no cache: %s at %s; set INPUT.CACHE to disk", what, self.folder)
         return 2 * size <= free
 
     def _make_room(self, path: Path, size: int) -> None:
@@ -230,17 +227,16 @@ def _build_file(path: Path, dataset: ReIDDataset) -> CachedImages:
 
 def _states(dataset: ReIDDataset) -> dict[str, list[int] | None]:
     """Return bytes and time of the last change of each file; None for one that is not there."""
-
-    def state(file: str) -> list[int] | None:
-        try:
-            status = os.stat(file)
-        except OSError:
-            return None
-        return [status.st_size, status.st_mtime_ns]
-
-    files = dict.fromkeys(dataset.files)
     with ThreadPoolExecutor() as pool:  # the time goes into waiting for the disk
-        return dict(zip(files, pool.map(state, files), strict=True))
+        return dict(zip(dataset.files, pool.map(_state, dataset.files), strict=True))
+
+
+def _state(file: str) -> list[int] | None:
+    try:
+        status = os.stat(file)
+    except OSError:
+        return None
+    return [status.st_size, status.st_mtime_ns]
 
 
 def _mapped(path: Path, dataset: ReIDDataset, unreadable: dict[int, str]) -> CachedImages:
@@ -254,9 +250,7 @@ def _mapped(path: Path, dataset: ReIDDataset, unreadable: dict[int, str]) -> Cac
 def _read_all(dataset: ReIDDataset, unreadable: dict[int, str]) -> Iterator[np.ndarray]:
     """Yield all images in order, read by a thread on each core; tell how far it is.
 
-    Args:
-        dataset: what is read.
-        unreadable: gets the messages on the images that cannot be read; those are black.
+    Images that cannot be read are black, and ``unreadable`` gets the messages on them, by row.
     """
 
     def read(row: int) -> np.ndarray:

@@ -6,10 +6,11 @@ import math
 import os
 from collections.abc import Iterator, Sequence
 from importlib.metadata import version
-from typing import NamedTuple
 
 import numpy as np
 import PIL
+import torch
+from torch import Tensor
 from torch.utils.data import Dataset
 
 from openanimals.data.catalogue import Catalogue
@@ -19,24 +20,8 @@ from openanimals.data.transforms import auto_augment
 from openanimals.utils.reproducibility import derive_seed
 
 
-class Sample(NamedTuple):
-    """One image of a batch.
-
-    Attributes:
-        image: uint8 ``[H, W, 3]``, RGB; None where a cache has it.
-        row: of the catalogue.
-        unreadable: by row, messages on images that cannot be read and that this one stands in for.
-        lost: by row, messages on images that nothing stands in for; this one is black then.
-    """
-
-    image: np.ndarray | None
-    row: int
-    unreadable: dict[int, str]
-    lost: dict[int, str]
-
-
 class ReIDDataset(Dataset):
-    """The images of a catalogue: read, rotated, cropped and resized.
+    """The images of a catalogue in batches: read, rotated, cropped and resized.
 
     Args:
         images: the catalogue.
@@ -70,7 +55,7 @@ class ReIDDataset(Dataset):
         self.boxes = images.table["bbox"].tolist()
         self.masks = [images.mask(row) if masked else None for row in range(len(self.paths))]
         drawn = [mask for mask in self.masks if mask is not None and not is_shape(mask)]
-        self.files = [*self.paths, *drawn]
+        self.files = list(dict.fromkeys([*self.paths, *drawn]))
         self.identities = images.table["identity"].tolist()
         self.size = (size[0], size[1])
         self.shape = (len(self.paths), *self.size, 3)
@@ -82,23 +67,43 @@ class ReIDDataset(Dataset):
     def __len__(self) -> int:
         return len(self.paths)
 
-    def __getitem__(self, place: tuple[int, int]) -> Sample:
-        """Return the image of a row.
+    def __getitem__(
+        self, places: list[tuple[int, int]]
+    ) -> tuple[Tensor, list[int], Tensor, dict[int, str], dict[int, str]]:
+        """Return a batch.
 
         It does not raise: out of a worker process an error comes with that process's traceback.
 
         Args:
-            place: the row, and how many images of the whole training come before this one; on the
-                second depends what AutoAugment does.
+            places: for each image its row, and how many images of the whole training come before
+                it; on the second depends what AutoAugment does.
+
+        Returns:
+            The images that no cache has, uint8 ``[n, H, W, 3]``, RGB, and their places in the
+            batch; the rows of all images, ``[B]``; and by row, messages on those that cannot be
+            read: that others stand in for, and that nothing stands in for, which are black.
         """
-        first, number = place
-        told: dict[int, str] = {}
-        for row in self._candidates(first):
-            try:
-                return Sample(self._image(row, number), row, told, {})
-            except ImageError as error:
-                told[row] = str(error)
-        return Sample(np.zeros(self.shape[1:], np.uint8), first, {}, told)
+        images, positions, rows = [], [], []
+        unreadable: dict[int, str] = {}
+        lost: dict[int, str] = {}
+        for position, (first, number) in enumerate(places):
+            told: dict[int, str] = {}
+            for row in self._candidates(first):
+                try:
+                    image = self._image(row, number)
+                    unreadable |= told
+                    break
+                except ImageError as error:
+                    told[row] = str(error)
+            else:
+                row, image = first, np.zeros(self.shape[1:], np.uint8)
+                lost |= told
+            rows.append(row)
+            if image is not None:
+                images.append(torch.from_numpy(image))
+                positions.append(position)
+        read = torch.stack(images) if images else torch.empty(0)
+        return read, positions, torch.tensor(rows), unreadable, lost
 
     def _candidates(self, row: int) -> Iterator[int]:
         """Yield the row, then (to substitute) the identity's other rows, cyclically."""

@@ -53,8 +53,8 @@ def read_image(
     Args:
         path: the file.
         size: (height, width) in pixels to resize to; None keeps the size of the file or box.
-        bbox: as in :func:`open_image`.
-        mask: as in :func:`open_image`.
+        bbox: as in :func:`open_image`, like mask.
+        mask: see bbox.
         exact: read and resize by Pillow alone. Else a JPEG of 8-bit colour or grey that EXIF does
             not turn, that has no mask, and whose box lies within it and is to shrink to half or
             less, is resized by torch: the same filter in the same order, but with weights of 16
@@ -224,12 +224,7 @@ def _nonzero(image: Image.Image) -> np.ndarray:
 
 
 def _edges(bbox: Sequence[float], size: tuple[float, float]) -> tuple[int, int, int, int] | None:
-    """Return a box's left, top, right and bottom edge; None if it has no pixel of its image.
-
-    Args:
-        bbox: x, y, width, height; where they are no numbers it has none.
-        size: (width, height) of the image.
-    """
+    """Return a box's left, top, right and bottom edge; None without a pixel of its image."""
     if not all(map(math.isfinite, bbox)):
         return None
     x, y, width, height = bbox
@@ -265,14 +260,9 @@ def _read_large(
 
 
 def jpeg_pixels(data: Tensor) -> Tensor | None:
-    """Decode a JPEG by torchvision.
+    """Decode the bytes of a JPEG to the same values as Pillow, RGB, uint8 ``[h, w, 3]``.
 
-    Args:
-        data: the bytes of the file, uint8.
-
-    Returns:
-        uint8 ``[h, w, 3]``, RGB, the same values as Pillow's; None where libjpeg gives up. A file
-        that is cut short is not filled up, as it is not by Pillow.
+    None where libjpeg gives up. A file that is cut short is not filled up, as it is not by Pillow.
     """
     from torchvision.io import ImageReadMode, decode_jpeg
 

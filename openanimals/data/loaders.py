@@ -19,7 +19,7 @@ from openanimals.config.checks import batch_problems
 from openanimals.data.build import TrainSet
 from openanimals.data.cache import ImageCache
 from openanimals.data.catalogue import Catalogue
-from openanimals.data.dataset import ReIDDataset, Sample
+from openanimals.data.dataset import ReIDDataset
 from openanimals.data.samplers import (
     SAMPLER_REGISTRY,
     balanced_stream,
@@ -45,8 +45,6 @@ logger = getLogger(__name__)
 CORES = cores()
 GIB = 2**30
 
-Batches = Iterable[list[tuple[int, int]]]  # for each image its row and number
-
 
 @dataclass
 class Batch:
@@ -71,10 +69,9 @@ class Loader:
     The cache is opened when the first batch is asked for.
 
     Args:
-        dataset: reads single images.
+        cfg: the configuration, of which only what it says of processes and the device counts.
+        dataset: reads images.
         sampler: for each batch the rows and numbers of its images.
-        workers: processes that read; 0 reads in this one.
-        pinned: put the images into page-locked memory, from where CUDA copies without waiting.
         cache: has or gets the images decoded; None reads each from its file.
 
     Attributes:
@@ -83,15 +80,18 @@ class Loader:
 
     def __init__(
         self,
+        cfg: CfgNode,
         dataset: ReIDDataset,
-        sampler: Batches,
-        *,
-        workers: int,
-        pinned: bool,
-        cache: ImageCache | None = None,
+        sampler: Iterable[list[tuple[int, int]]],
+        cache: ImageCache | None,
     ) -> None:
-        self.dataset, self.sampler = dataset, sampler
-        self.workers, self.pinned, self.cache = workers, pinned, cache
+        self.dataset, self.sampler, self.cache = dataset, sampler, cache
+        # No more processes that read than this process's share of the cores.
+        here = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))  # torchrun says so
+        self.workers = min(cfg.DATALOADER.NUM_WORKERS, max(1, CORES // here))
+        # CUDA copies from page-locked memory without waiting. Asking for it would wake CUDA up.
+        cuda = cfg.MODEL.DEVICE.startswith(("auto", "cuda"))
+        self.pinned = cuda and torch.cuda.is_available()
         self.unreadable: dict[int, str] = {}
 
     def __iter__(self) -> Iterator[Batch]:
@@ -101,9 +101,9 @@ class Loader:
         workers = self.workers if reads else 0
         batches = DataLoader(
             self.dataset,
-            batch_sampler=self.sampler,  # type: ignore[arg-type]
+            batch_size=None,  # the data set makes them
+            sampler=self.sampler,
             num_workers=workers,
-            collate_fn=_collate,
             pin_memory=self.pinned,
             prefetch_factor=4 if workers else None,
         )
@@ -118,22 +118,6 @@ class Loader:
             del images
             yield batch
             del batch  # the next one can have its memory
-
-
-def _collate(samples: list[Sample]) -> tuple[Tensor, list[int], Tensor, dict, dict]:
-    """Return the images that were read, their places in the batch, and what is told of all."""
-    images, places, rows = [], [], []
-    unreadable: dict[int, str] = {}
-    lost: dict[int, str] = {}
-    for place, sample in enumerate(samples):
-        if sample.image is not None:
-            images.append(torch.from_numpy(sample.image))
-            places.append(place)
-        rows.append(sample.row)
-        unreadable |= sample.unreadable
-        lost |= sample.lost
-    read = torch.stack(images) if images else torch.empty(0)
-    return read, places, torch.tensor(rows), unreadable, lost
 
 
 @SAMPLER_REGISTRY.register("TrainingSampler")
@@ -202,7 +186,7 @@ def build_train_loader(
         auto_augment_prob=_auto_augment_prob(cfg),
         seed=cfg.SEED,
     )
-    return _loader(cfg, dataset, batches, cache)
+    return Loader(cfg, dataset, batches, cache)
 
 
 def build_test_loader(
@@ -218,18 +202,7 @@ def build_test_loader(
     dataset = ReIDDataset(images, keys.SIZE_TEST, exact=keys.EXACT_TEST, masked=masked)
     places = [(row, 0) for row in (range(len(dataset.paths)) if rows is None else rows)]
     batches = [places[start : start + size] for start in range(0, len(places), size)]
-    return _loader(cfg, dataset, batches, cache)
-
-
-def _loader(
-    cfg: CfgNode, dataset: ReIDDataset, batches: Batches, cache: ImageCache | None
-) -> Loader:
-    """Return a loader with NUM_WORKERS, but no more than this process's share of the cores."""
-    processes = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))  # torchrun says so
-    workers = min(cfg.DATALOADER.NUM_WORKERS, max(1, CORES // processes))
-    # Page-locked memory is for CUDA, and asking for it would wake CUDA up.
-    pinned = cfg.MODEL.DEVICE.startswith(("auto", "cuda")) and torch.cuda.is_available()
-    return Loader(dataset, batches, workers=workers, pinned=pinned, cache=cache)
+    return Loader(cfg, dataset, batches, cache)
 
 
 def build_transforms(cfg: CfgNode) -> Compose:
