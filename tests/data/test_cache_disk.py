@@ -136,9 +136,3 @@ def test_files_of_others_in_the_folder_stay_as_they_are(cache, noise, tmp_path):
     assert all((folder / name).read_text() == name for name in names)
     made = f"{noise.digest()[:32]}.images"
     assert set(os.listdir(folder)) - {".lock"} == {*names, made}
-
-
-def test_opening_counts_as_use(built, cache, noise):
-    os.utime(built, ns=(5, 5))
-    cache().open(noise)
-    assert built.stat().st_mtime_ns > 5

@@ -59,13 +59,6 @@ def test_an_evaluation_alone_makes_no_cache(uncached, tmp_path, herd_root):
     assert not (tmp_path / "cache").exists()
 
 
-def test_a_limit_that_cannot_be_kept_is_refused(tmp_path, herd_root):
-    cfg = tiny_cfg(tmp_path, herd_root, INPUT__CACHE="ram", INPUT__CACHE_LIMIT=1e-5)
-    with pytest.raises(ValueError, match="CACHE is 'ram', but 36 images of 48 x 48"):
-        engine.train(cfg)
-    assert not list(tmp_path.glob("model_*"))
-
-
 @pytest.mark.cli
 def test_killed_while_reading_and_while_training_and_resumed(uncached, tmp_path, herd_root):
     cache = tmp_path / "cache"
