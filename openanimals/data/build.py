@@ -88,11 +88,11 @@ class Sets:
 
     def table(self) -> list[list[str]]:
         """Return rows of text: part, images, individuals, images of each (from, to)."""
-        parts = [("train", self.train.images)] if self.train else []
+        parts = {"train": self.train.images} if self.train else {}
         for test in [*self.tests, *([self.validation] if self.validation else [])]:
-            parts += [(f"{test.name} query", test.query), (f"{test.name} gallery", test.gallery)]
+            parts |= {f"{test.name} query": test.query, f"{test.name} gallery": test.gallery}
         rows = [["part", "images", "individuals", "images each"]]
-        for name, images in parts:
+        for name, images in parts.items():
             counts = images.table["identity"].value_counts()
             each = f"{min(counts)} to {max(counts)}" if len(counts) else "-"
             rows.append([name, str(len(images)), str(len(counts)), each])

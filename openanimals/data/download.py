@@ -107,7 +107,11 @@ def _download(cls: Any, archives: Path) -> None:
         names.append(cls.archive)
     if hasattr(cls, "archive_name"):  # of Kaggle
         names.append(cls.archive_name())
-    if names and all(_is_whole(archives / name) for name in names):
+    whole = [  # the directory of a zip file is at its end
+        zipfile.is_zipfile(file) if file.suffix == ".zip" else file.is_file()
+        for file in map(archives.joinpath, names)
+    ]
+    if whole and all(whole):
         return
     try:
         with _inside(archives), _our_download_url():
@@ -166,11 +170,6 @@ def _inside(folder: Path) -> Iterator[None]:
     finally:
         os.chdir(before)
         os.environ["PATH"] = path
-
-
-def _is_whole(file: Path) -> bool:
-    """Tell whether a download has arrived; the directory of a zip file is at its end."""
-    return zipfile.is_zipfile(file) if file.suffix == ".zip" else file.is_file()
 
 
 def _link(source: str, target: str) -> None:

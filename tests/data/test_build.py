@@ -8,18 +8,18 @@ import pytest
 
 from openanimals.config import load
 from openanimals.data import build as sets
-from openanimals.data.build import TrainSet, data_root, load_sets
+from openanimals.data.build import data_root, load_sets
 from openanimals.data.catalogue import Catalogue, CatalogueError
 from openanimals.data.splits import paper_partition
 from tests.data.pictures import save_picture
 
 
 @pytest.fixture
-def catalogues(monkeypatch):
+def sources(monkeypatch):
     """Catalogues by the names under which a config finds them."""
-    named = {}
-    monkeypatch.setattr(sets, "load_catalogue", lambda name, *_, **__: named[name])
-    return named
+    catalogues = {}
+    monkeypatch.setattr(sets, "load_catalogue", lambda name, *_, **__: catalogues[name])
+    return catalogues
 
 
 def zoo(name, individuals=4, images=4, **columns):
@@ -38,15 +38,8 @@ def files(catalogue):
     return [str(catalogue.path(row)) for row in range(len(catalogue))]
 
 
-def test_labels_number_the_sorted_identities():
-    table = pd.DataFrame({"path": list("abcd"), "identity": ["9", "ada", "10", "9"]})
-    train = TrainSet.of(Catalogue("zoo", ".", table))
-    assert train.identities == ["10", "9", "ada"]  # sorted as text
-    assert train.labels.tolist() == [1, 2, 0, 1]
-
-
-def test_rows_are_those_of_the_paper_partition(catalogues):
-    catalogues["zoo"] = zoo("zoo")
+def test_rows_are_those_of_the_paper_partition(sources):
+    sources["zoo"] = zoo("zoo")
     found = load_sets(cfg("zoo"))
     test = found.tests[0]
     parts = paper_partition([f"n{i}" for i in range(4) for _ in range(4)])
@@ -55,8 +48,8 @@ def test_rows_are_those_of_the_paper_partition(catalogues):
     assert (test.name, found.dropped, found.validation) == ("zoo", {"zoo": 0}, None)
 
 
-def test_train_and_test_on_different_sets(catalogues):
-    catalogues.update(zoo=zoo("zoo"), farm=zoo("farm"))
+def test_train_and_test_on_different_sets(sources):
+    sources.update(zoo=zoo("zoo"), farm=zoo("farm"))
     found = load_sets(cfg("zoo", DATASETS__TESTS=("farm",)))
     assert all("/zoo/" in file for file in files(found.train.images))
     assert [test.name for test in found.tests] == ["farm"]
@@ -64,38 +57,38 @@ def test_train_and_test_on_different_sets(catalogues):
     assert only_tests.train is None and list(only_tests.splits) == ["farm"]
 
 
-def test_combineall_trains_on_the_test_images_too(catalogues):
-    catalogues["zoo"] = zoo("zoo")
+def test_combineall_trains_on_the_test_images_too(sources):
+    sources["zoo"] = zoo("zoo")
     found = load_sets(cfg("zoo", DATASETS__COMBINEALL=True))
     assert found.train.identities == ["n0", "n1", "n2", "n3"]
-    assert sorted(files(found.train.images)) == files(catalogues["zoo"])
+    assert sorted(files(found.train.images)) == files(sources["zoo"])
     assert len(found.tests[0].query) + len(found.tests[0].gallery) == 8
 
 
-def test_two_species_with_equal_names_stay_apart(catalogues):
-    catalogues.update(zoo=zoo("zoo"), farm=zoo("farm"))
+def test_two_species_with_equal_names_stay_apart(sources):
+    sources.update(zoo=zoo("zoo"), farm=zoo("farm"))
     found = load_sets(cfg("zoo", "farm"))
     learned = load_sets(cfg("zoo")).train.identities  # the farm's are called the same
     expected = [f"{name}/{identity}" for name in ("farm", "zoo") for identity in learned]
-    assert found.train.identities == expected
+    assert found.train.identities == expected  # sorted as text
     assert found.train.labels.tolist() == [2] * 4 + [3] * 4 + [0] * 4 + [1] * 4  # zoo, then farm
     assert [test.name for test in found.tests] == ["zoo", "farm"]
     assert set(found.tests[0].query.identities).isdisjoint(learned)
 
 
-def test_rows_without_a_usable_box_are_dropped_after_the_partition(catalogues, tmp_path):
+def test_rows_without_a_usable_box_are_dropped_after_the_partition(sources, tmp_path):
     bad = {0: (0, 0, 0, 5), 5: (8, 0, 3, 3), 10: (2, 6, 3, 3), 15: (np.nan, 0, 3, 3)}
     boxes = [bad.get(row, (-1, 1, 4, 40)) for row in range(16)]  # partly outside is usable
-    catalogues.update(whole=zoo("whole"), boxed=zoo("boxed", bbox=boxes))
-    for catalogue in catalogues.values():
+    sources.update(whole=zoo("whole"), boxed=zoo("boxed", bbox=boxes))
+    for catalogue in sources.values():
         catalogue.root = tmp_path
-    for file in files(catalogues["whole"]):
+    for file in files(sources["whole"]):
         save_picture(Path(file), size=(8, 6))
     whole, boxed = load_sets(cfg("whole")), load_sets(cfg("boxed"))
     assert boxed.dropped == {"boxed": 4}
     strangers = zoo("more", individuals=5, bbox=boxes + [(0, 0, 0, 0)] * 4)
     strangers.root, strangers.table.loc[16:, "identity"] = tmp_path, "unknown"
-    catalogues["more"] = strangers
+    sources["more"] = strangers
     assert load_sets(cfg("more")).dropped == {"more": 4}  # the others were in no split anyway
     dropped = {str(tmp_path / f"{row // 4}/{row % 4}.jpg") for row in bad}
     for ours, everything in (
@@ -106,8 +99,8 @@ def test_rows_without_a_usable_box_are_dropped_after_the_partition(catalogues, t
         assert files(ours) == [file for file in files(everything) if file not in dropped]
 
 
-def test_validation_identities_are_held_out_of_training(catalogues):
-    catalogues["zoo"] = zoo("zoo", individuals=9)
+def test_validation_identities_are_held_out_of_training(sources):
+    sources["zoo"] = zoo("zoo", individuals=9)
     whole = load_sets(cfg("zoo")).train
     found = load_sets(cfg("zoo", DATASETS__VAL_FRACTION=0.5))
     held = set(found.validation.query.identities) | set(found.validation.gallery.identities)
@@ -117,29 +110,24 @@ def test_validation_identities_are_held_out_of_training(catalogues):
     assert files(again.validation.query) == files(found.validation.query)
 
 
-def test_one_individual_is_not_enough_to_learn_from(catalogues):
-    split = ["train"] * 4 + ["query", "gallery"] * 6
-    catalogues["zoo"] = zoo("zoo", split=split)
+def test_too_little_to_learn_from_and_queries_without_a_match(sources):
+    def load_zoo(*split):
+        sources["zoo"] = zoo("zoo", split=[part for part, count in split for _ in range(count)])
+        return load_sets(cfg("zoo"))
+
+    halves = ("query", 1), ("gallery", 1)
     with pytest.raises(CatalogueError, match="training set of zoo has 4 images of 1 individuals"):
-        load_sets(cfg("zoo"))
-
-
-def test_queries_without_a_match(catalogues):
-    split = ["train"] * 8 + ["query"] * 4 + ["gallery"] * 4
-    catalogues["zoo"] = zoo("zoo", split=split)
+        load_zoo(("train", 4), *halves * 6)
     with pytest.raises(CatalogueError, match="none of its 4 query images"):
-        load_sets(cfg("zoo"))
-    split[9] = "gallery"
-    catalogues["zoo"] = zoo("zoo", split=split)
-    assert load_sets(cfg("zoo")).tests[0].unmatched_queries() == 0
-    split[12] = "query"
-    split[13:] = ["train"] * 3
-    catalogues["zoo"] = zoo("zoo", split=split)
-    assert load_sets(cfg("zoo")).tests[0].unmatched_queries() == 1
+        load_zoo(("train", 8), ("query", 4), ("gallery", 4))
+    found = load_zoo(("train", 8), ("query", 1), ("gallery", 1), ("query", 2), ("gallery", 4))
+    assert found.tests[0].unmatched_queries() == 0
+    found = load_zoo(("train", 8), ("query", 1), ("gallery", 1), ("query", 3), ("train", 3))
+    assert found.tests[0].unmatched_queries() == 1
 
 
-def test_table_counts_images_and_individuals(catalogues):
-    catalogues["zoo"] = zoo("zoo", split=["train"] * 7 + ["gallery"] + ["query", "gallery"] * 4)
+def test_table_counts_images_and_individuals(sources):
+    sources["zoo"] = zoo("zoo", split=["train"] * 7 + ["gallery"] + ["query", "gallery"] * 4)
     assert load_sets(cfg("zoo")).table() == [
         ["part", "images", "individuals", "images each"],
         ["train", "7", "2", "3 to 4"],
@@ -162,8 +150,8 @@ def test_data_root_is_the_key_else_the_environment_else_datasets(monkeypatch):
 VIEWPOINTS = ["left", "Right flank", "front", None]  # of four photographs of each individual
 
 
-def test_only_training_labels_are_of_sides(catalogues):
-    catalogues["zoo"] = zoo("zoo", individuals=8, viewpoint=VIEWPOINTS * 8)
+def test_only_training_labels_are_of_sides(sources):
+    sources["zoo"] = zoo("zoo", individuals=8, viewpoint=VIEWPOINTS * 8)
     whole = load_sets(cfg("zoo", DATASETS__VAL_FRACTION=0.5))
     found = load_sets(cfg("zoo", DATASETS__VAL_FRACTION=0.5, DATASETS__FLANKS="separate"))
     names = whole.train.identities
@@ -174,10 +162,10 @@ def test_only_training_labels_are_of_sides(catalogues):
     for ours, theirs in ((found.tests[0], whole.tests[0]), (found.validation, whole.validation)):
         assert ours.query.identities == theirs.query.identities  # animals are held out whole
         assert ours.gallery.identities == theirs.gallery.identities
-    assert catalogues["zoo"].identities[:4] == ["n0"] * 4  # itself unchanged
+    assert sources["zoo"].identities[:4] == ["n0"] * 4  # itself unchanged
 
 
-def test_no_known_side_is_an_error(catalogues):
-    catalogues["zoo"] = zoo("zoo", individuals=8, viewpoint=["front", None] * 16)
+def test_no_known_side_is_an_error(sources):
+    sources["zoo"] = zoo("zoo", individuals=8, viewpoint=["front", None] * 16)
     with pytest.raises(CatalogueError, match="FLANKS is 'separate', but none of the 16 training"):
         load_sets(cfg("zoo", DATASETS__FLANKS="separate"))

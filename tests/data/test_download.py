@@ -1,19 +1,19 @@
 import os
 import shutil
-import subprocess
-import sys
 import tarfile
 import zipfile
 from pathlib import Path
 
+import pandas as pd
 import pytest
 
+from openanimals import cli
 from openanimals.data import download
 from openanimals.data.catalogue import CatalogueError
-from openanimals.data.datasets import wildlife
 from openanimals.data.download import DownloadError
 from openanimals.data.splits import paper_partition
 from tests.data import wildlife_fixtures as fixtures
+from tests.data.pictures import save_picture
 
 pytestmark = pytest.mark.filterwarnings("ignore:The inplace keyword")  # in the package
 
@@ -60,10 +60,10 @@ def names(folder):
     return sorted(entry.name for entry in folder.iterdir())
 
 
-def test_prepares_a_species_and_only_verifies_it_then(hyena, server, root, capsys):
-    before = os.getcwd()
+def test_prepares_a_species_and_only_verifies_it_then(package, hyena, server, root, capsys):
+    before = os.getcwd(), os.environ["PATH"], package.utils.download_url
     catalogue = download.prepare("Animals-HyenaID2022", root)
-    assert os.getcwd() == before
+    assert (os.getcwd(), os.environ["PATH"], package.utils.download_url) == before
     assert len(catalogue) == 31
     assert names(root) == [".openanimals", "HyenaID2022"]
     assert names(root / "HyenaID2022") == ["hyena.coco"]
@@ -87,7 +87,7 @@ def test_goes_on_with_an_interrupted_download(hyena, server, root):
     server.cuts = [1000, 0, 0, 0, 0]
     with pytest.raises(DownloadError, match="by hand: get hyena.coco.tar.gz from https://lila"):
         download.prepare("HyenaID2022", root)
-    assert names(root) == ["HyenaID2022.archives"]
+    assert names(root) == ["HyenaID2022.archives"]  # here an archive may be put by hand
     server.log.clear()
     download.prepare("HyenaID2022", root)
     assert server.log == [("hyena.coco.tar.gz", "bytes=1000-", len(body) - 1000)]
@@ -110,14 +110,6 @@ def test_goes_on_with_an_interrupted_unpacking(hyena, server, root, monkeypatch)
     assert server.log == []
     assert names(root) == [".openanimals", "HyenaID2022"]
     assert names(root / "HyenaID2022/hyena.coco") == ["annotations", "images"]
-
-
-def test_archive_put_there_by_hand(hyena, server, root):
-    archives = root / "HyenaID2022.archives"
-    archives.mkdir(parents=True)
-    (archives / "hyena.coco.tar.gz").write_bytes(server.files["hyena.coco.tar.gz"])
-    download.prepare("HyenaID2022", root)
-    assert server.log == []
 
 
 def test_damaged_archive(hyena, server, root):
@@ -153,25 +145,17 @@ def test_zip_and_what_the_class_does_after_it(package, server, serve, root):
 
 def test_several_files_one_of_them_no_archive(package, server, root, tmp_path, monkeypatch):
     class MacaqueFaces(package.DownloadURL, package.WildlifeDataset):
-        downloads = [
-            (server.url("list"), "list.csv"),
-            (server.url("faces"), "faces.zip"),
-        ]
+        downloads = [(server.url("list"), "list.csv"), (server.url("faces"), "faces.zip")]
 
         def create_catalogue(self):
-            import pandas as pd
+            return self.finalize_catalogue(pd.read_csv(Path(self.root) / "list.csv"))
 
-            frame = pd.read_csv(Path(self.root) / "list.csv")
-            return self.finalize_catalogue(frame)
-
-    folder = tmp_path / "made"
     for number in range(3):
-        fixtures._save(fixtures.coat(number, 0, 16), folder / f"{number}.jpg")
-    pack_zip(folder, tmp_path / "faces.zip")
+        save_picture(tmp_path / f"made/{number}.jpg")
+    pack_zip(tmp_path / "made", tmp_path / "faces.zip")
     server.files["faces"] = (tmp_path / "faces.zip").read_bytes()
-    server.files["list"] = b"image_id,identity,path\n" + b"".join(
-        b"%d,%d,faces/%d.jpg\n" % (number, number, number) for number in range(3)
-    )
+    rows = [f"{number},{number},faces/{number}.jpg" for number in range(3)]
+    server.files["list"] = "\n".join(["image_id,identity,path", *rows]).encode()
     monkeypatch.setattr(package, "MacaqueFaces", MacaqueFaces)
     catalogue = download.prepare("MacaqueFaces", root)
     assert catalogue.identities == ["0", "1", "2"]
@@ -213,56 +197,23 @@ def test_set_to_be_had_by_hand_only(package, root):
 
 def test_data_that_is_there_but_incomplete_is_not_touched(package, root):
     folder = fixtures.make_hyena(root, identities=1, images=2)
+    (folder / "hyena.coco/images/train2022/000000000001.jpg").write_bytes(b"")
+    with pytest.raises(CatalogueError, match="1 image files .* are empty.*0001.jpg"):
+        download.prepare("HyenaID2022", root)
     shutil.rmtree(folder / "hyena.coco/annotations")
     with pytest.raises(CatalogueError, match=f"move {folder} away"):
         download.prepare("HyenaID2022", root)
     assert names(folder / "hyena.coco") == ["images"]
 
 
-def test_empty_images(package, root):
-    folder = fixtures.make_hyena(root, identities=1, images=2)
-    (folder / "hyena.coco/images/train2022/000000000001.jpg").write_bytes(b"")
-    with pytest.raises(CatalogueError, match="1 image files .* are empty.*0001.jpg"):
-        download.prepare("HyenaID2022", root)
-
-
-def test_the_seam_is_closed_again(package, tmp_path):
-    original = package.utils.download_url
-    with pytest.raises(RuntimeError), download._our_download_url():
-        assert package.utils.download_url is not original
-        raise RuntimeError
-    assert package.utils.download_url is original
-
-
-def test_unknown_species(package, root):
-    with pytest.raises(CatalogueError, match="did you mean 'WhaleSharkID'"):
-        download.prepare("Animals-WhaleShark", root)
-    assert not root.exists()
-
-
-# The tool
-
-
-def run_tool(*arguments, **environment):
-    repository = Path(download.__file__).parents[2]
-    return subprocess.run(
-        [sys.executable, repository / "tools" / "prepare_data.py", *arguments],
-        env={**os.environ, "PYTHONPATH": str(repository), **environment},
-        capture_output=True,
-        text=True,
-    )
-
-
-def test_tool_verifies_in_the_root_of_the_environment(package, root):
+def test_by_the_command_line_in_the_root_of_the_environment(package, root, monkeypatch, capsys):
     fixtures.make_hyena(root, identities=6, images=5)
-    wildlife.read("HyenaID2022", root)  # so the tool finds it cached, which takes it less time
-    run = run_tool("Animals-HyenaID2022", REID_DATASETS=str(root))
-    assert run.returncode == 0, run.stderr
-    assert "images 15 train, 6 query, 9 gallery" in run.stdout
-
-
-def test_tool_says_what_is_wrong_in_one_line(package, root):
-    run = run_tool("Animals-Hyena", "--root", str(root))
-    assert run.returncode != 0
-    assert run.stderr.startswith("error: Animals-Hyena: wildlife-datasets has no class 'Hyena'")
-    assert "Traceback" not in run.stderr
+    monkeypatch.setenv("REID_DATASETS", str(root))
+    assert cli.main(["prepare", "Animals-HyenaID2022"]) == 0
+    assert "images 15 train, 6 query, 9 gallery" in capsys.readouterr().out
+    assert cli.main(["prepare", "Animals-WhaleShark", "--root", str(root / "new")]) == 2
+    error = capsys.readouterr().err
+    assert error.startswith(
+        "error: Animals-WhaleShark: wildlife-datasets has no class 'WhaleShark'"
+    )
+    assert "did you mean 'WhaleSharkID'" in error and not (root / "new").exists()

@@ -43,7 +43,7 @@ def fingerprint(folder: Path) -> str:
 def load(name: str, folder: Path, key: dict) -> Catalogue | None:
     """Return the cached catalogue of a folder, or None if there is none under this key."""
     for file in _places(folder):
-        with contextlib.suppress(OSError, ValueError, LookupError, TypeError):  # none, or no longer
+        with contextlib.suppress(OSError, ValueError, LookupError, TypeError):  # not there, or damaged
             cached = json.loads(file.read_text(encoding="utf-8"))
             if cached["key"] == key:
                 table = pd.DataFrame(cached["table"], dtype=object)
