@@ -125,10 +125,10 @@ def evaluate(
         >>> evaluate(features[:2], features, ["ada", "bo"], ["ada", "cy", "bo"]).rank(1)
         50.0
     """
-    query, query_identities, query_cameras = _side(
+    query, query_identities, query_cameras = _part(
         "query", query_features, query_identities, query_cameras
     )
-    gallery, gallery_identities, gallery_cameras = _side(
+    gallery, gallery_identities, gallery_cameras = _part(
         "gallery", gallery_features, gallery_identities, gallery_cameras
     )
     if isinstance(query_features, FeatureSet) and isinstance(gallery_features, FeatureSet):
@@ -219,7 +219,7 @@ def judge(
     )
 
 
-def _side(
+def _part(
     what: str,
     features: Features | FeatureSet | None,
     identities: Labels | None,
