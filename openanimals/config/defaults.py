@@ -81,9 +81,7 @@ _C.CALLBACKS = Key([], TEXTS)  # registered callbacks of your own, called at the
 _C.WRITERS = Key([], TEXTS)  # registered writers, beside console, metrics.json and TensorBoard
 
 _C.MODEL.DEVICE = "auto"  # auto (CUDA, else MPS, else CPU), cpu, cuda, cuda:<n>, mps
-_C.MODEL.META_ARCHITECTURE = Key(
-    "Baseline", ("Baseline", "MGN")
-)  # fills HEADS.BRANCHES where empty
+_C.MODEL.META_ARCHITECTURE = Key("Baseline", ("Baseline", "MGN"))  # fills empty HEADS.BRANCHES
 _C.MODEL.FREEZE_LAYERS = Key([], TEXTS)  # frozen for SOLVER.FREEZE_ITERS: backbone, b1, b1_head...
 _C.MODEL.WEIGHTS = ""  # checkpoint to start from, or to evaluate
 _C.MODEL.CAVEAT = ""  # shown with every result, such as "trained on these individuals"
@@ -168,9 +166,7 @@ _C.INPUT.RPT.ENABLED = False  # random patches of other images
 _C.INPUT.RPT.PROB = Key(0.5, SHARE)  # share of the images that are changed
 _C.INPUT.TRANSFORMS = Key([], TEXTS)  # registered transforms of yours, applied after ours, in order
 
-_C.DATASETS.NAMES = Key(
-    ("Market1501",), DATASETS
-)  # Animals-<Class>, folder:DIR, csv:FILE, registered
+_C.DATASETS.NAMES = Key(("Market1501",), DATASETS)  # Animals-<Class>, folder:, csv:, registered
 _C.DATASETS.TESTS = Key((), TEXTS)  # evaluated on; empty: NAMES
 _C.DATASETS.ROOT = ""  # of the data sets; empty: $REID_DATASETS, $FASTREID_DATASETS, datasets
 _C.DATASETS.COMBINEALL = False  # train on query and gallery images as well

@@ -180,11 +180,7 @@ def config_from_checkpoint(path: str | Path, overrides: Sequence[Any] = ()) -> C
         ValueError: the file is no checkpoint, or the overrides are wrong (lists every mistake).
         CheckpointError: it carries no configuration, and is of a network that we cannot tell.
     """
-    return config_of(read_weights(path), path, overrides)
-
-
-def config_of(weights: Weights, path: str | Path, overrides: Sequence[Any] = ()) -> CfgNode:
-    """Do as :func:`config_from_checkpoint` with the weights that were read from ``path``."""
+    weights = read_weights(path)
     if weights.config is not None:
         return load_text(weights.config, overrides, where=str(path))
     values = weights.told()

@@ -30,7 +30,9 @@ def atomic_path(target: str | os.PathLike[str]) -> Iterator[Path]:
             yield temporary
             with open(temporary, "rb+") as file:
                 os.fsync(file.fileno())
-            temporary.chmod(0o666 & ~_umask())
+            umask = os.umask(0)  # can only be read by setting it
+            os.umask(umask)
+            temporary.chmod(0o666 & ~umask)
             os.replace(temporary, target)
         finally:
             temporary.unlink(missing_ok=True)
@@ -47,10 +49,3 @@ def remove_leftovers(folder: str | os.PathLike[str], names: str = "*") -> None:
     """
     for leftover in Path(folder).glob(f".{names}.*.tmp"):
         leftover.unlink()
-
-
-def _umask() -> int:
-    """Return the process's umask, which can only be read by setting it."""
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask
