@@ -40,6 +40,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
             raise
         print(f"error: {sys.executable} has no {error.name}; {ACTIVATE}", file=sys.stderr)
         return 2
+    except BrokenPipeError:  # such as head, which has read enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     except KeyboardInterrupt:
         resume = " with --resume" if options.run is _train and not options.eval_only else ""
         print(f"interrupted; to go on: the same command{resume}", file=sys.stderr)
