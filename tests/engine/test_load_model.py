@@ -1,6 +1,5 @@
 """The public API, and weights from files: ours, FastReID's, those of other models, and bad ones."""
 
-import importlib
 import logging
 import os
 import pickle
@@ -10,16 +9,13 @@ import pytest
 import torch
 
 import openanimals
-from openanimals import cli, evaluation
+from openanimals import cli
 from openanimals.config import load, load_text
 from openanimals.engine import checkpoint
 from openanimals.engine import train as run
 from openanimals.engine.loading import load_weights
-from openanimals.engine.rescore import rescore
 from openanimals.modeling import build_model
 from openanimals.modeling.backbones.resnet import resnet
-from tests.conftest import REPOSITORY
-from tests.data.wildlife_fixtures import coat
 from tests.engine.tiny_run import HERD, tiny_cfg
 from tests.modeling import parity, released
 from tests.reference import load_arrays
@@ -241,33 +237,6 @@ def test_weights_that_a_yaml_file_names(files, tmp_path):
     yaml = write_yaml(tmp_path / "named.yml", "r18_se", MODEL__WEIGHTS=weights)
     model = openanimals.load_model(yaml)
     assert loaded_from(model) == expected(model)
-
-
-def test_public_names():
-    assert openanimals.evaluate is evaluation.evaluate
-    assert set(openanimals.__all__) <= {*dir(openanimals), *openanimals._HOMES}
-    for name, home in openanimals._HOMES.items():
-        assert getattr(openanimals, name) is getattr(importlib.import_module(home), name)
-    with pytest.raises(AttributeError, match="has no attribute 'lod_model'"):
-        openanimals.lod_model  # noqa: B018
-
-
-def test_the_page_of_the_api_runs(finished, tmp_path, monkeypatch):
-    """Its blocks are one program, run where there are photographs and a run in logs/demo."""
-    page = (REPOSITORY / "docs" / "api.md").read_text(encoding="utf-8")
-    blocks = [text.split("```")[0] for text in page.split("```python\n")[1:]]
-    (tmp_path / "logs").mkdir()
-    (tmp_path / "logs" / "demo").symlink_to(finished)
-    for number, name in enumerate(("Kesi", "Tau")):
-        (tmp_path / "my_photos" / name).mkdir(parents=True)
-        for image in (1, 2):
-            coat(number, image, 48).save(tmp_path / "my_photos" / name / f"{image}.jpg")
-    monkeypatch.chdir(tmp_path)
-    names: dict = {}
-    exec(compile("".join(blocks), "docs/api.md", "exec"), names)
-    assert names["features"].shape == (4, 64)
-    rescored = rescore("matched")["my_photos"]
-    assert rescored.rank(1) == names["result"].rank(1)
 
 
 # Weights of another model

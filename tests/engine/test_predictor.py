@@ -1,5 +1,6 @@
 """Photographs to features: as an evaluation computes them, whatever names the photographs."""
 
+import importlib
 import json
 import logging
 
@@ -18,6 +19,7 @@ from openanimals.engine.rescore import rescore
 from openanimals.engine.train import train
 from openanimals.evaluation.results_io import load_evaluation, save_scores
 from openanimals.utils.errors import UserError
+from tests.conftest import REPOSITORY
 from tests.data.wildlife_fixtures import coat
 from tests.engine.tiny_run import HERD, tiny_cfg
 
@@ -125,3 +127,29 @@ def test_scores_are_judged_like_the_features_that_they_are_of(run, tmp_path, mon
         assert result.mAP == pytest.approx(expected[name]["mAP"], abs=0.5)  # other rounding
     with pytest.raises(UserError, match=r"TEST\.METRIC cannot be changed"):
         rescore(tmp_path, ["TEST.METRIC", "euclidean"])
+
+
+def test_the_page_of_the_api_runs(run, tmp_path, monkeypatch):
+    """Its blocks are one program, run where there are photographs and a run in logs/demo."""
+    page = (REPOSITORY / "docs" / "api.md").read_text(encoding="utf-8")
+    blocks = [text.split("```")[0] for text in page.split("```python\n")[1:]]
+    (tmp_path / "logs").mkdir()
+    (tmp_path / "logs" / "demo").symlink_to(run[0])
+    for number, name in enumerate(("Kesi", "Tau")):
+        (tmp_path / "my_photos" / name).mkdir(parents=True)
+        for image in (1, 2):
+            coat(number, image, 48).save(tmp_path / "my_photos" / name / f"{image}.jpg")
+    monkeypatch.chdir(tmp_path)
+    names: dict = {}
+    exec(compile("".join(blocks), "docs/api.md", "exec"), names)
+    assert names["features"].shape == (4, 64)
+    rescored = rescore("matched")["my_photos"]
+    assert rescored.rank(1) == names["result"].rank(1)
+
+
+def test_public_names():
+    assert set(openanimals.__all__) <= {*dir(openanimals), *openanimals._HOMES}
+    for name, home in openanimals._HOMES.items():
+        assert getattr(openanimals, name) is getattr(importlib.import_module(home), name)
+    with pytest.raises(AttributeError, match="has no attribute 'lod_model'"):
+        openanimals.lod_model  # noqa: B018
