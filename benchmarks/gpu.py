@@ -10,17 +10,16 @@ from functools import partial
 from pathlib import Path
 
 import torch
-from openanimals.engine.step import Step
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from benchmarks.harness import Report, in_turn, matrix_rate, options
-from benchmarks.photographs import draw, herd, waiting
+from benchmarks.photographs import draw, waiting
+from benchmarks.training import herd, step_on, trainer
 from openanimals.config import CfgNode, load
 from openanimals.engine.device import place
-from openanimals.modeling import build_losses, build_model
+from openanimals.modeling import build_model
 from openanimals.modeling.folding import fold_norms
-from openanimals.solver import build_optimizer
 
 CONFIG = "configs/Base-ARBase.yml"
 CLASSES = 1000
@@ -85,7 +84,7 @@ class Bench:
         shape = (batch, 3, size, size)
         images = torch.randint(0, 256, shape, dtype=torch.uint8, device=device)
         self.images = images.contiguous(memory_format=torch.channels_last)
-        self.targets = (torch.arange(batch) // 4).to(device)
+        self.train = herd([Path("none")], 4 * CLASSES)
 
     def training(self) -> dict[str, Callable[[], object]]:
         """Return the steps: the defaults in bfloat16, then each with one thing changed."""
@@ -97,26 +96,20 @@ class Bench:
             "bfloat16, `SOLVER.COMPILE`": self._step(*FASTEST, "SOLVER.COMPILE", "True"),
         }
         if self.device.type == "cuda":
-            graphs = ("SOLVER.CUDA_GRAPHS", "True")
             variants["float16"] = self._step("SOLVER.AMP.DTYPE", "float16")
-            variants["bfloat16, `SOLVER.CUDA_GRAPHS`"] = self._step(*FASTEST, *graphs)
         return variants
 
     def _step(
         self, *overrides: str, channels_last: bool = True, fused: bool = True
     ) -> Callable[[], object]:
-        cfg = self._config(*overrides)
-        model = place(build_model(cfg, CLASSES), self.device).train()
+        trained = trainer(self._config(*overrides), self.train)
         images = self.images
         if not channels_last:
-            model = model.to(memory_format=torch.contiguous_format)
+            trained.model.to(memory_format=torch.contiguous_format)
             images = images.contiguous()
-        optimizer = build_optimizer(cfg, model)
-        for group in optimizer.param_groups:
+        for group in trained.optimizer.param_groups:
             group["fused"], group["foreach"] = fused, False
-        step = Step(cfg, model, build_losses(cfg), optimizer, self.device)
-        step.begin(frozen=False)
-        return partial(step, images, self.targets)
+        return step_on(trained, images)
 
     def fed(self) -> tuple[float, float]:
         """Return the share of a training's time spent in the loader, and a step's seconds."""

@@ -13,21 +13,16 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pandas as pd
 import torch
-from openanimals.engine.step import Step
 from PIL import Image, ImageOps
 
 from benchmarks.harness import Report, in_turn, options, wait_for
+from benchmarks.training import herd, trainer
 from openanimals.config import CfgNode, load
 from openanimals.data.build import TrainSet
 from openanimals.data.cache import ImageCache
-from openanimals.data.catalogue import Catalogue
 from openanimals.data.image_io import jpeg_pixels, read_image
-from openanimals.data.loaders import Loader, build_train_loader, build_transforms
-from openanimals.engine.device import place
-from openanimals.modeling import build_losses, build_model
-from openanimals.solver import build_optimizer
+from openanimals.data.loaders import Loader, build_train_loader
 
 SIZE = (384, 384)
 SHAPES = {1: (864, 1152, 6), 10: (2736, 3648, 2)}  # by megapixels: height, width, photographs
@@ -145,18 +140,14 @@ def compare_decoders(report: Report, files: dict[int, list[Path]], rounds: int) 
     report.table(difference)
 
 
-def herd(paths: list[Path], count: int) -> TrainSet:
-    """Return a training set of as many images, four of each individual; it repeats the files."""
-    rows = range(count)
-    table = {"path": [str(paths[row % len(paths)]) for row in rows], "identity": ""}
-    table["identity"] = [f"{row // 4:05}" for row in rows]
-    return TrainSet.of(Catalogue("photographs", "/", pd.DataFrame(table)))
-
-
 def loader(cfg: CfgNode, train: TrainSet, folder: Path) -> Loader:
     """Return training batches from images that are cached on disk first."""
-    cache = ImageCache("disk", limit=2**40, folder=folder / "cache", device=CPU)
-    return build_train_loader(cfg, train, cache=cache)
+    return build_train_loader(cfg, train, cache=image_cache(folder))
+
+
+def image_cache(folder: Path) -> ImageCache:
+    """Return a cache on disk."""
+    return ImageCache("disk", limit=2**40, folder=folder / "cache", device=CPU)
 
 
 def compare_batches(report: Report, train: TrainSet, folder: Path, rounds: int) -> None:
@@ -236,13 +227,8 @@ def waiting(cfg: CfgNode, train: TrainSet, folder: Path, steps: int) -> tuple[fl
     Returns:
         The share of the time in which the loader was waited for, and the seconds of a step.
     """
-    device = torch.device(cfg.MODEL.DEVICE)
-    batches = iter(loader(cfg, train, folder))
-    model = place(build_model(cfg, len(train.identities)), device).train()
-    step = Step(cfg, model, build_losses(cfg), build_optimizer(cfg, model), device)
-    step.begin(frozen=False)
-    augment, draws = build_transforms(cfg), torch.Generator().manual_seed(0)
-    labels = torch.as_tensor(train.labels)
+    trained = trainer(cfg, train, image_cache(folder))
+    batches, device = iter(trained.loader()), trained.device
     waited = start = 0.0
     for number in range(-WARM, steps):
         if number == 0:
@@ -251,9 +237,7 @@ def waiting(cfg: CfgNode, train: TrainSet, folder: Path, steps: int) -> tuple[fl
         before = time.perf_counter()
         batch = next(batches)
         waited += time.perf_counter() - before
-        images, targets = batch.images, labels[batch.rows]
-        images, targets = (x.to(device, non_blocking=True) for x in (images, targets))
-        step(augment(images, draws), targets)
+        trained.train_step(batch)
     wait_for(device.type)
     seconds = time.perf_counter() - start
     return waited / seconds, seconds / steps

@@ -106,7 +106,7 @@ def one_step() -> None:
     import torch
 
     from openanimals.config import load
-    from openanimals.modeling import build_losses, build_model, losses
+    from openanimals.modeling import build_losses, build_model
     from openanimals.solver import build_optimizer
 
     cfg = load(ROOT / DEMO)
@@ -115,7 +115,7 @@ def one_step() -> None:
     count = cfg.SOLVER.IMS_PER_BATCH
     images = torch.randint(0, 256, (count, 3, *cfg.INPUT.SIZE_TRAIN), dtype=torch.uint8)
     targets = torch.arange(count) // cfg.DATALOADER.NUM_INSTANCE
-    terms = losses.compute(build_losses(cfg), model(images, targets), targets)
+    terms = build_losses(cfg)(model(images, targets), targets)
     torch.stack(list(terms.values())).sum().backward()
     optimizer.step()
 

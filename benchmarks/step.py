@@ -2,18 +2,17 @@
 
 import time
 from collections.abc import Callable
-from functools import partial
+from pathlib import Path
 
 import torch
-from openanimals.engine.step import Step
 from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
 from benchmarks.harness import Report, in_process, in_turn, matrix_rate, options
+from benchmarks.training import herd, step_on, trainer
 from openanimals.config import load
 from openanimals.engine.device import place
-from openanimals.modeling import ReIDModel, build_losses, build_model
-from openanimals.solver import build_optimizer
+from openanimals.modeling import ReIDModel, build_model
 
 CONFIG = "configs/Base-ARBase.yml"
 CLASSES = 145  # of HyenaID2022
@@ -47,12 +46,11 @@ def main() -> None:
 def time_steps(report: Report, batch: int, size: int, rounds: int, rates: dict[str, float]) -> None:
     """Report the steps of a training, each with one thing changed."""
     layout = torch.contiguous_format
-    eager, plain, compiled = model(), model().to(memory_format=layout), model()
     variants = {
-        "float32": step(eager, "float32", batch, size),
-        "bfloat16": step(eager, "bfloat16", batch, size),
-        "bfloat16, not channels-last": step(plain, "bfloat16", batch, size, layout),
-        "bfloat16, `SOLVER.COMPILE`": step(compiled, "bfloat16", batch, size, compiled=True),
+        "float32": step("float32", batch, size),
+        "bfloat16": step("bfloat16", batch, size),
+        "bfloat16, not channels-last": step("bfloat16", batch, size, layout),
+        "bfloat16, `SOLVER.COMPILE`": step("bfloat16", batch, size, compiled=True),
     }
     start = time.perf_counter()
     variants["bfloat16, `SOLVER.COMPILE`"]()
@@ -85,7 +83,6 @@ def model() -> ReIDModel:
 
 
 def step(
-    trained: ReIDModel,
     kind: str,
     batch: int,
     size: int,
@@ -95,7 +92,6 @@ def step(
     """Return a call that does an iteration on random images.
 
     Args:
-        trained: the model.
         kind: ``float32`` or ``bfloat16``.
         batch: images.
         size: of an image, in pixels.
@@ -103,17 +99,18 @@ def step(
         compiled: by SOLVER.COMPILE.
     """
     keys = {
+        "MODEL.DEVICE": "cpu",
+        "MODEL.BACKBONE.PRETRAIN": False,
         "SOLVER.IMS_PER_BATCH": batch,
         "SOLVER.AMP.ENABLED": kind == "bfloat16",
         "SOLVER.AMP.DTYPE": "bfloat16",
         "SOLVER.COMPILE": compiled,
     }
     cfg = load(CONFIG, [part for pair in keys.items() for part in pair])
-    iteration = Step(cfg, trained, build_losses(cfg), build_optimizer(cfg, trained), CPU)
-    iteration.begin(frozen=False)
-    trained.train()
+    made = trainer(cfg, herd([Path("none")], 4 * CLASSES))
+    made.model.to(memory_format=layout)
     images = torch.randint(0, 256, (batch, 3, size, size), dtype=torch.uint8)
-    return partial(iteration, images.contiguous(memory_format=layout), torch.arange(batch) // 4)
+    return step_on(made, images.contiguous(memory_format=layout))
 
 
 def flop(size: int) -> float:
@@ -175,7 +172,7 @@ def measure_memory(report: Report, batch: int, size: int) -> None:
 
 def train(kind: str, batch: int, size: int) -> None:
     """Do two iterations: in the second there are old gradients and the optimiser's state, too."""
-    iterate = step(model(), kind, batch, size)
+    iterate = step(kind, batch, size)
     iterate()
     iterate()
 

@@ -5,16 +5,28 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from openanimals.config import get_cfg
-    from openanimals.engine.predictor import load_model
-    from openanimals.evaluation import evaluate
+    from openanimals.engine.predictor import Predictor, load_model
+    from openanimals.engine.train import train
+    from openanimals.evaluation import FeatureSet, evaluate
 
 __version__ = "0.1.0"
-__all__ = ["__version__", "evaluate", "get_cfg", "load_model"]
+__all__ = [
+    "FeatureSet",
+    "Predictor",
+    "__version__",
+    "evaluate",
+    "get_cfg",
+    "load_model",
+    "train",
+]
 
 _HOMES = {
+    "FeatureSet": "openanimals.evaluation",
+    "Predictor": "openanimals.engine.predictor",
     "evaluate": "openanimals.evaluation",
     "get_cfg": "openanimals.config",
     "load_model": "openanimals.engine.predictor",
+    "train": "openanimals.engine.train",
 }
 
 

@@ -40,6 +40,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
             raise
         print(f"error: {sys.executable} has no {error.name}; {ACTIVATE}", file=sys.stderr)
         return 2
+    except BrokenPipeError:  # such as head, which has read enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     except KeyboardInterrupt:
         resume = " with --resume" if options.run is _train and not options.eval_only else ""
         print(f"interrupted; to go on: the same command{resume}", file=sys.stderr)
@@ -214,10 +216,10 @@ def _add_compare(verbs: argparse._SubParsersAction) -> None:
     parser = verbs.add_parser("compare", help="test whether two models differ, query by query")
     parser.add_argument("first", metavar="A", help="output folder of a run, or a rankings file")
     parser.add_argument("second", metavar="B", help="the other model's")
-    parser.set_defaults(run=_compare)
+    parser.set_defaults(run=_compare_runs)
 
 
-def _compare(options: argparse.Namespace, arguments: list[str]) -> None:
+def _compare_runs(options: argparse.Namespace, arguments: list[str]) -> None:
     from openanimals.engine.rescore import comparison
 
     print(comparison(options.first, options.second))

@@ -21,7 +21,7 @@ from tests.engine.tiny_run import overrides
 
 PACKAGE = REPOSITORY / "openanimals"
 SOURCES = {str(path.relative_to(REPOSITORY)): path for path in sorted(PACKAGE.rglob("*.py"))}
-TOOLS = {str(path.relative_to(REPOSITORY)): path for path in (REPOSITORY / "tools").glob("*.py")}
+TOOLS = {str(path.relative_to(REPOSITORY)): path for path in (REPOSITORY / "tools").rglob("*.py")}
 TREES = {name: ast.parse(path.read_text()) for name, path in {**SOURCES, **TOOLS}.items()}
 
 BELOW = {"config", "utils"}
@@ -32,6 +32,7 @@ ALLOWED = {
     "modeling": BELOW | {"modeling"},
     "solver": BELOW | {"solver"},
     "evaluation": BELOW | {"evaluation"},
+    "cli": BELOW | {"engine"},
     "engine": BELOW | {"data", "modeling", "solver", "evaluation", "engine"},
 }
 HEAVY = {
@@ -69,10 +70,10 @@ def test_layers():
     wrong = [
         f"{name} imports {module}"
         for name in SOURCES
-        if len(name.split("/")) > 2  # the package itself and the command line may use all
+        if name != "openanimals/__init__.py"  # which gives what users need
         for module in imported(ast.walk(TREES[name]))
         if module.startswith("openanimals.")
-        and module.split(".")[1] not in ALLOWED[name.split("/")[1]]
+        and module.split(".")[1] not in ALLOWED[name.split("/")[1].removesuffix(".py")]
     ]
     assert not wrong
 
@@ -115,13 +116,13 @@ def test_cfg_is_read_only_where_config_meets_components():
 
 # Words that were ours alone; what a module, class or function is called now is the field's.
 UNUSUAL = {
-    *("photographs", "draws", "pixels", "ready_images", "images", "decode", "augment"),
+    *("photographs", "draws", "pixels", "ready_images", "augment"),
     *("rectangles", "step", "occasional", "batches", "trainbatches", "flank", "side"),
     *("orientation", "logbook", "history", "test", "testing", "scoring", "tiles", "ranks", "rows"),
     *("store", "archive", "reduction", "expansion", "compare", "pictures", "cell", "groups"),
     *("sheets", "request", "records", "leash", "lifeline"),
 }
-SEEN_IN_OTHERS = {"Writers.step", "tools/compare.py"}  # a loop's own word; a command's name
+SEEN_IN_OTHERS = {"tools/compare.py", "openanimals/cli.py: _compare"}  # the name of a command
 
 
 def test_things_are_called_by_the_words_of_the_field():
@@ -138,7 +139,7 @@ def test_things_are_called_by_the_words_of_the_field():
 
 def test_files_are_short():
     lengths = {name: len((REPOSITORY / name).read_text().splitlines()) for name in TREES}
-    assert not {name: length for name, length in lengths.items() if length > 300}
+    assert not {name: length for name, length in lengths.items() if length > 350}
 
 
 def test_continuous_integration_can_import_wildlife_datasets():
@@ -194,7 +195,7 @@ def test_every_key_is_read(tmp_path, herd_root, monkeypatch):
     build_optimizer(cfg, torch.nn.Linear(2, 2))
     build_schedule(cfg, 10)
     build_blocks(cfg, torch.eye(2), torch.eye(2), torch.device("cpu"))
-    run.Trainer(cfg, run.load_sets(cfg).train, torch.device("cpu"))._loader()
+    run.Trainer(cfg, run.load_sets(cfg).train, torch.device("cpu")).loader()
     names = [name for name in LOSS_REGISTRY]
     build_losses(recorder.watch(load(base, ["MODEL.LOSSES.NAME", names])))
     pretrained = ["MODEL.BACKBONE.PRETRAIN", True, "MODEL.BACKBONE.PRETRAIN_PATH", "none.pth"]

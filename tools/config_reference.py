@@ -13,7 +13,7 @@ from collections import defaultdict
 from pathlib import Path
 
 from openanimals.config import defaults, load
-from openanimals.config.node import DECLARED
+from openanimals.config.node import DECLARED, REFUSED, RULES
 
 DOCUMENT = Path(__file__).parent.parent / "docs" / "config.md"
 
@@ -27,7 +27,7 @@ names one that comes with the package (`openanimals configs`); later values win.
 [keys of their own](extending.md#keys-of-your-own).
 """
 
-REFUSED = """
+WITHOUT_EFFECT = """
 ## Keys of FastReID without effect
 
 A file may set these to their default and to nothing else, so that FastReID's files load unchanged.
@@ -47,18 +47,25 @@ def list_keys() -> list[tuple[str, str, str]]:
     }
     found = []
     for node in ast.parse(text).body:
-        if not isinstance(node, ast.Assign) or isinstance(node.value, ast.Call):
-            continue
-        _, _, key = ast.unparse(node.targets[0]).partition("_C.")
-        if key:
-            found.append((key, ast.unparse(node.value), comments.get(node.lineno, "")))
+        key = ast.unparse(node.targets[0]) if isinstance(node, ast.Assign) else ""
+        if key.startswith("_C."):
+            key, value = key.removeprefix("_C."), node.value
+            default = value.args[0] if isinstance(value, ast.Call) else value
+            meaning = comments.get(node.end_lineno, "") + choices(key)
+            found.append((key, ast.unparse(default), meaning))
     return found
+
+
+def choices(key: str) -> str:
+    """Return the texts that a key may have, in brackets, or nothing."""
+    rule = RULES.get(key, "")
+    return f" ({', '.join(rule)})" if rule and not callable(rule[0]) else ""
 
 
 def plugin_keys(modules: list[str]) -> list[tuple[str, str, str]]:
     """Return the same of the keys that plugins declare."""
     load(None, ["IMPORTS", modules])
-    return [(key, repr(of.default), of.meaning) for key, of in DECLARED.items()]
+    return [(key, repr(of.default), of.meaning + choices(key)) for key, of in DECLARED.items()]
 
 
 def tables(keys: list[tuple[str, str, str]]) -> str:
@@ -78,9 +85,9 @@ def document() -> str:
     """Return the document: our keys, and FastReID's that have no effect."""
     refused = [
         f"| `{key}` | `{default!r}` | {html.escape(reason, quote=False)} |\n"
-        for key, (default, reason) in defaults.REFUSED.items()
+        for key, (default, reason) in REFUSED.items()
     ]
-    return INTRODUCTION + tables(list_keys()) + REFUSED + "".join(refused)
+    return INTRODUCTION + tables(list_keys()) + WITHOUT_EFFECT + "".join(refused)
 
 
 if __name__ == "__main__" and sys.argv[1:]:

@@ -1,116 +1,21 @@
 """Everything that can be known to be wrong from the configuration alone, in one error."""
 
+import importlib
 import math
-from collections.abc import Sequence
-from logging import getLogger
+import os
+import sys
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-from openanimals.config.defaults import get_cfg
-from openanimals.config.files import Layer, read_file, read_overrides, read_text
-from openanimals.config.node import DECLARED, CfgNode, ConfigError, Rule
-from openanimals.config.plugins import NOT_NEGATIVE, POSITIVE, SHARE, import_modules
+from openanimals.config.defaults import get_cfg, numbers
+from openanimals.config.files import Setting, read_file, read_overrides, read_text
+from openanimals.config.node import RULES, CfgNode, ConfigError
 from openanimals.utils.registry import did_you_mean
-
-logger = getLogger(__name__)
 
 PK_SAMPLERS = ("NaiveIdentitySampler", "BalancedIdentitySampler")  # K images of P identities
 
 BRANCHES_OF = {"Baseline": [[1]], "MGN": [[1], [1, 2], [1, 3]]}
-
-CHOICES = {
-    "MODEL.META_ARCHITECTURE": tuple(BRANCHES_OF),
-    "MODEL.BACKBONE.DEPTH": ("18x", "34x", "50x", "101x"),
-    "MODEL.BACKBONE.NORM": ("BN", "syncBN", "GhostBN", "FrozenBN", "GN"),
-    "MODEL.HEADS.NORM": ("BN", "syncBN", "GhostBN", "FrozenBN", "GN"),
-    "MODEL.HEADS.STRIPES": ("rows", "cols"),
-    "MODEL.HEADS.NECK_FEAT": ("before", "after"),
-    "INPUT.PADDING.MODE": ("constant", "edge", "reflect", "symmetric"),
-    "INPUT.BACKGROUND": ("keep", "mask"),
-    "INPUT.CACHE": ("auto", "off", "ram", "disk", "device"),
-    "DATASETS.SPLIT": ("auto", "source", "paper", "closed", "time", "original", "file"),
-    "DATASETS.FLANKS": ("ignore", "separate"),
-    "SOLVER.AMP.DTYPE": ("float16", "bfloat16"),
-    "SOLVER.WARMUP_METHOD": ("linear", "constant", "exp"),
-    "SOLVER.CLIP_GRADIENTS.CLIP_TYPE": ("norm", "value"),
-    "TEST.METRIC": ("cosine", "euclidean"),
-    "TEST.DTYPE": ("float32", "bfloat16", "float16"),
-    "TEST.STORE": ("float32", "float16"),
-    "TEST.PROTOCOL": ("paper", "encounter", "flank"),
-    "TEST.ENCOUNTER.BY": ("date", "sequence", "gap"),
-}
-
-_SIZE: Rule = (lambda v: _numbers(v, 2, int) and min(v) > 0, "must be [height, width] in pixels")
-_COLOUR: Rule = (lambda v: _numbers(v, 3), "must be three numbers, for red, green and blue")
-_RANGE: Rule = (
-    lambda v: _numbers(v, 2) and 0 < v[0] <= v[1],
-    "must be [low, high] with 0 < low <= high",
-)
-_TEXTS: Rule = (lambda v: all(isinstance(t, str) for t in v), "must be a list of names")
-
-RULES: dict[str, Rule] = {
-    "SEED": NOT_NEGATIVE,
-    "IMPORTS": _TEXTS,
-    "LOG_PERIOD": POSITIVE,
-    "CALLBACKS": _TEXTS,
-    "WRITERS": _TEXTS,
-    "MODEL.FREEZE_LAYERS": _TEXTS,
-    "MODEL.PIXEL_MEAN": _COLOUR,
-    "MODEL.PIXEL_STD": (lambda v: _numbers(v, 3) and min(v) > 0, "must be three numbers above 0"),
-    "MODEL.BACKBONE.LAST_STRIDE": (lambda v: v in (1, 2), "must be 1 or 2"),
-    "MODEL.BACKBONE.FEAT_DIM": POSITIVE,
-    "MODEL.HEADS.NUM_CLASSES": NOT_NEGATIVE,
-    "MODEL.HEADS.EMBEDDING_DIM": NOT_NEGATIVE,
-    "MODEL.LOSSES.NAME": (lambda v: _TEXTS[0](v) and len(v) > 0, "must name at least one loss"),
-    "MODEL.LOSSES.FL.ALPHA": SHARE,
-    "MODEL.LOSSES.FL.GAMMA": NOT_NEGATIVE,
-    "MODEL.LOSSES.CE.EPSILON": (lambda v: v == -1 or 0 <= v < 1, "must lie in 0..1, or be -1"),
-    "INPUT.SIZE_TRAIN": _SIZE,
-    "INPUT.SIZE_TEST": _SIZE,
-    "INPUT.CACHE_LIMIT": POSITIVE,
-    "INPUT.CROP.SIZE": _SIZE,
-    "INPUT.CROP.SCALE": _RANGE,
-    "INPUT.CROP.RATIO": _RANGE,
-    "INPUT.FLIP.PROB": SHARE,
-    "INPUT.PADDING.SIZE": NOT_NEGATIVE,
-    "INPUT.CJ.PROB": SHARE,
-    "INPUT.CJ.HUE": (lambda v: 0 <= v <= 0.5, "must lie in 0..0.5, half the circle of hues"),
-    "INPUT.AUTOAUG.PROB": SHARE,
-    "INPUT.AUGMIX.PROB": SHARE,
-    "INPUT.REA.PROB": SHARE,
-    "INPUT.REA.VALUE": _COLOUR,
-    "INPUT.RPT.PROB": SHARE,
-    "INPUT.TRANSFORMS": _TEXTS,
-    "DATASETS.NAMES": (lambda v: _TEXTS[0](v) and len(v) > 0, "must name at least one data set"),
-    "DATASETS.TESTS": _TEXTS,
-    "DATASETS.VAL_FRACTION": (lambda v: 0 <= v < 1, "must lie in 0..1, below 1"),
-    "DATALOADER.NUM_INSTANCE": POSITIVE,
-    "DATALOADER.NUM_WORKERS": NOT_NEGATIVE,
-    "DATALOADER.SEED": (lambda v: 0 <= v < 2**32, "must lie in 0..2**32 - 1"),
-    "SOLVER.MAX_EPOCH": POSITIVE,
-    "SOLVER.BASE_LR": POSITIVE,
-    "SOLVER.DELAY_EPOCHS": NOT_NEGATIVE,
-    "SOLVER.STEPS": (lambda v: _numbers(v, len(v), int), "must be a list of epochs"),
-    "SOLVER.WARMUP_ITERS": NOT_NEGATIVE,
-    "SOLVER.WARMUP_EPOCHS": NOT_NEGATIVE,
-    "SOLVER.WARMUP_FACTOR": (lambda v: 0 < v <= 1, "must be above 0 and at most 1"),
-    "SOLVER.FREEZE_ITERS": NOT_NEGATIVE,
-    "SOLVER.FREEZE_EPOCHS": NOT_NEGATIVE,
-    "SOLVER.CHECKPOINT_PERIOD": POSITIVE,
-    "SOLVER.IMS_PER_BATCH": POSITIVE,
-    "SOLVER.ACCUMULATE": POSITIVE,
-    "SOLVER.CLIP_GRADIENTS.CLIP_VALUE": POSITIVE,
-    "TEST.IMS_PER_BATCH": POSITIVE,
-    "TEST.PCA": NOT_NEGATIVE,
-    "TEST.ENCOUNTER.GAP": NOT_NEGATIVE,
-    "TEST.AQE.ALPHA": NOT_NEGATIVE,
-    "TEST.AQE.QE_TIME": POSITIVE,
-    "TEST.AQE.QE_K": POSITIVE,
-    "TEST.RERANK.K1": POSITIVE,
-    "TEST.RERANK.K2": POSITIVE,
-    "TEST.RERANK.LAMBDA": SHARE,
-    "TEST.PRECISE_BN.NUM_ITER": POSITIVE,
-}
 
 
 def load(
@@ -130,15 +35,11 @@ def load(
     """
     files = [files] if isinstance(files, str | Path) else files or []
     paths = [Path(file) for file in files if file]
-    layers = []
+    settings = [setting for path in paths for setting in read_file(path)]
     if len(paths) > 1:
         folder = "logs/" + "+".join(path.stem for path in paths)
-        layers.append(Layer("the names of the files", [("OUTPUT_DIR", folder)]))
-    for path in paths:
-        layers += (read := read_file(path))
-        if read[-1].where != str(path.expanduser()):
-            logger.info("%s is not here; the shipped one is taken: %s", path, read[-1].where)
-    return _checked([*layers, read_overrides(overrides)])
+        settings.insert(0, ("the names of the files", "OUTPUT_DIR", folder))
+    return _checked([*settings, *read_overrides(overrides)])
 
 
 def load_text(text: str, overrides: Sequence[Any] = (), *, where: str = "text") -> CfgNode:
@@ -152,7 +53,7 @@ def load_text(text: str, overrides: Sequence[Any] = (), *, where: str = "text") 
     Raises:
         ConfigError: lists every mistake.
     """
-    return _checked([*read_text(text, where), read_overrides(overrides)])
+    return _checked([*read_text(text, where), *read_overrides(overrides)])
 
 
 def without_pretraining(cfg: CfgNode) -> CfgNode:
@@ -164,14 +65,14 @@ def without_pretraining(cfg: CfgNode) -> CfgNode:
     return changed
 
 
-def _checked(layers: Sequence[Layer]) -> CfgNode:
-    """Merge layers and check all; plugins that they name declare their keys before."""
+def _checked(settings: Sequence[Setting]) -> CfgNode:
+    """Set and check all; plugins that are named declare their keys before."""
     cfg = get_cfg()
-    problems = cfg.merge(layers)
+    problems = cfg.merge(settings)
     if cfg.IMPORTS:
         import_modules(cfg.IMPORTS)  # check tells which are not there
         cfg = get_cfg()
-        problems = cfg.merge(layers)
+        problems = cfg.merge(settings)
     try:
         check(cfg)
     except ConfigError as error:
@@ -191,15 +92,16 @@ def check(cfg: CfgNode) -> None:
         ConfigError: lists every mistake.
     """
     problems = import_modules(cfg.IMPORTS)
-    values = dict(cfg.keys_and_values())
-    theirs = {key: of.rule for key, of in DECLARED.items() if of.rule and key in values}
-    for key, rule in {**CHOICES, **RULES, **theirs}.items():
+    for key, value in cfg.keys_and_values():
+        rule = RULES.get(key)
+        if not rule:
+            continue
         if not callable(rule[0]):
-            if values[key] not in rule:
-                hint = did_you_mean(values[key], rule)
-                problems.append(f"{key} is {values[key]!r}{hint}; allowed: {', '.join(rule)}")
-        elif not rule[0](values[key]):
-            problems.append(f"{key} {rule[1]}, not {values[key]!r}")
+            if value not in rule:
+                hint = did_you_mean(value, rule)
+                problems.append(f"{key} is {value!r}{hint}; allowed: {', '.join(rule)}")
+        elif not rule[0](value):
+            problems.append(f"{key} {rule[1]}, not {value!r}")
     problems += _relations(cfg)
     ConfigError.raise_for(problems)
     if not cfg.MODEL.HEADS.BRANCHES:
@@ -220,7 +122,7 @@ def _relations(cfg: CfgNode) -> list[str]:
         )
     branches = cfg.MODEL.HEADS.BRANCHES
     if not all(
-        isinstance(b, list | tuple) and b and _numbers(b, len(b), int) and min(b) > 0
+        isinstance(b, list | tuple) and b and numbers(b, len(b), int) and min(b) > 0
         for b in branches
     ):
         problems.append(
@@ -275,11 +177,28 @@ def batch_problems(cfg: CfgNode, processes: int = 1) -> list[str]:
     return [f"SOLVER.IMS_PER_BATCH ({batch}) must be a multiple of {unit}"]
 
 
-def _numbers(value: Any, count: int, kind: type = float) -> bool:
-    """Tell whether the value is a list of so many numbers (of whole ones for ``int``)."""
-    allowed = (int,) if kind is int else (int, float)
-    return (
-        isinstance(value, list | tuple)
-        and len(value) == count
-        and all(isinstance(v, allowed) and not isinstance(v, bool) for v in value)
-    )
+def import_modules(names: Iterable[object]) -> list[str]:
+    """Import modules, also from the working directory.
+
+    Returns:
+        One sentence for each module that is not there.
+    """
+    if os.getcwd() not in sys.path:  # for good: a plugin may import others of them later
+        sys.path.insert(0, os.getcwd())
+    importlib.invalidate_caches()
+    problems = []
+    for name in dict.fromkeys(map(str, names)):
+        missing = not name or name.startswith(".")
+        try:
+            if not missing:
+                importlib.import_module(name)
+        except ModuleNotFoundError as error:
+            missing = error.name is not None and f"{name}.".startswith(f"{error.name}.")
+            if not missing:
+                raise  # the module is there, and something that it imports is not
+        if missing:
+            problems.append(
+                f"IMPORTS names {name!r}, but there is no such module in {os.getcwd()} or "
+                "among the installed packages"
+            )
+    return problems

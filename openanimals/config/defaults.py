@@ -1,153 +1,191 @@
-"""Every key, its default and what it does. FastReID's keys keep their names and meaning.
+"""Every key: its default, what must hold of it, and what it does. FastReID's keep their meaning.
 
-A key stands here only if something reads it. FastReID's other keys are in :data:`REFUSED`: a file
+A key stands here only if something reads it. FastReID's other keys are in ``node.REFUSED``: a file
 may set them to their default and to nothing else.
 """
 
-from typing import Any
+import sys
+from typing import Any, NamedTuple
 
+from openanimals.config.node import DECLARED, RULES, Declared, Rule, leaves
 from openanimals.config.node import CfgNode as CN
+from openanimals.utils.errors import UserError
 
-_C = CN()
 
-_C.SEED = 0  # everything random derives from it, except the sampler (see DATALOADER.SEED)
-_C.IMPORTS = []  # modules of your own to import first, of all files: they register what they hold
+def numbers(value: Any, count: int, kind: type = float) -> bool:
+    """Tell whether the value is a list of so many numbers (of whole ones for ``int``)."""
+    allowed = (int,) if kind is int else (int, float)
+    return (
+        isinstance(value, list | tuple)
+        and len(value) == count
+        and all(isinstance(v, allowed) and not isinstance(v, bool) for v in value)
+    )
+
+
+def _texts(value: Any) -> bool:
+    return all(isinstance(text, str) for text in value)
+
+
+POSITIVE: Rule = (lambda v: v > 0, "must be above 0")
+NOT_NEGATIVE: Rule = (lambda v: v >= 0, "must not be negative")
+SHARE: Rule = (lambda v: 0 <= v <= 1, "must lie in 0..1")
+TEXTS: Rule = (_texts, "must be a list of names")
+LOSSES: Rule = (lambda v: _texts(v) and len(v) > 0, "must name at least one loss")
+DATASETS: Rule = (lambda v: _texts(v) and len(v) > 0, "must name at least one data set")
+SIZE: Rule = (lambda v: numbers(v, 2, int) and min(v) > 0, "must be [height, width] in pixels")
+COLOUR: Rule = (lambda v: numbers(v, 3), "must be three numbers, for red, green and blue")
+SCALES: Rule = (lambda v: numbers(v, 3) and min(v) > 0, "must be three numbers above 0")
+RANGE: Rule = (
+    lambda v: numbers(v, 2) and 0 < v[0] <= v[1],
+    "must be [low, high] with 0 < low <= high",
+)
+STRIDE: Rule = (lambda v: v in (1, 2), "must be 1 or 2")
+EPSILON: Rule = (lambda v: v == -1 or 0 <= v < 1, "must lie in 0..1, or be -1")
+HUE: Rule = (lambda v: 0 <= v <= 0.5, "must lie in 0..0.5, half the circle of hues")
+PART: Rule = (lambda v: 0 <= v < 1, "must lie in 0..1, below 1")
+FACTOR: Rule = (lambda v: 0 < v <= 1, "must be above 0 and at most 1")
+SEED_32: Rule = (lambda v: 0 <= v < 2**32, "must lie in 0..2**32 - 1")
+EPOCHS: Rule = (lambda v: numbers(v, len(v), int), "must be a list of epochs")
+NORMS = ("BN", "syncBN", "GhostBN", "FrozenBN", "GN")
+PADDINGS = ("constant", "edge", "reflect", "symmetric")
+CACHES = ("auto", "off", "ram", "disk", "device")
+SPLITS = ("auto", "source", "paper", "closed", "time", "original", "file")
+DTYPES = ("float32", "bfloat16", "float16")
+
+
+class Key(NamedTuple):
+    """A default, and what must hold of values: a test and what its error says, or the choices."""
+
+    default: Any
+    rule: Rule | tuple[str, ...]
+
+
+class _Section(dict[str, Any]):
+    """The keys as they are written down: a section is there once it is named."""
+
+    def __getattr__(self, name: str) -> Any:
+        return self.setdefault(name, _Section())
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        self[name] = value
+
+
+_C = _Section()
+_C.SEED = Key(0, NOT_NEGATIVE)  # everything random derives from it, but for DATALOADER.SEED
+_C.IMPORTS = Key([], TEXTS)  # modules of your own, of all files, imported first (docs/extending.md)
 _C.OUTPUT_DIR = "logs/"  # checkpoints, logs, curves and results of the run
 _C.CUDNN_BENCHMARK = False  # let cuDNN time its algorithms (faster, not reproducible bit for bit)
-_C.LOG_PERIOD = 10  # iterations between lines of metrics.json; losses leave the device only then
+_C.LOG_PERIOD = Key(10, POSITIVE)  # iterations between reads of the losses, for metrics.json
 _C.TRAINER = "Trainer"  # a registered subclass of it, with a train_step of your own
-_C.CALLBACKS = []  # registered callbacks of your own, called at the end of each epoch
-_C.WRITERS = []  # registered writers, beside the console, metrics.json and TensorBoard
+_C.CALLBACKS = Key([], TEXTS)  # registered callbacks of your own, called at the end of each epoch
+_C.WRITERS = Key([], TEXTS)  # registered writers, beside console, metrics.json and TensorBoard
 
-_C.MODEL = CN()
 _C.MODEL.DEVICE = "auto"  # auto (CUDA, else MPS, else CPU), cpu, cuda, cuda:<n>, mps
-_C.MODEL.META_ARCHITECTURE = "Baseline"  # Baseline or MGN: fills HEADS.BRANCHES where that is empty
-_C.MODEL.FREEZE_LAYERS = []  # parts frozen for SOLVER.FREEZE_ITERS: backbone, b1, b1_head, heads...
+_C.MODEL.META_ARCHITECTURE = Key("Baseline", ("Baseline", "MGN"))  # fills empty HEADS.BRANCHES
+_C.MODEL.FREEZE_LAYERS = Key([], TEXTS)  # frozen for SOLVER.FREEZE_ITERS: backbone, b1, b1_head...
 _C.MODEL.WEIGHTS = ""  # checkpoint to start from, or to evaluate
 _C.MODEL.CAVEAT = ""  # shown with every result, such as "trained on these individuals"
-_C.MODEL.PIXEL_MEAN = [123.675, 116.28, 103.53]  # RGB, of pixels in 0..255
-_C.MODEL.PIXEL_STD = [58.395, 57.12, 57.375]  # pixels become (value - mean) / std, inside the model
+_C.MODEL.PIXEL_MEAN = Key([123.675, 116.28, 103.53], COLOUR)  # RGB, of pixels in 0..255
+_C.MODEL.PIXEL_STD = Key([58.395, 57.12, 57.375], SCALES)  # inside the model: (value - mean) / std
 
-_C.MODEL.BACKBONE = CN()
 _C.MODEL.BACKBONE.NAME = "build_resnet_backbone"  # a registered name, or timm/<model>
-_C.MODEL.BACKBONE.DEPTH = "50x"  # 18x, 34x, 50x or 101x
-_C.MODEL.BACKBONE.LAST_STRIDE = 1  # stride of the last stage: 1 keeps the map at 1/16
-_C.MODEL.BACKBONE.FEAT_DIM = 2048  # channels of the last map, C; must be the backbone's
-_C.MODEL.BACKBONE.NORM = "BN"  # BN, syncBN, GhostBN, FrozenBN or GN
+_C.MODEL.BACKBONE.DEPTH = Key("50x", ("18x", "34x", "50x", "101x"))  # of the ResNet
+_C.MODEL.BACKBONE.LAST_STRIDE = Key(1, STRIDE)  # stride of the last stage: 1 keeps the map at 1/16
+_C.MODEL.BACKBONE.FEAT_DIM = Key(2048, POSITIVE)  # channels of the last map, C: the backbone's
+_C.MODEL.BACKBONE.NORM = Key("BN", NORMS)  # its norm layers
 _C.MODEL.BACKBONE.WITH_IBN = False  # IBN-a: first norm of each block of layer1..3 is half instance
 _C.MODEL.BACKBONE.WITH_SE = False  # squeeze-and-excitation in every block
 _C.MODEL.BACKBONE.WITH_NL = False  # non-local blocks after the last blocks of layer2 and layer3
 _C.MODEL.BACKBONE.PRETRAIN = False  # start from ImageNet weights
 _C.MODEL.BACKBONE.PRETRAIN_PATH = ""  # their file, or hf-hub:<owner>/<model>; empty: download
 
-_C.MODEL.HEADS = CN()
 _C.MODEL.HEADS.NAME = "EmbeddingHead"  # a registered head
-_C.MODEL.HEADS.NORM = "BN"  # of the BNNeck: BN, syncBN, GhostBN, FrozenBN or GN
+_C.MODEL.HEADS.NORM = Key("BN", NORMS)  # norm layer of the BNNeck
 _C.MODEL.HEADS.BRANCHES = []  # stripes of each branch, [[1], [1, 2], [1, 3]]; []: META_ARCHITECTURE
-_C.MODEL.HEADS.STRIPES = "rows"  # cut the map into rows or cols
-_C.MODEL.HEADS.NUM_CLASSES = 0  # training identities; 0: counted from the data
-_C.MODEL.HEADS.EMBEDDING_DIM = 0  # width of the 1x1 reduction of each head; 0: none
+_C.MODEL.HEADS.STRIPES = Key("rows", ("rows", "cols"))  # into which the map is cut
+_C.MODEL.HEADS.NUM_CLASSES = Key(0, NOT_NEGATIVE)  # training identities; 0: counted from the data
+_C.MODEL.HEADS.EMBEDDING_DIM = Key(0, NOT_NEGATIVE)  # width of the 1x1 reduction of a head; 0: none
 _C.MODEL.HEADS.WITH_BNNECK = False  # batch norm, bias frozen at 0, between embedding and classifier
-_C.MODEL.HEADS.NECK_FEAT = "before"  # side of the neck that the metric losses see: before, after
-_C.MODEL.HEADS.POOL_LAYER = "GlobalAvgPool"  # see modeling/pools.py; Identity: timm's own
+_C.MODEL.HEADS.NECK_FEAT = Key("before", ("before", "after"))  # side that metric losses see
+_C.MODEL.HEADS.POOL_LAYER = "GlobalAvgPool"  # see modeling/layers/pools.py; Identity: timm's own
 _C.MODEL.HEADS.CLS_LAYER = "Linear"  # or CosSoftmax, ArcSoftmax, CircleSoftmax, one of yours
 _C.MODEL.HEADS.MARGIN = 0.0  # margin of CLS_LAYER
 _C.MODEL.HEADS.SCALE = 1.0  # factor on its logits
 
-_C.MODEL.LOSSES = CN()
-_C.MODEL.LOSSES.NAME = ("CrossEntropyLoss",)  # registered losses, summed
+_C.MODEL.LOSSES.NAME = Key(("CrossEntropyLoss",), LOSSES)  # registered losses, summed
 _C.MODEL.LOSSES.GATHER = False  # metric losses see the images of all processes, not of their own
-_C.MODEL.LOSSES.CE = CN()
-_C.MODEL.LOSSES.CE.EPSILON = 0.0  # label smoothing; -1: adaptive
+_C.MODEL.LOSSES.CE.EPSILON = Key(0.0, EPSILON)  # label smoothing; -1: adaptive
 _C.MODEL.LOSSES.CE.ALPHA = 0.2  # of the adaptive smoothing
 _C.MODEL.LOSSES.CE.SCALE = 1.0  # weight of the loss
-_C.MODEL.LOSSES.TRI = CN()
 _C.MODEL.LOSSES.TRI.MARGIN = 0.3  # 0: soft margin, log(1 + exp(ap - an))
 _C.MODEL.LOSSES.TRI.NORM_FEAT = False  # distances between L2-normalised features
 _C.MODEL.LOSSES.TRI.HARD_MINING = False  # batch-hard; else weighted
 _C.MODEL.LOSSES.TRI.SCALE = 1.0  # weight of the loss
-_C.MODEL.LOSSES.CIRCLE = CN()
 _C.MODEL.LOSSES.CIRCLE.MARGIN = 0.25  # of similarities between pairs
 _C.MODEL.LOSSES.CIRCLE.GAMMA = 128.0  # factor on similarities
 _C.MODEL.LOSSES.CIRCLE.SCALE = 1.0  # weight of the loss
-_C.MODEL.LOSSES.COSFACE = CN()
 _C.MODEL.LOSSES.COSFACE.MARGIN = 0.25  # of similarities between pairs
 _C.MODEL.LOSSES.COSFACE.GAMMA = 128.0  # factor on similarities
 _C.MODEL.LOSSES.COSFACE.SCALE = 1.0  # weight of the loss
-_C.MODEL.LOSSES.FL = CN()
-_C.MODEL.LOSSES.FL.ALPHA = 0.25  # factor of the whole, the same for all classes
-_C.MODEL.LOSSES.FL.GAMMA = 2.0  # how much less easy cases count
+_C.MODEL.LOSSES.FL.ALPHA = Key(0.25, SHARE)  # factor of the whole, the same for all classes
+_C.MODEL.LOSSES.FL.GAMMA = Key(2.0, NOT_NEGATIVE)  # how much less easy cases count
 _C.MODEL.LOSSES.FL.SCALE = 1.0  # weight of the loss
 
-_C.INPUT = CN()
-_C.INPUT.SIZE_TRAIN = [256, 128]  # height, width
-_C.INPUT.SIZE_TEST = [256, 128]  # height, width
-_C.INPUT.BACKGROUND = "keep"  # or mask: black outside of the animal (where there are masks)
+_C.INPUT.SIZE_TRAIN = Key([256, 128], SIZE)  # height, width
+_C.INPUT.SIZE_TEST = Key([256, 128], SIZE)  # height, width
+_C.INPUT.BACKGROUND = Key("keep", ("keep", "mask"))  # mask: black outside, where there are masks
 _C.INPUT.EXACT_TRAIN = False  # resize as Pillow does, bit for bit; else some values differ by 1
 _C.INPUT.EXACT_TEST = True  # the same for evaluation
-_C.INPUT.CACHE = "auto"  # decoded images kept: off, ram, disk, device; auto: on disk if they fit
-_C.INPUT.CACHE_LIMIT = 16.0  # GiB that they may take
+_C.INPUT.CACHE = Key("auto", CACHES)  # where decoded images are kept; auto: on disk if they fit
+_C.INPUT.CACHE_LIMIT = Key(16.0, POSITIVE)  # GiB that they may take
 _C.INPUT.CACHE_DIR = ""  # of those on disk; empty: openanimals/images in the user's cache folder
-_C.INPUT.CROP = CN()
 _C.INPUT.CROP.ENABLED = False  # random resized crop
-_C.INPUT.CROP.SIZE = [224, 224]  # height, width of what the model gets then
-_C.INPUT.CROP.SCALE = [0.16, 1.0]  # share of the area
-_C.INPUT.CROP.RATIO = [3.0 / 4.0, 4.0 / 3.0]  # width to height
-_C.INPUT.FLIP = CN()
+_C.INPUT.CROP.SIZE = Key([224, 224], SIZE)  # height, width of what the model gets then
+_C.INPUT.CROP.SCALE = Key([0.16, 1.0], RANGE)  # share of the area
+_C.INPUT.CROP.RATIO = Key([3.0 / 4.0, 4.0 / 3.0], RANGE)  # width to height
 _C.INPUT.FLIP.ENABLED = False  # horizontal
-_C.INPUT.FLIP.PROB = 0.5  # share of the images that are flipped
-_C.INPUT.PADDING = CN()
+_C.INPUT.FLIP.PROB = Key(0.5, SHARE)  # share of the images that are flipped
 _C.INPUT.PADDING.ENABLED = False  # pad all sides, then crop the input size at random
-_C.INPUT.PADDING.MODE = "constant"  # constant (black), edge, reflect or symmetric
-_C.INPUT.PADDING.SIZE = 10  # pixels on each side
-_C.INPUT.CJ = CN()
+_C.INPUT.PADDING.MODE = Key("constant", PADDINGS)  # of what lies outside; constant: black
+_C.INPUT.PADDING.SIZE = Key(10, NOT_NEGATIVE)  # pixels on each side
 _C.INPUT.CJ.ENABLED = False  # colour jitter
-_C.INPUT.CJ.PROB = 0.5  # share of the images that are changed
+_C.INPUT.CJ.PROB = Key(0.5, SHARE)  # share of the images that are changed
 _C.INPUT.CJ.BRIGHTNESS = 0.15  # largest relative change
 _C.INPUT.CJ.CONTRAST = 0.15  # largest relative change
 _C.INPUT.CJ.SATURATION = 0.1  # largest relative change
-_C.INPUT.CJ.HUE = 0.1  # largest turn, of a full circle
-_C.INPUT.AFFINE = CN()
+_C.INPUT.CJ.HUE = Key(0.1, HUE)  # largest turn, of a full circle
 _C.INPUT.AFFINE.ENABLED = False  # random rotation, scale and shear
-_C.INPUT.AUTOAUG = CN()
 _C.INPUT.AUTOAUG.ENABLED = False  # torchvision's ImageNet AutoAugment, before the resize
-_C.INPUT.AUTOAUG.PROB = 0.0  # share of the images that are changed
-_C.INPUT.AUGMIX = CN()
+_C.INPUT.AUTOAUG.PROB = Key(0.0, SHARE)  # share of the images that are changed
 _C.INPUT.AUGMIX.ENABLED = False  # mixture of several chains of random changes
-_C.INPUT.AUGMIX.PROB = 0.0  # share of the images that are changed
-_C.INPUT.REA = CN()
+_C.INPUT.AUGMIX.PROB = Key(0.0, SHARE)  # share of the images that are changed
 _C.INPUT.REA.ENABLED = False  # random erasing
-_C.INPUT.REA.PROB = 0.5  # share of the images that are changed
-_C.INPUT.REA.VALUE = [123.675, 116.28, 103.53]  # RGB of the erased box, 0..255
-_C.INPUT.RPT = CN()
+_C.INPUT.REA.PROB = Key(0.5, SHARE)  # share of the images that are changed
+_C.INPUT.REA.VALUE = Key([123.675, 116.28, 103.53], COLOUR)  # RGB of the erased box, 0..255
 _C.INPUT.RPT.ENABLED = False  # random patches of other images
-_C.INPUT.RPT.PROB = 0.5  # share of the images that are changed
-_C.INPUT.TRANSFORMS = []  # registered transforms of your own, applied after ours, in order
+_C.INPUT.RPT.PROB = Key(0.5, SHARE)  # share of the images that are changed
+_C.INPUT.TRANSFORMS = Key([], TEXTS)  # registered transforms of yours, applied after ours, in order
 
-_C.DATASETS = CN()
-_C.DATASETS.NAMES = ("Market1501",)  # Animals-<Class>, folder:DIR, csv:FILE, or a registered name
-_C.DATASETS.TESTS = ()  # evaluated on; empty: NAMES
+_C.DATASETS.NAMES = Key(("Market1501",), DATASETS)  # Animals-<Class>, folder:, csv:, registered
+_C.DATASETS.TESTS = Key((), TEXTS)  # evaluated on; empty: NAMES
 _C.DATASETS.ROOT = ""  # of the data sets; empty: $REID_DATASETS, $FASTREID_DATASETS, datasets
 _C.DATASETS.COMBINEALL = False  # train on query and gallery images as well
-_C.DATASETS.SPLIT = "auto"  # auto (source, else paper), source, paper, closed, time, original, file
+_C.DATASETS.SPLIT = Key("auto", SPLITS)  # auto: source, else paper
 _C.DATASETS.SPLIT_FILE = ""  # of SPLIT: file; ours, or the release's partition.json
-_C.DATASETS.VAL_FRACTION = 0.0  # share of training identities held out to choose model_best.pth
-_C.DATASETS.FLANKS = "ignore"  # or separate: each side of an animal is an individual of its own
+_C.DATASETS.VAL_FRACTION = Key(0.0, PART)  # share of training identities that choose model_best.pth
+_C.DATASETS.FLANKS = Key("ignore", ("ignore", "separate"))  # separate: each side is an animal
 _C.DATASETS.DATE_PATTERN = ""  # regular expression with groups year, month, day for file names
 
-_C.DATALOADER = CN()
 _C.DATALOADER.SAMPLER_TRAIN = "TrainingSampler"  # or Naive- or BalancedIdentitySampler (P x K)
-_C.DATALOADER.NUM_INSTANCE = 4  # K
-_C.DATALOADER.NUM_WORKERS = 8  # processes that read images, at most the machine's cores; 0: none
-_C.DATALOADER.SEED = 860870892  # of the sampler; this one gives the published batches
+_C.DATALOADER.NUM_INSTANCE = Key(4, POSITIVE)  # K
+_C.DATALOADER.NUM_WORKERS = Key(8, NOT_NEGATIVE)  # processes that read, one a core at most; 0: none
+_C.DATALOADER.SEED = Key(860870892, SEED_32)  # of the sampler; this one gives the published batches
 
-_C.SOLVER = CN()
-_C.SOLVER.AMP = CN()
 _C.SOLVER.AMP.ENABLED = False  # mixed precision, where the device has DTYPE; else float32
-_C.SOLVER.AMP.DTYPE = "float16"  # on CUDA; or bfloat16, on CUDA and CPU
+_C.SOLVER.AMP.DTYPE = Key("float16", ("float16", "bfloat16"))  # CUDA has both, the CPU bfloat16
 _C.SOLVER.OPT = "Adam"  # Adam, AdamW, SGD, or one of yours
-_C.SOLVER.MAX_EPOCH = 120  # epochs of training; one has as many batches as fit into the images
-_C.SOLVER.BASE_LR = 3e-4  # learning rate after warm-up
+_C.SOLVER.MAX_EPOCH = Key(120, POSITIVE)  # epochs; one has as many batches as fit into the images
+_C.SOLVER.BASE_LR = Key(3e-4, POSITIVE)  # learning rate after warm-up
 _C.SOLVER.HEADS_LR_FACTOR = 1.0  # on the learning rate of the heads
 _C.SOLVER.BIAS_LR_FACTOR = 1.0  # on the learning rate of biases
 _C.SOLVER.MOMENTUM = 0.9  # of SGD
@@ -156,85 +194,89 @@ _C.SOLVER.WEIGHT_DECAY = 5e-4  # of all other weights
 _C.SOLVER.WEIGHT_DECAY_NORM = 5e-4  # of norm layers, but for their biases
 _C.SOLVER.WEIGHT_DECAY_BIAS = 5e-4  # of all biases
 _C.SOLVER.SCHED = "MultiStepLR"  # or CosineAnnealingLR, or one of yours
-_C.SOLVER.DELAY_EPOCHS = 0  # epochs of plateau before the schedule starts
+_C.SOLVER.DELAY_EPOCHS = Key(0, NOT_NEGATIVE)  # epochs of plateau before the schedule starts
 _C.SOLVER.GAMMA = 0.1  # of MultiStepLR
-_C.SOLVER.STEPS = [30, 55]  # its milestones, in epochs after warm-up and delay
+_C.SOLVER.STEPS = Key([30, 55], EPOCHS)  # its milestones, in epochs after warm-up and delay
 _C.SOLVER.ETA_MIN_LR = 1e-7  # where CosineAnnealingLR ends
-_C.SOLVER.WARMUP_FACTOR = 0.1  # part of the learning rate that training begins with
-_C.SOLVER.WARMUP_ITERS = 1000  # iterations until the full learning rate
-_C.SOLVER.WARMUP_EPOCHS = 0  # if not 0, instead of WARMUP_ITERS
-_C.SOLVER.WARMUP_METHOD = "linear"  # linear, constant or exp
-_C.SOLVER.FREEZE_ITERS = 0  # iterations that MODEL.FREEZE_LAYERS stay frozen
-_C.SOLVER.FREEZE_EPOCHS = 0  # if not 0, instead of FREEZE_ITERS
-_C.SOLVER.CHECKPOINT_PERIOD = 20  # epochs between kept checkpoints
-_C.SOLVER.IMS_PER_BATCH = 64  # images a step, over all processes
-_C.SOLVER.ACCUMULATE = 1  # parts that they pass through the model in, to save memory
+_C.SOLVER.WARMUP_FACTOR = Key(0.1, FACTOR)  # part of the learning rate that training begins with
+_C.SOLVER.WARMUP_ITERS = Key(1000, NOT_NEGATIVE)  # iterations until the full learning rate
+_C.SOLVER.WARMUP_EPOCHS = Key(0, NOT_NEGATIVE)  # if not 0, instead of WARMUP_ITERS
+_C.SOLVER.WARMUP_METHOD = Key("linear", ("linear", "constant", "exp"))  # how the rate grows to it
+_C.SOLVER.FREEZE_ITERS = Key(0, NOT_NEGATIVE)  # iterations that MODEL.FREEZE_LAYERS stay frozen
+_C.SOLVER.FREEZE_EPOCHS = Key(0, NOT_NEGATIVE)  # if not 0, instead of FREEZE_ITERS
+_C.SOLVER.CHECKPOINT_PERIOD = Key(20, POSITIVE)  # epochs between kept checkpoints
+_C.SOLVER.IMS_PER_BATCH = Key(64, POSITIVE)  # images a step, over all processes
+_C.SOLVER.ACCUMULATE = Key(1, POSITIVE)  # parts that they pass the model in, to save memory
 _C.SOLVER.COMPILE = False  # torch.compile the blocks of the model; the first step takes longer
-_C.SOLVER.CLIP_GRADIENTS = CN()
 _C.SOLVER.CLIP_GRADIENTS.ENABLED = False  # limit gradients
-_C.SOLVER.CLIP_GRADIENTS.CLIP_TYPE = "norm"  # norm (of each parameter) or value
-_C.SOLVER.CLIP_GRADIENTS.CLIP_VALUE = 5.0  # largest norm, or absolute value
+_C.SOLVER.CLIP_GRADIENTS.CLIP_TYPE = Key("norm", ("norm", "value"))  # norm: of each parameter
+_C.SOLVER.CLIP_GRADIENTS.CLIP_VALUE = Key(5.0, POSITIVE)  # largest norm, or absolute value
 _C.SOLVER.CLIP_GRADIENTS.NORM_TYPE = 2.0  # p of the p-norm
 
-_C.TEST = CN()
 _C.TEST.EVAL_PERIOD = 20  # epochs between evaluations; 0 or less: only at the end
 _C.TEST.BEFORE_TRAINING = False  # evaluate the network as it was, too, and show both at the end
-_C.TEST.IMS_PER_BATCH = 64  # images that pass through the model at once
-_C.TEST.DTYPE = "float32"  # of the model at evaluation; or bfloat16, or (CUDA) float16
+_C.TEST.IMS_PER_BATCH = Key(64, POSITIVE)  # images that pass through the model at once
+_C.TEST.DTYPE = Key("float32", DTYPES)  # of the model at evaluation; float16: on CUDA
 _C.TEST.FOLD_NORMS = False  # fold batch norms into convolutions; features differ by rounding
-_C.TEST.METRIC = "cosine"  # or euclidean (squared)
-_C.TEST.PCA = 0  # dimensions that features are reduced to, as learned from the gallery; 0: all
-_C.TEST.STORE = "float32"  # of features that an evaluation leaves; or float16
-_C.TEST.PROTOCOL = "paper"  # of the first number reported: paper, encounter or flank
-_C.TEST.ENCOUNTER = CN()
-_C.TEST.ENCOUNTER.BY = "date"  # one encounter has one date, one sequence, or no gap in time
-_C.TEST.ENCOUNTER.GAP = 60.0  # minutes between two images of an encounter, for BY: gap
-_C.TEST.FLIP = CN()
+_C.TEST.METRIC = Key("cosine", ("cosine", "euclidean"))  # euclidean: squared
+_C.TEST.PCA = Key(0, NOT_NEGATIVE)  # dimensions left of features, learned from the gallery; 0: all
+_C.TEST.STORE = Key("float32", ("float32", "float16"))  # of features that an evaluation leaves
+_C.TEST.PROTOCOL = Key("paper", ("paper", "encounter", "flank"))  # of the first number reported
+_C.TEST.ENCOUNTER.BY = Key("date", ("date", "sequence", "gap"))  # that an encounter has one of
+_C.TEST.ENCOUNTER.GAP = Key(60.0, NOT_NEGATIVE)  # minutes between images of an encounter, for gap
 _C.TEST.FLIP.ENABLED = False  # mean feature of an image and its mirror image
-_C.TEST.ROC = CN()
 _C.TEST.ROC.ENABLED = False  # also report true matches at fixed shares of false ones
-_C.TEST.AQE = CN()
 _C.TEST.AQE.ENABLED = False  # average query expansion
-_C.TEST.AQE.ALPHA = 3.0  # power of the similarity that weighs a neighbour
-_C.TEST.AQE.QE_TIME = 1  # rounds
-_C.TEST.AQE.QE_K = 5  # neighbours
-_C.TEST.RERANK = CN()
+_C.TEST.AQE.ALPHA = Key(3.0, NOT_NEGATIVE)  # power of the similarity that weighs a neighbour
+_C.TEST.AQE.QE_TIME = Key(1, POSITIVE)  # rounds
+_C.TEST.AQE.QE_K = Key(5, POSITIVE)  # neighbours
 _C.TEST.RERANK.ENABLED = False  # k-reciprocal re-ranking
-_C.TEST.RERANK.K1 = 20  # neighbours that may be reciprocal
-_C.TEST.RERANK.K2 = 6  # neighbours whose sets are averaged
-_C.TEST.RERANK.LAMBDA = 0.3  # weight of the original distance
-_C.TEST.PRECISE_BN = CN()
+_C.TEST.RERANK.K1 = Key(20, POSITIVE)  # neighbours that may be reciprocal
+_C.TEST.RERANK.K2 = Key(6, POSITIVE)  # neighbours whose sets are averaged
+_C.TEST.RERANK.LAMBDA = Key(0.3, SHARE)  # weight of the original distance
 _C.TEST.PRECISE_BN.ENABLED = False  # estimate the statistics of BatchNorm anew before evaluating
-_C.TEST.PRECISE_BN.NUM_ITER = 300  # batches to estimate them from
+_C.TEST.PRECISE_BN.NUM_ITER = Key(300, POSITIVE)  # batches to estimate them from
 
-_QUEUE = "nothing here learns from a queue of features (MoCo)"
-_TRANSFORMER = "only FastReID's transformers read it; timm/<model> builds transformers here"
-_DISTILLATION = "models are not distilled or averaged here"
-
-REFUSED: dict[str, tuple[Any, str]] = {
-    "MODEL.QUEUE_SIZE": (8192, _QUEUE),
-    "MODEL.BACKBONE.SIE_COE": (3.0, _TRANSFORMER),
-    "MODEL.BACKBONE.STRIDE_SIZE": ((16, 16), _TRANSFORMER),
-    "MODEL.BACKBONE.DROP_PATH_RATIO": (0.1, _TRANSFORMER),
-    "MODEL.BACKBONE.DROP_RATIO": (0.0, _TRANSFORMER),
-    "MODEL.BACKBONE.ATT_DROP_RATE": (0.0, _TRANSFORMER),
-    "KD.MODEL_CONFIG": ([], _DISTILLATION),
-    "KD.MODEL_WEIGHTS": ([], _DISTILLATION),
-    "KD.EMA.ENABLED": (False, _DISTILLATION),
-    "KD.EMA.MOMENTUM": (0.999, _DISTILLATION),
-    "DATALOADER.SET_WEIGHT": ([], "no sampler here weighs data sets against each other"),
-    "TEST.PRECISE_BN.DATASET": (
-        "Market1501",
-        "statistics are always estimated from the training set",
-    ),
-}
-"""FastReID's keys that change nothing here: the one value that each accepts, and the reason."""
-
-
-_C.refused.update(REFUSED)
+_TREE = CN()
+for _name, _value in leaves(_C):
+    if isinstance(_value, Key):
+        RULES[_name] = _value.rule
+    _TREE.add(_name, _value.default if isinstance(_value, Key) else _value)
 
 
 def get_cfg() -> CN:
     """Return a new, changeable tree of all keys at their defaults, those of plugins among them."""
-    cfg: CN = _C.clone()
+    cfg: CN = _TREE.clone()
     return cfg
+
+
+def declare(
+    key: str, default: Any, meaning: str, rule: Rule | tuple[str, ...] | None = None
+) -> None:
+    """Add a key to the configuration, from a module that IMPORTS names.
+
+    Args:
+        key: dotted, such as ``MODEL.LOSSES.MINE.ALPHA``; sections are made.
+        default: a bool, an int, a float, a text, a list or a tuple; values must be of its type.
+        meaning: a line for the list of keys.
+        rule: what else must hold of a value: a test and what its error says, such as
+            ``POSITIVE``, which is ``(lambda v: v > 0, "must be above 0")``, ``NOT_NEGATIVE`` or
+            ``SHARE``; or, for a text, the values that it may have.
+
+    Raises:
+        UserError: the key is there already, has no meaning, or a default of another type.
+
+    Example:
+        >>> declare("MODEL.LOSSES.MINE.ALPHA", 0.5, "weight of the far pairs", SHARE)
+    """
+    module = sys._getframe(1).f_globals.get("__name__", "?")
+    if not isinstance(default, bool | int | float | str | list | tuple) or not meaning:
+        raise UserError(
+            f"{module} declares the key {key} with the default {default!r} and the meaning "
+            f"{meaning!r}; expected a bool, int, float, str, list or tuple, and a line of text"
+        )
+    if not _TREE.add(key, default):
+        raise UserError(f"{module} declares the key {key}, which is there already")
+    DECLARED[key] = Declared(default, meaning, module)
+    if rule:
+        RULES[key] = rule

@@ -2,12 +2,15 @@
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
+from logging import getLogger
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import yaml
 
 from openanimals.utils.registry import did_you_mean
+
+logger = getLogger(__name__)
 
 BASE_KEY = "_BASE_"
 
@@ -16,12 +19,8 @@ if not SHIPPED.is_dir():  # in a checkout they lie beside the package
     SHIPPED = SHIPPED.parent.parent / "configs"
 
 
-class Layer(NamedTuple):
-    """What one file, or the command line, says: dotted keys and values, and what is wrong in it."""
-
-    where: str
-    values: Sequence[tuple[str, Any]] = ()
-    problems: Sequence[str] = ()
+Setting = tuple[str, str, Any] | str
+"""Where it is set, a dotted key and its value; or a sentence on what is wrong there."""
 
 
 def shipped() -> dict[str, str]:
@@ -34,41 +33,36 @@ def shipped() -> dict[str, str]:
     return names
 
 
-def find(path: str | Path, folder: Path = Path()) -> Path:
-    """Return where a file is that is named in a folder: there or, if not, among the shipped ones.
-
-    ``configs/ARBase/demo.yml`` and ``ARBase/demo.yml`` name the same shipped file.
-    """
-    path = Path(path).expanduser()
-    ours = SHIPPED / _shipped_name(path)
-    return ours if not (folder / path).exists() and ours.is_file() else folder / path
-
-
-def read_file(path: str | Path, folder: Path = Path(), below: tuple[Path, ...] = ()) -> list[Layer]:
-    """Return the layers of a YAML file, those of its ``_BASE_`` files first.
+def read_file(
+    path: str | Path, folder: Path = Path(), below: tuple[Path, ...] = ()
+) -> list[Setting]:
+    """Return the settings of a YAML file, those of its ``_BASE_`` files first.
 
     Args:
-        path: the file; one that is not there is looked for among the shipped ones.
+        path: the file; one that is not there is looked for among the shipped ones:
+            ``configs/ARBase/demo.yml`` and ``ARBase/demo.yml`` name the same.
         folder: that a relative path starts from.
         below: the files that this one is a base of.
     """
-    file = folder / Path(path).expanduser()
+    name, file = _shipped_name(Path(path)), folder / Path(path).expanduser()
     try:
-        file = find(path, folder)
+        if not file.exists() and (SHIPPED / name).is_file():
+            file = SHIPPED / name
+            if not below:
+                logger.info("%s is not here; the shipped one is taken: %s", path, file)
         if file.resolve() in below:
-            return [_wrong(str(file), f"is its own {BASE_KEY}")]
+            return [f"{file}: is its own {BASE_KEY}"]
         text = file.read_text(encoding="utf-8")
     except FileNotFoundError as error:
-        name = _shipped_name(Path(path))
         hint = did_you_mean(name, shipped()) or did_you_mean(Path(name).name, shipped())
-        return [_wrong(str(file), f"cannot be read ({error}){hint}")]
+        return [f"{file}: cannot be read ({error}){hint}"]
     except (OSError, ValueError) as error:  # UnicodeDecodeError among them
-        return [_wrong(str(file), f"cannot be read ({error})")]
+        return [f"{file}: cannot be read ({error})"]
     return read_text(text, str(file), (*below, file.resolve()))
 
 
-def read_text(text: str, where: str, files: tuple[Path, ...] = ()) -> list[Layer]:
-    """Return the layers of YAML text.
+def read_text(text: str, where: str, files: tuple[Path, ...] = ()) -> list[Setting]:
+    """Return the settings of YAML text.
 
     Args:
         text: keys and values.
@@ -78,28 +72,28 @@ def read_text(text: str, where: str, files: tuple[Path, ...] = ()) -> list[Layer
     try:
         tree = yaml.safe_load(text) or {}
     except yaml.YAMLError as error:
-        return [_wrong(where, f"is not YAML: {' '.join(str(error).split())}")]
+        return [f"{where}: is not YAML: {' '.join(str(error).split())}"]
     if not isinstance(tree, dict):
-        return [_wrong(where, f"expected keys and values, found {type(tree).__name__}")]
+        return [f"{where}: expected keys and values, found {type(tree).__name__}"]
     bases = tree.pop(BASE_KEY, [])
     bases = [bases] if isinstance(bases, str) else bases
     if not isinstance(bases, list) or not all(isinstance(base, str) for base in bases):
-        return [_wrong(where, f"{BASE_KEY} must be a file or a list of files, not {bases!r}")]
+        return [f"{where}: {BASE_KEY} must be a file or a list of files, not {bases!r}"]
     folder = files[-1].parent if files else Path()
-    layers = [layer for base in bases for layer in read_file(base, folder, files)]
-    return [*layers, Layer(where, list(leaves(tree)))]
+    below = [setting for base in bases for setting in read_file(base, folder, files)]
+    return [*below, *((where, key, value) for key, value in leaves(tree))]
 
 
-def read_overrides(overrides: Sequence[Any]) -> Layer:
-    """Return the layer of ``[KEY, VALUE, KEY, VALUE, ...]``."""
+def read_overrides(overrides: Sequence[Any]) -> list[Setting]:
+    """Return the settings of ``[KEY, VALUE, KEY, VALUE, ...]``."""
     where = "command line"
     misplaced = [str(key) for key in overrides[::2] if str(key).startswith("--")]
     if misplaced:
-        return _wrong(where, f"{misplaced[0]} must stand before the KEY VALUE pairs")
-    pairs = list(zip(map(str, overrides[::2]), overrides[1::2], strict=False))
-    if len(overrides) % 2:
-        return _wrong(where, f"{overrides[-1]!r} has no value (KEY VALUE pairs)", pairs)
-    return Layer(where, pairs)
+        return [f"{where}: {misplaced[0]} must stand before the KEY VALUE pairs"]
+    pairs = zip(map(str, overrides[::2]), overrides[1::2], strict=False)
+    odd = overrides[-1:] if len(overrides) % 2 else []
+    lacking = [f"{where}: {key!r} has no value (KEY VALUE pairs)" for key in odd]
+    return [*lacking, *((where, key, value) for key, value in pairs)]
 
 
 def leaves(tree: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
@@ -109,10 +103,6 @@ def leaves(tree: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any
             yield from leaves(value, f"{prefix}{key}.")
         else:
             yield f"{prefix}{key}", value
-
-
-def _wrong(where: str, problem: str, values: Sequence[tuple[str, Any]] = ()) -> Layer:
-    return Layer(where, values, [f"{where}: {problem}"])
 
 
 def _shipped_name(path: Path) -> str:

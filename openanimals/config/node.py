@@ -1,13 +1,13 @@
 """CfgNode: yacs with base files, all mistakes at once, and the closest right key."""
 
 import ast
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from yacs.config import CfgNode as YacsNode
 
-from openanimals.config.files import Layer, leaves, read_file, read_overrides
+from openanimals.config.files import Setting, leaves, read_file, read_overrides
 from openanimals.utils.errors import UserError
 from openanimals.utils.registry import did_you_mean
 
@@ -34,40 +34,60 @@ class ConfigError(UserError):
 Rule = tuple[Callable[[Any], bool], str]  # whether a value is right, and what it must be
 
 
+RULES: dict[str, Rule | tuple[str, ...]] = {}
+"""What must hold of the values of a key, beside their type; or the texts that it may have."""
+
+
 class Declared(NamedTuple):
     """A key of a plugin's; see :func:`openanimals.config.declare`."""
 
     default: Any
     meaning: str
-    rule: Rule | tuple[str, ...] | None
     module: str
 
 
 DECLARED: dict[str, Declared] = {}
 """The keys of all plugins that this process has imported."""
 
+_QUEUE = "nothing here learns from a queue of features (MoCo)"
+_TRANSFORMER = "only FastReID's transformers read it; timm/<model> builds transformers here"
+_DISTILLATION = "models are not distilled or averaged here"
+
+REFUSED: dict[str, tuple[Any, str]] = {
+    "MODEL.QUEUE_SIZE": (8192, _QUEUE),
+    "MODEL.BACKBONE.SIE_COE": (3.0, _TRANSFORMER),
+    "MODEL.BACKBONE.STRIDE_SIZE": ((16, 16), _TRANSFORMER),
+    "MODEL.BACKBONE.DROP_PATH_RATIO": (0.1, _TRANSFORMER),
+    "MODEL.BACKBONE.DROP_RATIO": (0.0, _TRANSFORMER),
+    "MODEL.BACKBONE.ATT_DROP_RATE": (0.0, _TRANSFORMER),
+    "KD.MODEL_CONFIG": ([], _DISTILLATION),
+    "KD.MODEL_WEIGHTS": ([], _DISTILLATION),
+    "KD.EMA.ENABLED": (False, _DISTILLATION),
+    "KD.EMA.MOMENTUM": (0.999, _DISTILLATION),
+    "DATALOADER.SET_WEIGHT": ([], "no sampler here weighs data sets against each other"),
+    "TEST.PRECISE_BN.DATASET": (
+        "Market1501",
+        "statistics are always estimated from the training set",
+    ),
+}
+"""FastReID's keys that change nothing here: the one value that each accepts, and the reason."""
+
 
 class CfgNode(YacsNode):
     """The tree of keys. Merging lists every mistake of a file or of the overrides in one error."""
 
-    @property
-    def refused(self) -> dict[str, tuple[Any, str]]:
-        """Dotted keys that may be set to one value only and are not kept: it, and the reason."""
-        return self.__dict__.setdefault("_refused", {})  # type: ignore[no-any-return]
+    def add(self, key: str, default: Any) -> bool:
+        """Add a dotted key, and the sections that it stands in; return False if it cannot be.
 
-    def declare(self, key: str, declared: Declared) -> None:
-        """Add a key of a plugin's, and the sections that it stands in.
-
-        Raises:
-            UserError: the key is there already, or it is a section, or a key is its section.
+        It is there already or refused, or it is a section, or a key is its section.
         """
         node, *sections, name = self, *key.split(".")
         for section in sections:
             node = node.setdefault(section, CfgNode()) if isinstance(node, YacsNode) else node
-        if key in self.refused or not isinstance(node, YacsNode) or name in node:
-            raise UserError(f"{declared.module} declares the key {key}, which is there already")
-        node[name] = declared.default
-        DECLARED[key] = declared
+        if key in REFUSED or not isinstance(node, YacsNode) or name in node:
+            return False
+        node[name] = default
+        return True
 
     def merge_from_file(self, cfg_filename: str | Path) -> None:
         """Merge a YAML file, its ``_BASE_`` files (one or a list, relative to it) first.
@@ -83,16 +103,15 @@ class CfgNode(YacsNode):
         Raises:
             ConfigError: a key without a value, unknown keys or wrong types.
         """
-        ConfigError.raise_for(self.merge([read_overrides(cfg_list)]))
+        ConfigError.raise_for(self.merge(read_overrides(cfg_list)))
 
-    def merge(self, layers: Sequence[Layer]) -> list[str]:
-        """Set what can be set of the layers' keys, later over earlier; return what is wrong."""
-        problems: list[str] = []
-        for layer in layers:
-            problems += layer.problems
-            for key, value in layer.values:
-                problems += self._set(key, value, layer.where)
-        return problems
+    def merge(self, settings: Iterable[Setting]) -> list[str]:
+        """Set what can be set, later over earlier; return what is wrong."""
+        return [
+            problem
+            for setting in settings
+            for problem in ([setting] if isinstance(setting, str) else self._set(*setting))
+        ]
 
     def keys_and_values(self) -> Iterator[tuple[str, Any]]:
         """Yield each dotted key with its value."""
@@ -113,10 +132,10 @@ class CfgNode(YacsNode):
         text: str = super(CfgNode, tree).dump(**options)
         return text
 
-    def _set(self, key: str, value: Any, where: str) -> list[str]:
+    def _set(self, where: str, key: str, value: Any) -> list[str]:
         """Set one dotted key; return what is wrong with it, if anything."""
-        if key in self.refused:
-            default, reason = self.refused[key]
+        if key in REFUSED:
+            default, reason = REFUSED[key]
             if _same(_literal(value), default):
                 return []
             return [

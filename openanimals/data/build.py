@@ -2,20 +2,14 @@
 
 import logging
 import os
-from collections import Counter
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
 from openanimals.config import CfgNode
-from openanimals.data.catalogue import (
-    Catalogue,
-    CatalogueError,
-    concatenate,
-)
+from openanimals.data.catalogue import Catalogue, CatalogueError, concatenate
 from openanimals.data.datasets import load_catalogue
 from openanimals.data.splits import Split, hold_out, make_split
 from openanimals.data.validate import rows_with_bad_boxes
@@ -53,7 +47,6 @@ class TestSet:
 
     Attributes:
         name: in logs and results.
-        source: where the images are from; it decides whether cameras count.
         query: the images to find again.
         gallery: the images to find them among.
         masked: whether their background is to be black.
@@ -62,7 +55,6 @@ class TestSet:
     __test__ = False  # not a pytest class
 
     name: str
-    source: str
     query: Catalogue
     gallery: Catalogue
     masked: bool = False
@@ -95,14 +87,14 @@ class Sets:
     dropped: dict[str, int] = field(default_factory=dict)
 
     def table(self) -> list[list[str]]:
-        """Return rows of text: part, source, images, individuals, images each (min, max)."""
-        parts = [("train", self.train.images)] if self.train else []
+        """Return rows of text: part, images, individuals, images of each (from, to)."""
+        parts = {"train": self.train.images} if self.train else {}
         for test in [*self.tests, *([self.validation] if self.validation else [])]:
-            parts += [(f"{test.name} query", test.query), (f"{test.name} gallery", test.gallery)]
+            parts |= {f"{test.name} query": test.query, f"{test.name} gallery": test.gallery}
         rows = [["part", "images", "individuals", "images each"]]
-        for name, images in parts:
-            counts = Counter(images.identities).values()
-            each = f"{min(counts)} to {max(counts)}" if counts else "-"
+        for name, images in parts.items():
+            counts = images.table["identity"].value_counts()
+            each = f"{min(counts)} to {max(counts)}" if len(counts) else "-"
             rows.append([name, str(len(images)), str(len(counts)), each])
         return rows
 
@@ -156,12 +148,8 @@ def _add_train(cfg: CfgNode, sets: Sets) -> None:
         parts.append(catalogue.select(list(dict.fromkeys([*split.train, *extra]))))
     images = concatenate(parts)
     if cfg.DATASETS.VAL_FRACTION:
-        held = hold_out(
-            images.identities,
-            range(len(images)),
-            cfg.DATASETS.VAL_FRACTION,
-            derive_seed(cfg.SEED, "validation") % 2**32,
-        )
+        seed = derive_seed(cfg.SEED, "validation") % 2**32
+        held = hold_out(images.identities, cfg.DATASETS.VAL_FRACTION, seed)
         sets.held_out = (images, held)
         sets.validation = _test_set(cfg, "validation", images, held)
         images = images.select(held.train)
@@ -179,7 +167,7 @@ def _add_train(cfg: CfgNode, sets: Sets) -> None:
 
 def _test_set(cfg: CfgNode, name: str, catalogue: Catalogue, split: Split) -> TestSet:
     query, gallery = catalogue.select(split.query), catalogue.select(split.gallery)
-    test = TestSet(name, catalogue.name, query, gallery, cfg.INPUT.BACKGROUND == "mask")
+    test = TestSet(name, query, gallery, cfg.INPUT.BACKGROUND == "mask")
     if test.unmatched_queries() == len(test.query):
         raise CatalogueError(
             f"{name}: none of its {len(test.query)} query images has another image of the same "
@@ -191,21 +179,16 @@ def _test_set(cfg: CfgNode, name: str, catalogue: Catalogue, split: Split) -> Te
 
 def _check_masks(catalogue: Catalogue, split: Split) -> None:
     """Count the images in use that keep their background because they have no mask."""
-    masks = catalogue.column("mask")
-    used = {row for part in (split.train, split.query, split.gallery) for row in part}
-    lacking = sum(masks[row] is None for row in used)
+    used = {*split.train, *split.query, *split.gallery}
+    lacking = len(used) - catalogue.table["mask"].iloc[list(used)].count()
     if lacking == len(used):
         raise CatalogueError(
-            f"INPUT.BACKGROUND is 'mask', but none of the {len(used)} images of {catalogue.name} "
+            f"INPUT.BACKGROUND is 'mask', but none of the {lacking} images of {catalogue.name} "
             "has a mask; expected the column mask (or INPUT.BACKGROUND keep)"
         )
     if lacking:
-        logger.warning(
-            "%s: %d of %d images have no mask and keep their background",
-            catalogue.name,
-            lacking,
-            len(used),
-        )
+        message = "%s: %d of %d images have no mask and keep their background"
+        logger.warning(message, catalogue.name, lacking, len(used))
 
 
 def _without_bad_boxes(catalogue: Catalogue, split: Split) -> tuple[Split, int]:
@@ -215,12 +198,9 @@ def _without_bad_boxes(catalogue: Catalogue, split: Split) -> tuple[Split, int]:
         The split without them, and how many of its rows they were.
     """
     bad = set(rows_with_bad_boxes(catalogue))
-
-    def good(rows: Sequence[int]) -> list[int]:
-        return [row for row in rows if row not in bad]
-
-    dropped = bad.intersection([*split.train, *split.query, *split.gallery])
-    return Split(good(split.train), good(split.query), good(split.gallery)), len(dropped)
+    parts = asdict(split).values()
+    good = Split(*([row for row in rows if row not in bad] for rows in parts))
+    return good, len(bad & set().union(*parts))
 
 
 def _separate_viewpoints(images: Catalogue) -> Catalogue:
@@ -239,8 +219,6 @@ def _separate_viewpoints(images: Catalogue) -> Catalogue:
             f"{images.name} has a known side; expected left or right in the column viewpoint "
             "(or DATASETS.FLANKS ignore)"
         )
-    names = [
-        f"{identity}|{viewpoint}" if viewpoint else identity
-        for identity, viewpoint in zip(images.identities, viewpoints, strict=True)
-    ]
+    pairs = zip(images.identities, viewpoints, strict=True)
+    names = [f"{name}|{viewpoint}" if viewpoint else name for name, viewpoint in pairs]
     return images.with_table(images.table.assign(identity=pd.Series(names, dtype=object)))

@@ -1,7 +1,7 @@
 """The image cache: the decoded images of a run in memory, on disk or on the device.
 
-On disk they are two files: the images, which are mapped into memory, and a JSON file that tells
-what they were made of. Where that has changed, or a file is not as it should be, all are read anew.
+On disk they are one file, mapped into memory: the images, and after them, as JSON, the state of the
+photographs that they were made of. Where that has changed, all are read anew.
 """
 
 import errno
@@ -13,8 +13,8 @@ import time
 import warnings
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager, suppress
-from dataclasses import dataclass, replace
+from contextlib import AbstractContextManager, suppress
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -26,13 +26,12 @@ from tqdm import tqdm
 from openanimals.data.dataset import ReIDDataset
 from openanimals.data.image_io import ImageError
 from openanimals.utils.errors import UserError
-from openanimals.utils.files import atomic_path, remove_leftovers
 from openanimals.utils.machine import cores
 
 logger = logging.getLogger(__name__)
 
-SUFFIX = ".images"
-OURS = "[0-9a-f]" * 32  # how our files begin; a folder may have others, which are left alone
+CORES = cores()
+OURS = f"{'[0-9a-f]' * 32}.images"  # the folder may have other files, which are left alone
 FULL = (errno.ENOSPC, errno.EDQUOT)  # the disk, or one's share of it
 CHUNK = 256  # images that are read before the first of them is stored: it bounds the memory
 SECONDS = 30.0  # between lines that tell how far the reading is
@@ -60,22 +59,16 @@ class CachedImages:
         Returns:
             uint8 ``[B, H, W, 3]``, on the device of the images.
         """
-        device = self.images.device
+        device, shape = self.images.device, self.images.shape[1:]
+        pinned = pinned and device.type == "cpu"
         batch = torch.empty(
-            (len(rows), *self.images.shape[1:]),
-            dtype=torch.uint8,
-            device=device,
-            pin_memory=pinned and device.type == "cpu",
+            (len(rows), *shape), dtype=torch.uint8, device=device, pin_memory=pinned
         )
-        source, target = (_in_words(images) for images in (self.images, batch))
+        source, target = self.images.flatten(1), batch.flatten(1)
+        if shape.numel() % 8 == 0:  # torch gathers words faster than bytes
+            source, target = source.view(torch.int64), target.view(torch.int64)
         torch.index_select(source, 0, rows.to(device), out=target)
         return batch
-
-
-def _in_words(images: Tensor) -> Tensor:
-    """Return a view ``[N, bytes / 8]``, which torch gathers faster than bytes, where that goes."""
-    rows = images.flatten(1)
-    return rows.view(torch.int64) if rows.shape[1] % 8 == 0 else rows
 
 
 class ImageCache:
@@ -94,9 +87,7 @@ class ImageCache:
     ) -> None:
         self.mode, self.limit, self.folder, self.device = mode, limit, folder, device
         self.build = build
-        self._taken = 0  # bytes
-        self._opened: dict[str, CachedImages | None] = {}
-        self._in_use: set[Path] = set()
+        self._opened: dict[str, CachedImages | None] = {}  # by the name of its file
 
     def open(self, dataset: ReIDDataset) -> CachedImages | None:
         """Return the images; None where each is to be read from its file when it is needed.
@@ -105,20 +96,19 @@ class ImageCache:
             ValueError: the mode is not ``auto`` and they are more than the limit, do not fit on the
                 device, or the folder cannot be used. Of a disk that is full, only the log tells.
         """
-        key = dataset.digest()
-        if key not in self._opened:
-            usable = self.mode != "off" and len(dataset) > 0
-            self._opened[key] = self._load(dataset, key) if usable else None
-            if self._opened[key] is not None:
-                self._taken += dataset.nbytes
-        return self._opened[key]
+        name = f"{dataset.digest()[:32]}.images"
+        if name not in self._opened:
+            usable = self.mode != "off" and dataset.nbytes > 0
+            self._opened[name] = self._load(dataset, self.folder / name) if usable else None
+        return self._opened[name]
 
-    def _load(self, dataset: ReIDDataset, key: str) -> CachedImages | None:
-        height, width = dataset.size
-        what = f"{len(dataset)} images of {height} x {width} ({_mib(dataset.nbytes)})"
-        if self._taken + dataset.nbytes > self.limit:
+    def _load(self, dataset: ReIDDataset, path: Path) -> CachedImages | None:
+        count, height, width, _ = dataset.shape
+        what = f"{count} images of {height} x {width} ({_mib(dataset.nbytes)})"
+        taken = sum(cached.images.nbytes for cached in self._opened.values() if cached is not None)
+        if taken + dataset.nbytes > self.limit:
             message = (
-                f"{what}, with {_mib(self._taken)} of this run before them, are more than "
+                f"{what}, with {_mib(taken)} of this run before them, are more than "
                 f"INPUT.CACHE_LIMIT, {_mib(self.limit)}"
             )
             if self.mode != "auto":
@@ -126,145 +116,141 @@ class ImageCache:
             logger.warning("no cache: %s; they are read from their files each time", message)
             return None
         if self.mode in ("auto", "disk"):
-            return self._on_disk(dataset, key, what)
+            return self._on_disk(dataset, path, what)
         logger.info("cache: reading %s into memory", what)
-        images = np.empty((len(dataset), *dataset.size, 3), np.uint8)
-        unreadable: dict[int, str] = {}
+        images, unreadable = torch.empty(dataset.shape, dtype=torch.uint8), dict[int, str]()
         for row, image in enumerate(_read_all(dataset, unreadable)):
-            images[row] = image
-        cached = CachedImages(torch.from_numpy(images), unreadable)
-        return self._on_device(cached) if self.mode == "device" else cached
-
-    def _on_disk(self, dataset: ReIDDataset, key: str, what: str) -> CachedImages | None:
-        path = self.folder / f"{key[:32]}{SUFFIX}"
+            images[row] = torch.from_numpy(image)
         try:
-            cached, problem = _open_file(path, dataset)
-            if cached is not None:
+            images = images.to(self.device if self.mode == "device" else "cpu")
+        except torch.OutOfMemoryError as error:
+            raise UserError(
+                f"INPUT.CACHE is 'device', but the images do not fit on {self.device}: {error}; "
+                "set it to ram or disk"
+            ) from error
+        return CachedImages(images, unreadable)
+
+    def _on_disk(self, dataset: ReIDDataset, path: Path, what: str) -> CachedImages | None:
+        try:
+            cached = _open_file(path, dataset)
+            if isinstance(cached, CachedImages):
                 logger.info("cache: %s, from %s", what, path)
             elif self.mode == "auto" and not (self.build and self._has_room(dataset.nbytes)):
                 return None
             else:
                 with _alone(self.folder):
-                    cached, problem = _open_file(path, dataset)  # another process may have built it
-                    if cached is None:
-                        why = f"; {problem}" if problem else ""
-                        logger.info("cache: reading %s into %s%s", what, path, why)
-                        remove_leftovers(self.folder, OURS)  # of processes killed in this block
-                        make_room(path, dataset.nbytes, self.limit, self._in_use)
+                    cached = _open_file(path, dataset)  # another process may have built it
+                    if not isinstance(cached, CachedImages):
+                        logger.info("cache: reading %s into %s; %s", what, path, cached)
+                        self._make_room(path, dataset.nbytes)
                         cached = _build_file(path, dataset)
         except OSError as error:
             if self.mode == "disk" and error.errno not in FULL:
                 raise UserError(
                     f"INPUT.CACHE is 'disk', but INPUT.CACHE_DIR cannot be used: {error}"
                 ) from error
-            logger.warning("no cache: %s; images are read from their files each time", error)
+            logger.warning("no cache: %s: %s; images are read from their files", self.folder, error)
             return None
         with suppress(OSError):  # a folder that may only be read serves as well
             os.utime(path)
-        self._in_use.add(path)
         return cached
 
     def _has_room(self, size: int) -> bool:
-        """Tell whether a file leaves half of what the disk has free; log if it does not.
+        """Tell whether a file leaves half of what is free to checkpoints and features; warn if not.
 
-        The rest is for checkpoints and features; and nobody has asked for this file.
+        So big a one has to be asked for.
         """
-        there = next(place for place in (self.folder, *self.folder.parents) if place.exists())
-        free = shutil.disk_usage(there).free
-        if 2 * size <= free:
-            return True
-        logger.warning(
-            "no cache: its %s are more than half of the %s that are free at %s; images are read "
-            "from their files each time, or set INPUT.CACHE to disk",
-            _mib(size),
-            _mib(free),
-            there,
-        )
-        return False
+        self.folder.mkdir(parents=True, exist_ok=True)
+        free = shutil.disk_usage(self.folder).free
+        if 2 * size > free:
+            what = f"its {_mib(size)} are more than half of the {_mib(free)} that are free"
+            logger.warning("no cache: %s at %s; set INPUT.CACHE to disk", what, self.folder)
+        return 2 * size <= free
 
-    def _on_device(self, cached: CachedImages) -> CachedImages:
-        try:
-            return replace(cached, images=cached.images.to(self.device))
-        except torch.OutOfMemoryError as error:
-            raise UserError(
-                f"INPUT.CACHE is 'device', but the images do not fit on {self.device}: {error}; "
-                "set it to ram or disk"
-            ) from error
+    def _make_room(self, path: Path, size: int) -> None:
+        """Remove other files, those first that were not opened for longest, to keep the limit."""
+        others = [other for other in self.folder.glob(OURS) if other != path]
+        taken = size + sum(other.stat().st_size for other in others)
+        for other in sorted(others, key=lambda other: other.stat().st_mtime_ns):
+            if taken > self.limit and self._opened.get(other.name) is None:
+                taken -= other.stat().st_size
+                other.unlink()
+                logger.info("cache: %s made room; it was not used for longest", other)
 
 
-def _open_file(path: Path, dataset: ReIDDataset) -> tuple[CachedImages | None, str]:
-    """Return the images if they still hold, or None and, if there is a file, why they do not."""
+def _open_file(path: Path, dataset: ReIDDataset) -> CachedImages | str:
+    """Return the images if they still hold, or why not."""
     try:
-        size = path.stat().st_size
-        noted = json.loads(path.with_suffix(".json").read_text(encoding="utf-8"))
-        files = dict(noted["files"])
-        unreadable = {int(row): str(message) for row, message in noted["unreadable"].items()}
+        with open(path, "rb") as file:
+            file.seek(dataset.nbytes)
+            noted = json.load(file)
     except FileNotFoundError:
-        return None, ""
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
-        return None, f"its list of files is damaged ({error})"
-    if size != dataset.nbytes:
-        return None, f"it has {size} bytes instead of {dataset.nbytes}"
-    changed = [name for name, state in _states(dataset).items() if files.get(name) != state]
+        return "they are new"
+    except ValueError as error:
+        return f"the file that is there is damaged ({error})"
+    states = _states(dataset)
+    changed = [name for name in states if noted["files"].get(name) != states[name]]
     if changed:
-        return None, f"{len(changed)} files have changed since, such as {changed[0]}"
+        return f"{len(changed)} files have changed since, such as {changed[0]}"
+    unreadable = {int(row): message for row, message in noted["unreadable"].items()}
     for row in unreadable:
         with suppress(ImageError):
             dataset.read(row)
-            return None, f"{dataset.paths[row]} could not be read then and can be now"
-    return CachedImages(_mapped(path, dataset), unreadable), ""
+            return f"{dataset.paths[row]} could not be read then and can be now"
+    return _mapped(path, dataset, unreadable)
 
 
 def _build_file(path: Path, dataset: ReIDDataset) -> CachedImages:
-    """Read all images into a file beside ``path`` that is renamed when it is whole.
+    """Read all images into a file that is renamed to ``path`` when it is whole.
 
     Raises:
         OSError: the folder cannot be written, or the disk is full.
     """
     files = _states(dataset)  # before they are read: a change in between shows at the next start
-    path.with_suffix(".json").unlink(missing_ok=True)  # it is of the file that is replaced
     unreadable: dict[int, str] = {}
-    with atomic_path(path) as temporary, open(temporary, "wb") as file:
-        if hasattr(os, "posix_fallocate"):  # a full disk shows now, not when all is read
-            os.posix_fallocate(file.fileno(), 0, dataset.nbytes)
-        # Written and not stored through a map, where a full disk would kill the process.
-        for image in _read_all(dataset, unreadable):
-            file.write(image.data)
-    with atomic_path(path.with_suffix(".json")) as temporary:
-        content = {"files": files, "unreadable": unreadable}
-        temporary.write_text(json.dumps(content), encoding="utf-8")
-    return CachedImages(_mapped(path, dataset), unreadable)
+    temporary = path.with_name(".unfinished")  # of one killed in this block: the next one's now
+    try:
+        with open(temporary, "wb") as file:
+            if hasattr(os, "posix_fallocate"):  # a full disk shows now, not when all is read
+                os.posix_fallocate(file.fileno(), 0, dataset.nbytes)
+            # Written and not stored through a map, where a full disk would kill the process.
+            for image in _read_all(dataset, unreadable):
+                file.write(image.data)
+            file.write(json.dumps({"files": files, "unreadable": unreadable}).encode())
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+    return _mapped(path, dataset, unreadable)
 
 
 def _states(dataset: ReIDDataset) -> dict[str, list[int] | None]:
     """Return bytes and time of the last change of each file; None for one that is not there."""
-
-    def state(file: str) -> list[int] | None:
-        try:
-            status = os.stat(file)
-        except OSError:
-            return None
-        return [status.st_size, status.st_mtime_ns]
-
-    files = dict.fromkeys(dataset.files())
     with ThreadPoolExecutor() as pool:  # the time goes into waiting for the disk
-        return dict(zip(files, pool.map(state, files), strict=True))
+        return dict(zip(dataset.files, pool.map(_state, dataset.files), strict=True))
 
 
-def _mapped(path: Path, dataset: ReIDDataset) -> Tensor:
-    """Return the file as a tensor that is read as it is used."""
-    shape = (len(dataset), *dataset.size, 3)
+def _state(file: str) -> list[int] | None:
+    try:
+        status = os.stat(file)
+    except OSError:
+        return None
+    return [status.st_size, status.st_mtime_ns]
+
+
+def _mapped(path: Path, dataset: ReIDDataset, unreadable: dict[int, str]) -> CachedImages:
+    """Return the images of a file, which is read as they are used."""
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "The given NumPy array is not writable")
-        return torch.from_numpy(np.memmap(path, dtype=np.uint8, mode="r", shape=shape))
+        images = torch.from_numpy(np.memmap(path, np.uint8, mode="r", shape=dataset.shape))
+    return CachedImages(images, unreadable)
 
 
 def _read_all(dataset: ReIDDataset, unreadable: dict[int, str]) -> Iterator[np.ndarray]:
     """Yield all images in order, read by a thread on each core; tell how far it is.
 
-    Args:
-        dataset: what is read.
-        unreadable: gets the messages on the images that cannot be read; those are black.
+    Images that cannot be read are black, and ``unreadable`` gets the messages on them, by row.
     """
 
     def read(row: int) -> np.ndarray:
@@ -272,56 +258,29 @@ def _read_all(dataset: ReIDDataset, unreadable: dict[int, str]) -> Iterator[np.n
             return dataset.read(row)
         except ImageError as error:
             unreadable[row] = str(error)
-            return np.zeros((*dataset.size, 3), np.uint8)
+            return np.zeros(dataset.shape[1:], np.uint8)
 
-    said = time.monotonic()
-    bar = tqdm(total=len(dataset), disable=None, unit="image", leave=False)  # on a terminal only
-    with bar, ThreadPoolExecutor(cores()) as pool:
-        for start in range(0, len(dataset), CHUNK):
-            chunk = range(start, min(start + CHUNK, len(dataset)))
+    said, count = time.monotonic(), dataset.shape[0]
+    bar = tqdm(total=count, disable=None, unit="image", leave=False)  # on a terminal only
+    with bar, ThreadPoolExecutor(CORES) as pool:
+        for start in range(0, count, CHUNK):
+            chunk = range(start, min(start + CHUNK, count))
             yield from pool.map(read, chunk)
             bar.update(len(chunk))
             if bar.disable and time.monotonic() - said > SECONDS:
                 said = time.monotonic()
-                logger.info("%d of %d images are read", chunk.stop, len(dataset))
+                logger.info("%d of %d images are read", chunk.stop, count)
 
 
-@contextmanager
-def _alone(folder: Path) -> Iterator[None]:
-    """Let one process at a time into the block; one that dies in it lets the next one in."""
+def _alone(folder: Path) -> AbstractContextManager:
+    """Return a context that one process at a time is in; one that dies in it lets the next in."""
     folder.mkdir(parents=True, exist_ok=True)
     lock = FileLock(folder / ".lock")
     try:
-        lock.acquire(blocking=False)
+        return lock.acquire(blocking=False)
     except Timeout:
         logger.info("waiting for another process that writes to %s", folder)
-        lock.acquire()
-    try:
-        yield
-    finally:
-        lock.release()
-
-
-def make_room(target: Path, needed: int, limit: float, in_use: set[Path]) -> None:
-    """Remove our files beside ``target`` until it, with ``needed`` bytes, and they keep the limit.
-
-    Those go first that were not opened for longest.
-
-    Args:
-        target: will be written; what it has now does not count.
-        needed: its bytes.
-        limit: bytes of all of them.
-        in_use: files that stay.
-    """
-    others = [path for path in target.parent.glob(OURS + SUFFIX) if path != target]
-    others.sort(key=lambda path: path.stat().st_mtime_ns)
-    taken = needed + sum(path.stat().st_size for path in others)
-    for path in others:
-        if taken > limit and path not in in_use:
-            taken -= path.stat().st_size
-            path.with_suffix(".json").unlink(missing_ok=True)
-            path.unlink()
-            logger.info("cache: %s is removed to make room; it was not used for longest", path)
+        return lock.acquire()
 
 
 def _mib(size: float) -> str:

@@ -2,10 +2,10 @@
 
 import hashlib
 import json
-import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import datetime
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -13,18 +13,9 @@ import pandas as pd
 from openanimals.data.masks import is_shape
 from openanimals.utils.errors import UserError
 
-COLUMNS = (
-    "path",
-    "identity",
-    "bbox",
-    "camera",
-    "date",
-    "sequence",
-    "viewpoint",
-    "species",
-    "mask",
-    "split",
-)
+REQUIRED = ("path", "identity")
+OPTIONAL = ("bbox", "camera", "date", "sequence", "viewpoint", "species", "mask", "split")
+COLUMNS = REQUIRED + OPTIONAL
 SPELLINGS = {"orientation": "viewpoint"}  # in the tables of others, wildlife-datasets' among them
 UNKNOWN = "unknown"  # the identity of animals that nobody has named; in no list of a partition
 
@@ -67,7 +58,7 @@ class Catalogue:
     ) -> None:
         others = {old: new for old, new in SPELLINGS.items() if new not in table.columns}
         table = table.rename(columns=others)
-        missing = [column for column in ("path", "identity") if column not in table.columns]
+        missing = [column for column in REQUIRED if column not in table.columns]
         if missing:
             raise CatalogueError(
                 f"{name}: no column {' and no column '.join(missing)}; "
@@ -82,38 +73,18 @@ class Catalogue:
     def _column(self, table: pd.DataFrame, column: str) -> list:
         if column not in table.columns:
             return [None] * len(table)
-        values = [None if _is_missing(v) else v for v in table[column].tolist()]
-        if column == "bbox":
-            return [self._bbox(row, value) for row, value in enumerate(values)]
-        if column == "date":
-            return [self._date(row, value) for row, value in enumerate(values)]
-        if column in ("path", "identity") and None in values:
-            raise CatalogueError(f"{self.name}: row {values.index(None)} has no {column}")
-        return [None if value is None else str(value) for value in values]
-
-    def _date(self, row: int, value: object) -> str | None:
-        try:
-            return None if value is None else iso_date(str(value))
-        except ValueError:
-            raise CatalogueError(
-                f"{self.name}: row {row} has date {str(value)!r}; expected year-month-day like "
-                "2025-04-01, and after it perhaps a time like T09:32:14"
-            ) from None
-
-    def _bbox(self, row: int, value: object) -> tuple[float, ...] | None:
-        """Four floats, NaN where a number is missing, even all (such rows are dropped later)."""
-        if value is None:
-            return None
-        try:
-            box = tuple(float(v) for v in value)  # type: ignore[attr-defined]
-        except (TypeError, ValueError):
-            box = ()
-        if len(box) != 4:
-            raise CatalogueError(
-                f"{self.name}: row {row} has bbox {value!r}; "
-                "expected four numbers: x, y, width, height"
-            )
-        return box
+        read, expected = READERS.get(column, (str, "text"))
+        values: list = []
+        for row, (value, lacks) in enumerate(zip(table[column], table[column].isna(), strict=True)):
+            if lacks and column in REQUIRED:
+                raise CatalogueError(f"{self.name}: row {row} has no {column}")
+            try:
+                values.append(None if lacks else read(value))
+            except (TypeError, ValueError):
+                raise CatalogueError(
+                    f"{self.name}: row {row} has {column} {value!r}; expected {expected}"
+                ) from None
+        return values
 
     def __len__(self) -> int:
         return len(self.table)
@@ -179,8 +150,11 @@ def concatenate(catalogues: Sequence[Catalogue]) -> Catalogue:
     return joined
 
 
-def iso_date(text: str) -> str:
+def iso_date(value: object) -> str:
     """Return a date, or a date and time, in the form of a catalogue; a zone is dropped.
+
+    Args:
+        value: text, or what has such a text (a date of Python or pandas).
 
     Example:
         >>> iso_date("2025-04-01"), iso_date("2025-04-01 09:32Z")
@@ -189,6 +163,7 @@ def iso_date(text: str) -> str:
     Raises:
         ValueError: it is not of the form year-month-day, with or without a time after it.
     """
+    text = str(value)
     moment = datetime.strptime(text[:10], "%Y-%m-%d")
     if len(text) > 10:
         moment = datetime.fromisoformat(text.removesuffix("Z"))  # Python 3.10 knows no Z
@@ -201,10 +176,17 @@ def _located(root: Path, file: str | None) -> str | None:
     return file if file is None or is_shape(file) else str((root / file).absolute())
 
 
-def _is_missing(value: object) -> bool:
-    return (
-        value is None
-        or value is pd.NaT
-        or value is pd.NA
-        or (isinstance(value, float) and math.isnan(value))
-    )
+def _box(value: Any) -> tuple[float, ...]:
+    """Return four floats, NaN where a number is missing, even all (such rows are dropped later)."""
+    x, y, width, height = map(float, value)
+    return x, y, width, height
+
+
+# Columns that are not plain text: what reads a value, and what that expects.
+READERS: dict[str, tuple[Callable, str]] = {
+    "bbox": (_box, "four numbers: x, y, width, height"),
+    "date": (
+        iso_date,
+        "year-month-day like 2025-04-01, and after it perhaps a time like T09:32:14",
+    ),
+}

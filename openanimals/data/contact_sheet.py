@@ -5,7 +5,6 @@ no table shows them, a look does.
 """
 
 import warnings
-from collections import defaultdict
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -21,7 +20,7 @@ from openanimals.utils.files import atomic_path
 
 T = TypeVar("T")
 
-FORMATS = {".png": "png", ".jpg": "jpeg", ".jpeg": "jpeg"}
+FORMATS = (".png", ".jpg", ".jpeg")
 PAPER, FAINT, UNREADABLE = (255, 255, 255), "0.4", (200, 40, 40)
 GAP = 4  # pixels between photographs
 LABEL = 150  # pixels in width that an individual's name has
@@ -52,18 +51,16 @@ def contact_sheet(
     """
     from matplotlib.figure import Figure
 
-    file_format = FORMATS.get(Path(path).suffix.lower())
-    if file_format is None:
+    suffix = Path(path).suffix.lower()
+    if suffix not in FORMATS:
         raise UserError(f"contact sheet {path}: expected a file name in {', '.join(FORMATS)}")
     if min(columns, rows, thumb) < 1:
         raise UserError(
             f"contact sheet of {columns} columns and {rows} rows of {thumb} pixels; "
             "expected numbers from 1"
         )
-    members = defaultdict(list)
-    for row, identity in enumerate(catalogue.identities):
-        if identity != UNKNOWN:
-            members[identity].append(row)
+    members = catalogue.table.groupby("identity").indices
+    members.pop(UNKNOWN, None)
     if not members:
         raise CatalogueError(f"{catalogue.name}: no individual to draw a contact sheet of")
     shown = _evenly(sorted(members), rows)
@@ -85,7 +82,7 @@ def contact_sheet(
             for column, picture in enumerate(pictures):
                 sheet.figimage(picture, LABEL + column * pitch, bottom, origin="upper")
         with atomic_path(path) as temporary:
-            sheet.savefig(temporary, format=file_format, dpi=DPI)
+            sheet.savefig(temporary, format=suffix[1:], dpi=DPI)
 
 
 def _thumbnail(catalogue: Catalogue, row: int, size: int) -> np.ndarray:
@@ -101,17 +98,14 @@ def _thumbnail(catalogue: Catalogue, row: int, size: int) -> np.ndarray:
 
 def _evenly(items: Sequence[T], count: int) -> list[T]:
     """Return at most ``count`` of the items, at even distances, the first among them."""
-    if len(items) <= count:
-        return list(items)
-    return [items[index * len(items) // count] for index in range(count)]
+    shown = min(count, len(items))
+    return [items[index * len(items) // shown] for index in range(shown)]
 
 
 def _write(sheet: Any, x: float, y: float, text: str, width: float, color: str = "black") -> None:
     """Write a line of text on a figure, its middle at a height, cut to a width (in pixels)."""
-    artist = sheet.text(
-        *(x / sheet.bbox.width, y / sheet.bbox.height, text),
-        **{"fontsize": TEXT, "color": color, "va": "center", "parse_math": False},
-    )
+    place = x / sheet.bbox.width, y / sheet.bbox.height
+    artist = sheet.text(*place, text, fontsize=TEXT, color=color, va="center", parse_math=False)
     while artist.get_window_extent().width > width:
         text = text[:-1]
         artist.set_text(f"{text}...")

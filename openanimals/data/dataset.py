@@ -2,13 +2,15 @@
 
 import hashlib
 import json
+import math
 import os
 from collections.abc import Iterator, Sequence
 from importlib.metadata import version
-from typing import NamedTuple
 
 import numpy as np
 import PIL
+import torch
+from torch import Tensor
 from torch.utils.data import Dataset
 
 from openanimals.data.catalogue import Catalogue
@@ -18,24 +20,8 @@ from openanimals.data.transforms import auto_augment
 from openanimals.utils.reproducibility import derive_seed
 
 
-class Sample(NamedTuple):
-    """One image of a batch.
-
-    Attributes:
-        image: uint8 ``[H, W, 3]``, RGB; None where a cache has it.
-        row: of the catalogue.
-        unreadable: messages on images that could not be read and that this one stands in for.
-        lost: messages on images that nothing stands in for; this one is black then.
-    """
-
-    image: np.ndarray | None
-    row: int
-    unreadable: list[str]
-    lost: list[str]
-
-
 class ReIDDataset(Dataset):
-    """The images of a catalogue: read, rotated, cropped and resized.
+    """The images of a catalogue in batches: read, rotated, cropped and resized.
 
     Args:
         images: the catalogue.
@@ -47,6 +33,8 @@ class ReIDDataset(Dataset):
         seed: of AutoAugment.
 
     Attributes:
+        files: that the images are made of: photographs, and masks that are files.
+        shape: of all images once they are decoded, ``(N, H, W, 3)``; ``nbytes`` are their bytes.
         cached: messages on the unreadable images, by row, where a cache has all images; then only
             what AutoAugment changes is read here. None: all are read here.
     """
@@ -62,13 +50,16 @@ class ReIDDataset(Dataset):
         auto_augment_prob: float = 0.0,
         seed: int = 0,
     ) -> None:
-        rows = range(len(images))
         # Plain lists: worker processes share their memory, and reading them is quick.
-        self.paths = [str(images.path(row)) for row in rows]
-        self.boxes = images.column("bbox")
-        self.masks = [images.mask(row) if masked else None for row in rows]
-        self.identities = images.identities
+        self.paths = [str(images.root / path) for path in images.table["path"]]
+        self.boxes = images.table["bbox"].tolist()
+        self.masks = [images.mask(row) if masked else None for row in range(len(self.paths))]
+        drawn = [mask for mask in self.masks if mask is not None and not is_shape(mask)]
+        self.files = list(dict.fromkeys([*self.paths, *drawn]))
+        self.identities = images.table["identity"].tolist()
         self.size = (size[0], size[1])
+        self.shape = (len(self.paths), *self.size, 3)
+        self.nbytes = math.prod(self.shape)
         self.exact, self.substitute = exact, substitute
         self.auto_augment_prob, self.seed = auto_augment_prob, seed
         self.cached: dict[int, str] | None = None
@@ -76,35 +67,50 @@ class ReIDDataset(Dataset):
     def __len__(self) -> int:
         return len(self.paths)
 
-    @property
-    def nbytes(self) -> int:
-        """Bytes of all images once they are decoded."""
-        return len(self) * self.size[0] * self.size[1] * 3
-
-    def __getitem__(self, place: tuple[int, int]) -> Sample:
-        """Return the image of a row.
+    def __getitem__(
+        self, places: list[tuple[int, int]]
+    ) -> tuple[Tensor, list[int], Tensor, dict[int, str], dict[int, str]]:
+        """Return a batch.
 
         It does not raise: out of a worker process an error comes with that process's traceback.
 
         Args:
-            place: the row, and how many images of the whole training come before this one; on the
-                second depends what AutoAugment does.
+            places: for each image its row, and how many images of the whole training come before
+                it; on the second depends what AutoAugment does.
+
+        Returns:
+            The images that no cache has, uint8 ``[n, H, W, 3]``, RGB, and their places in the
+            batch; the rows of all images, ``[B]``; and by row, messages on those that cannot be
+            read: that others stand in for, and that nothing stands in for, which are black.
         """
-        first, number = place
-        messages: list[str] = []
-        for row in self._candidates(first):
-            try:
-                return Sample(self._image(row, number), row, messages, [])
-            except ImageError as error:
-                messages.append(str(error))
-        return Sample(np.zeros((*self.size, 3), np.uint8), first, [], messages)
+        images, positions, rows = [], [], []
+        unreadable: dict[int, str] = {}
+        lost: dict[int, str] = {}
+        for position, (first, number) in enumerate(places):
+            told: dict[int, str] = {}
+            for row in self._candidates(first):
+                try:
+                    image = self._image(row, number)
+                    unreadable |= told
+                    break
+                except ImageError as error:
+                    told[row] = str(error)
+            else:
+                row, image = first, np.zeros(self.shape[1:], np.uint8)
+                lost |= told
+            rows.append(row)
+            if image is not None:
+                images.append(torch.from_numpy(image))
+                positions.append(position)
+        read = torch.stack(images) if images else torch.empty(0)
+        return read, positions, torch.tensor(rows), unreadable, lost
 
     def _candidates(self, row: int) -> Iterator[int]:
         """Yield the row, then (to substitute) the identity's other rows, cyclically."""
         yield row
         if self.substitute:
             own = np.flatnonzero(np.array(self.identities, dtype=object) == self.identities[row])
-            yield from (int(other) for other in (*own[own > row], *own[own < row]))
+            yield from (*own[own > row].tolist(), *own[own < row].tolist())
 
     def _image(self, row: int, number: int) -> np.ndarray | None:
         if self.auto_augment_prob:
@@ -119,17 +125,9 @@ class ReIDDataset(Dataset):
         return None
 
     def read(self, row: int) -> np.ndarray:
-        """Return the image of a row from its file, uint8 ``[H, W, 3]``.
-
-        Raises:
-            ImageError: it cannot be read.
-        """
+        """Return the image of a row from its file (``[H, W, 3]``), or raise an ImageError."""
         place = self.boxes[row], self.masks[row]
         return read_image(self.paths[row], self.size, *place, exact=self.exact)
-
-    def files(self) -> list[str]:
-        """Return the files that the images are made of: photographs, and masks that are files."""
-        return self.paths + [mask for mask in self.masks if mask is not None and not is_shape(mask)]
 
     def digest(self) -> str:
         """Return a hash of what is read and how, including the versions of what reads it."""

@@ -22,7 +22,7 @@ from requests import codes
 from tqdm import tqdm
 from urllib3.exceptions import HTTPError, ProtocolError
 
-from openanimals.data.catalogue import UNKNOWN, Catalogue
+from openanimals.data.catalogue import UNKNOWN, Catalogue, CatalogueError
 from openanimals.data.datasets import wildlife
 from openanimals.data.splits import paper_partition
 from openanimals.utils.errors import UserError
@@ -55,31 +55,24 @@ def prepare(name: str, root: str | Path) -> Catalogue:
     catalogue = wildlife.read(class_name, folder.parent)
     empty = [path for path in catalogue.column("path") if not (folder / path).stat().st_size]
     if empty:
-        raise wildlife.MissingDataError(
+        raise CatalogueError(
             f"{catalogue.name}: {len(empty)} image files in {folder} are empty, for instance "
             f"{empty[0]}; move the folder away and run the same command again"
         )
-    print(summary(catalogue), flush=True)
-    return catalogue
-
-
-def summary(catalogue: Catalogue) -> str:
-    """Return the counts of a catalogue, its hashes, and the counts of its paper partition."""
     identities = catalogue.identities
     train, query, gallery = paper_partition(identities)
-    trained = {identities[row] for row in train}
-    tested = {identities[row] for row in [*query, *gallery]}
-    return "\n".join(
-        [
-            f"{catalogue.name} is complete: {len(catalogue)} images, "
-            f"{len(set(identities) - {UNKNOWN})} individuals, "
-            f"{identities.count(UNKNOWN)} images of unknown ones",
-            f"  catalogue   sha256 {catalogue.digest()}",
-            f"  identities  sha256 {wildlife.identity_digest(catalogue)}",
-            f"  paper's partition: individuals {len(trained)} train, {len(tested)} test; "
-            f"images {len(train)} train, {len(query)} query, {len(gallery)} gallery",
-        ]
+    trained, tested = ({identities[row] for row in rows} for rows in (train, query + gallery))
+    print(
+        f"{catalogue.name} is complete: {len(catalogue)} images, "
+        f"{len(set(identities) - {UNKNOWN})} individuals, "
+        f"{identities.count(UNKNOWN)} images of unknown ones\n"
+        f"  catalogue   sha256 {catalogue.digest()}\n"
+        f"  identities  sha256 {wildlife.identity_digest(catalogue)}\n"
+        f"  paper's partition: individuals {len(trained)} train, {len(tested)} test; "
+        f"images {len(train)} train, {len(query)} query, {len(gallery)} gallery",
+        flush=True,
     )
+    return catalogue
 
 
 def _get(class_name: str, folder: Path) -> None:
@@ -91,12 +84,11 @@ def _get(class_name: str, folder: Path) -> None:
     licence = [about.get("licenses") or "none stated", about.get("licenses_url") or ""]
     print(f"Animals-{class_name}, licence: {' '.join(licence).strip()}", flush=True)
     archives.mkdir(parents=True, exist_ok=True)
-    names = _archive_names(cls)
-    if not names or not all(_is_whole(archives / name) for name in names):
-        _download(class_name, cls, archives, names)
+    _download(cls, archives)
+    print(f"unpacking into {unpacking}", flush=True)
     try:
         _unpack(cls, archives, unpacking)
-        wildlife.scan(class_name, unpacking)
+        wildlife.scan(cls, unpacking)
     except Exception as cause:  # unpackers and parsers raise whatever a damaged archive leads to
         raise DownloadError(
             f"Animals-{class_name}: cannot unpack {archives} ({cause}); if a file in it is "
@@ -108,14 +100,26 @@ def _get(class_name: str, folder: Path) -> None:
     shutil.rmtree(archives)
 
 
-def _download(class_name: str, cls: Any, archives: Path, names: list[str]) -> None:
+def _download(cls: Any, archives: Path) -> None:
+    """Let the class download what has not arrived."""
+    names = [name for _, name in getattr(cls, "downloads", [])]
+    if getattr(cls, "archive", None):
+        names.append(cls.archive)
+    if hasattr(cls, "archive_name"):  # of Kaggle
+        names.append(cls.archive_name())
+    whole = [  # the directory of a zip file is at its end
+        zipfile.is_zipfile(file) if file.suffix == ".zip" else file.is_file()
+        for file in map(archives.joinpath, names)
+    ]
+    if whole and all(whole):
+        return
     try:
         with _inside(archives), _our_download_url():
             cls._download()
     except Exception as cause:  # no network, "set up Kaggle", "quota reached", "do it manually"...
         page = getattr(cls, "summary", {}).get("url") or "its home page"
         raise DownloadError(
-            f"Animals-{class_name} could not be downloaded: {' '.join(str(cause).split())}\n"
+            f"Animals-{cls.__name__} could not be downloaded: {' '.join(str(cause).split())}\n"
             f"  by hand: get {' and '.join(names) or 'its files'} from {page}, put it into "
             f"{archives}, and run the same command again"
         ) from cause
@@ -123,9 +127,10 @@ def _download(class_name: str, cls: Any, archives: Path, names: list[str]) -> No
 
 def _unpack(cls: Any, archives: Path, unpacking: Path) -> None:
     """Let the class unpack second names of its files, which it deletes, moves and renames."""
-    print(f"unpacking into {unpacking}", flush=True)
     for file in archives.glob("*gz"):
-        _check_gzip(file)
+        with gzip.open(file) as stream:  # to its end, where the checksum is; tarfile stops before
+            while stream.read(_CHUNK):
+                pass
     if unpacking.exists():  # an interrupted try
         shutil.rmtree(unpacking)
     unfinished = shutil.ignore_patterns("*.part")
@@ -167,28 +172,6 @@ def _inside(folder: Path) -> Iterator[None]:
         os.environ["PATH"] = path
 
 
-def _archive_names(cls: Any) -> list[str]:
-    """Return the names of the files that a class downloads, as far as it says."""
-    names = [name for _, name in getattr(cls, "downloads", [])]
-    if getattr(cls, "archive", None):
-        names.append(cls.archive)
-    if hasattr(cls, "archive_name"):  # of Kaggle
-        names.append(cls.archive_name())
-    return names
-
-
-def _is_whole(file: Path) -> bool:
-    """Tell whether a download has arrived; the directory of a zip file is at its end."""
-    return zipfile.is_zipfile(file) if file.suffix == ".zip" else file.is_file()
-
-
-def _check_gzip(file: Path) -> None:
-    """Read a file to its end, where gzip has its checksum; tarfile stops before that."""
-    with gzip.open(file) as stream:
-        while stream.read(1 << 20):
-            pass
-
-
 def _link(source: str, target: str) -> None:
     """Give a file a second name; copy it where the file system cannot do that."""
     try:
@@ -197,7 +180,7 @@ def _link(source: str, target: str) -> None:
         shutil.copy2(source, target)
 
 
-def fetch(url: str, target: Path, *, attempts: int = 4, wait: float = 1.0) -> None:
+def fetch(url: str, target: Path, *, attempts: int = 4) -> None:
     """Download a file unless it is there.
 
     Until all of it has arrived, ``<target>.part`` holds what has; the size that the server
@@ -206,8 +189,8 @@ def fetch(url: str, target: Path, *, attempts: int = 4, wait: float = 1.0) -> No
     Args:
         url: its address.
         target: the file.
-        attempts: how many tries in a row may fail without getting further than any before.
-        wait: seconds before the next try, doubled with each such try.
+        attempts: how many tries in a row may fail without getting further than any before. The
+            pause after them grows from two seconds.
 
     Raises:
         DownloadError: the server refuses, the disk is too small, or the attempts are used up.
@@ -227,7 +210,7 @@ def fetch(url: str, target: Path, *, attempts: int = 4, wait: float = 1.0) -> No
                     f"; {part} keeps what has arrived; the next try goes on there if the server can"
                 )
                 raise DownloadError(f"{url}: {cause}{kept if _size(part) else ''}") from cause
-            time.sleep(wait * 2**failures)
+            time.sleep(2**failures)
 
 
 def _receive(url: str, part: Path) -> None:
@@ -249,8 +232,10 @@ def _receive(url: str, part: Path) -> None:
             start = 0
         length = response.headers.get("Content-Length")
         total = None if length is None else start + int(length)
-        if total is not None:
-            _check_room(part.parent, total - start)
+        room = shutil.disk_usage(part.parent).free
+        if length is not None and int(length) > room:
+            needed = f"it needs {_megabytes(int(length))} more, and {_megabytes(room)} are free"
+            raise OSError(errno.ENOSPC, needed)
         print(f"downloading {url} ({_megabytes(start)} of {_megabytes(total)} here)", flush=True)
         bar = tqdm(total=total, initial=start, unit="B", unit_scale=True, disable=None)
         told_by_size = contextlib.suppress(*([] if total is None else [ProtocolError]))
@@ -269,14 +254,6 @@ def _is_final(cause: Exception) -> bool:
         code = cause.response.status_code
         return code < 500 and code not in (codes.request_timeout, codes.too_many_requests)
     return isinstance(cause, OSError) and cause.errno == errno.ENOSPC
-
-
-def _check_room(folder: Path, needed: int) -> None:
-    free = shutil.disk_usage(folder).free
-    if needed > free:
-        raise OSError(
-            errno.ENOSPC, f"it needs {_megabytes(needed)} more, and {_megabytes(free)} are free"
-        )
 
 
 def _size(file: Path) -> int:

@@ -53,8 +53,8 @@ def read_image(
     Args:
         path: the file.
         size: (height, width) in pixels to resize to; None keeps the size of the file or box.
-        bbox: as in :func:`open_image`.
-        mask: as in :func:`open_image`.
+        bbox: as in :func:`open_image`, like mask.
+        mask: see bbox.
         exact: read and resize by Pillow alone. Else a JPEG of 8-bit colour or grey that EXIF does
             not turn, that has no mask, and whose box lies within it and is to shrink to half or
             less, is resized by torch: the same filter in the same order, but with weights of 16
@@ -67,11 +67,10 @@ def read_image(
     Raises:
         ImageError: see :func:`open_image`.
     """
-    crop = None
-    if not (exact or size is None or mask is not None):
-        crop = _large_crop(path, size, bbox)
-    if crop is not None and size is not None:
-        return _shrunk(crop, size)
+    if size is not None and mask is None and not exact:
+        pixels = _read_large(path, size, bbox)
+        if pixels is not None:
+            return pixels
     image = open_image(path, bbox, mask)
     return np.array(image if size is None else resize(image, size))
 
@@ -107,9 +106,9 @@ def open_image(
             black = Image.new("RGB", upright.size)
             upright = Image.composite(upright, black, _animal(mask, upright.size))
         if bbox is not None:
-            edges = _edges(bbox)
-            if edges is None or not _overlaps(edges, upright.size):
-                width, height = upright.size
+            width, height = upright.size
+            edges = _edges(bbox, upright.size)
+            if edges is None:
                 raise ImageError(
                     f"cannot crop {path} to the box {tuple(bbox)}; expected x, y, width, height "
                     f"that overlap the image of {width} x {height} pixels (width x height)"
@@ -152,8 +151,8 @@ def box_overlaps(path: str | os.PathLike[str], bbox: Sequence[float]) -> bool:
     Raises:
         ImageError: the box is not empty, and the header cannot be read.
     """
-    edges = _edges(bbox)
-    return edges is not None and _overlaps(edges, image_size(path))
+    anywhere = (math.inf, math.inf)
+    return bool(_edges(bbox, anywhere) and _edges(bbox, image_size(path)))
 
 
 @contextmanager
@@ -224,69 +223,46 @@ def _nonzero(image: Image.Image) -> np.ndarray:
     return np.any(pixels[..., :-1] if image.mode in ("LA", "RGBA") else pixels, axis=2)
 
 
-def _edges(bbox: Sequence[float]) -> tuple[int, int, int, int] | None:
-    """Return a box's left, top, right and bottom edge; None if it is empty or not a number."""
+def _edges(bbox: Sequence[float], size: tuple[float, float]) -> tuple[int, int, int, int] | None:
+    """Return a box's left, top, right and bottom edge; None without a pixel of its image."""
     if not all(map(math.isfinite, bbox)):
         return None
     x, y, width, height = bbox
     left, top, right, bottom = round(x), round(y), round(x + width), round(y + height)
-    return (left, top, right, bottom) if right > left and bottom > top else None
+    overlaps = left < size[0] and top < size[1] and right > 0 and bottom > 0
+    return (left, top, right, bottom) if overlaps and right > left and bottom > top else None
 
 
-def _overlaps(edges: tuple[int, int, int, int], size: tuple[int, int]) -> bool:
-    left, top, right, bottom = edges
-    return left < size[0] and top < size[1] and right > 0 and bottom > 0
-
-
-def _large_crop(
+def _read_large(
     path: str | os.PathLike[str], size: tuple[int, int], bbox: Sequence[float] | None
-) -> Tensor | None:
-    """Return what lies within the box (``[h, w, 3]``); None if Pillow is to read it."""
+) -> np.ndarray | None:
+    """Read a photograph and shrink it by torch (``[H, W, 3]``); None if Pillow is to do it."""
     with _opened(path) as image:
-        edges = _plain_edges(image, bbox)
-        if edges is None:
+        plain = image.format in ("JPEG", "MPO") and image.mode in ("RGB", "L")
+        edges = (0, 0, *image.size) if bbox is None else _edges(bbox, image.size)
+        if not plain or _turn(image) is not None or edges is None:
             return None
         left, top, right, bottom = edges
-        if not _shrinks(bottom - top, right - left, size):
+        inside = left >= 0 and top >= 0 and right <= image.width and bottom <= image.height
+        height, width = bottom - top, right - left
+        shrinks = height >= LEAST_SHRINK * size[0] and width >= LEAST_SHRINK * size[1]
+        # Else Pillow (from version 13 on) resizes the height first, and torch always the width.
+        in_order = height - size[0] <= 2 * (width - size[1])
+        if not (inside and shrinks and in_order):
             return None
-        data = np.fromfile(path, np.uint8)
-    pixels = jpeg_pixels(torch.from_numpy(data))
-    return None if pixels is None else pixels[top:bottom, left:right]
-
-
-def _plain_edges(
-    image: Image.Image, bbox: Sequence[float] | None
-) -> tuple[int, int, int, int] | None:
-    """Return the edges of the box if it lies within an upright JPEG of colour or grey, or None."""
-    if image.format not in ("JPEG", "MPO") or image.mode not in ("RGB", "L"):
+        pixels = jpeg_pixels(torch.from_numpy(np.fromfile(path, np.uint8)))
+    if pixels is None:
         return None
-    if _turn(image) is not None:
-        return None
-    edges = (0, 0, *image.size) if bbox is None else _edges(bbox)
-    if edges is None:
-        return None
-    left, top, right, bottom = edges
-    inside = left >= 0 and top >= 0 and right <= image.width and bottom <= image.height
-    return edges if inside else None
-
-
-def _shrinks(height: int, width: int, size: tuple[int, int]) -> bool:
-    """Tell whether torch resizes a box as Pillow does, but for rounding."""
-    if height < LEAST_SHRINK * size[0] or width < LEAST_SHRINK * size[1]:
-        return False
-    # Else Pillow (from version 13 on) resizes the height first, and torch always the width.
-    return height - size[0] <= 2 * (width - size[1])
+    # Permuted with its batch, not before: else torch takes it for planes, and is slower.
+    batch = pixels[top:bottom, left:right][None].permute(0, 3, 1, 2)
+    batch = functional.interpolate(batch, size, mode="bicubic", antialias=True)
+    return batch[0].permute(1, 2, 0).contiguous().numpy()
 
 
 def jpeg_pixels(data: Tensor) -> Tensor | None:
-    """Decode a JPEG by torchvision.
+    """Decode the bytes of a JPEG to the same values as Pillow, RGB, uint8 ``[h, w, 3]``.
 
-    Args:
-        data: the bytes of the file, uint8.
-
-    Returns:
-        uint8 ``[h, w, 3]``, RGB, the same values as Pillow's; None where libjpeg gives up. A file
-        that is cut short is not filled up, as it is not by Pillow.
+    None where libjpeg gives up. A file that is cut short is not filled up, as it is not by Pillow.
     """
     from torchvision.io import ImageReadMode, decode_jpeg
 
@@ -294,11 +270,3 @@ def jpeg_pixels(data: Tensor) -> Tensor | None:
         return decode_jpeg(data, ImageReadMode.RGB).permute(1, 2, 0)
     except RuntimeError:
         return None
-
-
-def _shrunk(pixels: Tensor, size: tuple[int, int]) -> np.ndarray:
-    """Resize ``[h, w, 3]`` to ``[H, W, 3]``, contiguous."""
-    # Permuted with its batch, not before: else torch takes it for planes, and is slower.
-    batch = pixels[None].permute(0, 3, 1, 2)
-    batch = functional.interpolate(batch, size, mode="bicubic", antialias=True)
-    return batch[0].permute(1, 2, 0).contiguous().numpy()

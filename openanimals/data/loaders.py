@@ -12,31 +12,37 @@ from pathlib import Path
 import torch
 from torch import Tensor
 from torch.utils.data import DataLoader
+from torchvision.transforms import v2
 
 from openanimals.config import CfgNode, ConfigError
 from openanimals.config.checks import batch_problems
-from openanimals.data import samplers
 from openanimals.data.build import TrainSet
 from openanimals.data.cache import ImageCache
 from openanimals.data.catalogue import Catalogue
-from openanimals.data.dataset import ReIDDataset, Sample
-from openanimals.data.erasing import Erasing, Patch
-from openanimals.data.samplers import SAMPLER_REGISTRY, BatchSampler
+from openanimals.data.dataset import ReIDDataset
+from openanimals.data.samplers import (
+    SAMPLER_REGISTRY,
+    balanced_stream,
+    batch_sampler,
+    identity_stream,
+    shuffled_stream,
+)
 from openanimals.data.transforms import (
     TRANSFORM_REGISTRY,
-    Affine,
-    AugMix,
-    ColorJitter,
     Compose,
+    Erasing,
     Flip,
     PadCrop,
-    ResizedCrop,
+    Patch,
+    PerImage,
     Transform,
+    augmix,
 )
 from openanimals.utils.machine import cores, user_cache
 
 logger = getLogger(__name__)
 
+CORES = cores()
 GIB = 2**30
 
 
@@ -47,14 +53,14 @@ class Batch:
     Attributes:
         images: uint8 ``[B, 3, H, W]``, RGB, in channels-last memory, as convolutions want it.
         rows: ``[B]``, their rows in the catalogue.
-        unreadable: messages on images that could not be read; others stand in for them.
-        lost: messages on images that could not be read and that nothing stands in for: black.
+        unreadable: by row, messages on images that cannot be read and others stand in for.
+        lost: by row, messages on images that cannot be read and nothing stands in for: black.
     """
 
     images: Tensor
     rows: Tensor
-    unreadable: list[str]
-    lost: list[str]
+    unreadable: dict[int, str]
+    lost: dict[int, str]
 
 
 class Loader:
@@ -63,31 +69,30 @@ class Loader:
     The cache is opened when the first batch is asked for.
 
     Args:
-        dataset: reads single images.
+        cfg: the configuration, of which only what it says of processes and the device counts.
+        dataset: reads images.
         sampler: for each batch the rows and numbers of its images.
-        workers: processes that read; 0 reads in this one.
-        pinned: put the images into page-locked memory, from where CUDA copies without waiting.
         cache: has or gets the images decoded; None reads each from its file.
 
     Attributes:
-        unreadable: messages on the images that were black so far because they cannot be read.
+        unreadable: by row, messages on the images that were black so far as they cannot be read.
     """
 
     def __init__(
         self,
+        cfg: CfgNode,
         dataset: ReIDDataset,
         sampler: Iterable[list[tuple[int, int]]],
-        *,
-        workers: int,
-        pinned: bool,
-        cache: ImageCache | None = None,
+        cache: ImageCache | None,
     ) -> None:
-        self.dataset, self.sampler = dataset, sampler
-        self.workers, self.pinned, self.cache = workers, pinned, cache
-        self.unreadable: list[str] = []
-
-    def __len__(self) -> int:
-        return len(self.sampler)  # type: ignore[arg-type]  # of test images; training has no end
+        self.dataset, self.sampler, self.cache = dataset, sampler, cache
+        # No more processes that read than this process's share of the cores.
+        here = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))  # torchrun says so
+        self.workers = min(cfg.DATALOADER.NUM_WORKERS, max(1, CORES // here))
+        # CUDA copies from page-locked memory without waiting. Asking for it would wake CUDA up.
+        cuda = cfg.MODEL.DEVICE.startswith(("auto", "cuda"))
+        self.pinned = cuda and torch.cuda.is_available()
+        self.unreadable: dict[int, str] = {}
 
     def __iter__(self) -> Iterator[Batch]:
         cached = self.cache.open(self.dataset) if self.cache is not None else None
@@ -96,18 +101,18 @@ class Loader:
         workers = self.workers if reads else 0
         batches = DataLoader(
             self.dataset,
-            batch_sampler=self.sampler,  # type: ignore[arg-type]
+            batch_size=None,  # the data set makes them
+            sampler=self.sampler,
             num_workers=workers,
-            collate_fn=_collate,
             pin_memory=self.pinned,
             prefetch_factor=4 if workers else None,
         )
-        for images, places, (rows, unreadable, lost) in batches:
+        for images, places, rows, unreadable, lost in batches:
             if cached is not None:
                 read, images = images, cached.take(rows, self.pinned)
                 if places:
                     images[places] = read.to(images.device)
-            self.unreadable += lost
+            self.unreadable |= lost
             # Where images get the layout of the model; before it they are [H, W, 3].
             batch = Batch(images.permute(0, 3, 1, 2), rows, unreadable, lost)
             del images
@@ -115,33 +120,22 @@ class Loader:
             del batch  # the next one can have its memory
 
 
-def _collate(samples: list[Sample]) -> tuple[Tensor, list[int], tuple[Tensor, list, list]]:
-    """Return the images that were read, their places in the batch, and what is told of all."""
-    places = [place for place, sample in enumerate(samples) if sample.image is not None]
-    images = [torch.from_numpy(samples[place].image) for place in places]
-    rows = torch.tensor([sample.row for sample in samples])
-    unreadable = [message for sample in samples for message in sample.unreadable]
-    lost = [message for sample in samples for message in sample.lost]
-    return torch.stack(images) if images else torch.empty(0), places, (rows, unreadable, lost)
-
-
 @SAMPLER_REGISTRY.register("TrainingSampler")
 def _training_sampler(cfg: CfgNode, train: TrainSet) -> Iterator[int]:
-    return samplers.shuffled_stream(len(train.labels), cfg.DATALOADER.SEED)
+    return shuffled_stream(len(train.labels), cfg.DATALOADER.SEED)
 
 
 @SAMPLER_REGISTRY.register("NaiveIdentitySampler")
 def _naive_identity_sampler(cfg: CfgNode, train: TrainSet) -> Iterator[int]:
-    keys, batch_size = cfg.DATALOADER, cfg.SOLVER.IMS_PER_BATCH
-    labels = train.labels.tolist()
-    return samplers.identity_stream(labels, batch_size, keys.NUM_INSTANCE, keys.SEED)
+    batch_size, keys = cfg.SOLVER.IMS_PER_BATCH, cfg.DATALOADER
+    return identity_stream(train.labels.tolist(), batch_size, keys.NUM_INSTANCE, keys.SEED)
 
 
 @SAMPLER_REGISTRY.register("BalancedIdentitySampler")
 def _balanced_identity_sampler(cfg: CfgNode, train: TrainSet) -> Iterator[int]:
-    keys, batch_size = cfg.DATALOADER, cfg.SOLVER.IMS_PER_BATCH
+    batch_size, keys = cfg.SOLVER.IMS_PER_BATCH, cfg.DATALOADER
     labels, cameras = train.labels.tolist(), train.images.column("camera")
-    return samplers.balanced_stream(labels, cameras, batch_size, keys.NUM_INSTANCE, keys.SEED)
+    return balanced_stream(labels, cameras, batch_size, keys.NUM_INSTANCE, keys.SEED)
 
 
 def build_cache(cfg: CfgNode, device: torch.device, *, build: bool = True) -> ImageCache:
@@ -180,19 +174,19 @@ def build_train_loader(
     """
     stream = SAMPLER_REGISTRY.get(cfg.DATALOADER.SAMPLER_TRAIN)(cfg, train)
     ConfigError.raise_for(batch_problems(cfg, world_size))
-    sampler = BatchSampler(
-        stream, cfg.SOLVER.IMS_PER_BATCH, start=start, rank=rank, world_size=world_size
-    )
+    batch_size = cfg.SOLVER.IMS_PER_BATCH
+    batches = batch_sampler(stream, batch_size, start=start, rank=rank, world_size=world_size)
+    keys = cfg.INPUT
     dataset = ReIDDataset(
         train.images,
-        cfg.INPUT.SIZE_TRAIN,
-        exact=cfg.INPUT.EXACT_TRAIN,
-        masked=cfg.INPUT.BACKGROUND == "mask",
+        keys.SIZE_TRAIN,
+        exact=keys.EXACT_TRAIN,
+        masked=keys.BACKGROUND == "mask",
         substitute=True,
         auto_augment_prob=_auto_augment_prob(cfg),
         seed=cfg.SEED,
     )
-    return Loader(dataset, sampler, workers=_workers(cfg), pinned=_pinned(cfg), cache=cache)
+    return Loader(cfg, dataset, batches, cache)
 
 
 def build_test_loader(
@@ -203,16 +197,12 @@ def build_test_loader(
     cache: ImageCache | None = None,
 ) -> Loader:
     """Return the images of a catalogue, or of some of its rows, in this order."""
-    dataset = ReIDDataset(
-        images,
-        cfg.INPUT.SIZE_TEST,
-        exact=cfg.INPUT.EXACT_TEST,
-        masked=cfg.INPUT.BACKGROUND == "mask",
-    )
-    places = [(row, 0) for row in (range(len(images)) if rows is None else rows)]
-    size = cfg.TEST.IMS_PER_BATCH
-    sampler = [places[start : start + size] for start in range(0, len(places), size)]
-    return Loader(dataset, sampler, workers=_workers(cfg), pinned=_pinned(cfg), cache=cache)
+    keys, size = cfg.INPUT, cfg.TEST.IMS_PER_BATCH
+    masked = keys.BACKGROUND == "mask"
+    dataset = ReIDDataset(images, keys.SIZE_TEST, exact=keys.EXACT_TEST, masked=masked)
+    places = [(row, 0) for row in (range(len(dataset.paths)) if rows is None else rows)]
+    batches = [places[start : start + size] for start in range(0, len(places), size)]
+    return Loader(cfg, dataset, batches, cache)
 
 
 def build_transforms(cfg: CfgNode) -> Compose:
@@ -223,15 +213,17 @@ def build_transforms(cfg: CfgNode) -> Compose:
     Raises:
         ValueError: INPUT.TRANSFORMS names one that is not registered.
     """
-    keys = cfg.INPUT
-    jitter = (keys.CJ.PROB, keys.CJ.BRIGHTNESS, keys.CJ.CONTRAST, keys.CJ.SATURATION, keys.CJ.HUE)
+    keys, bicubic = cfg.INPUT, v2.InterpolationMode.BICUBIC
+    crop = v2.RandomResizedCrop(keys.CROP.SIZE, keys.CROP.SCALE, keys.CROP.RATIO, bicubic)
+    jitter = (keys.CJ.BRIGHTNESS, keys.CJ.CONTRAST, keys.CJ.SATURATION, keys.CJ.HUE)
+    affine = v2.RandomAffine(degrees=10, scale=(0.9, 1.1), shear=0.1)
     ours: list[tuple[bool, Transform]] = [
-        (keys.CROP.ENABLED, ResizedCrop(keys.CROP.SIZE, keys.CROP.SCALE, keys.CROP.RATIO)),
+        (keys.CROP.ENABLED, PerImage(None, operation=crop)),
         (keys.PADDING.ENABLED, PadCrop(keys.PADDING.MODE, keys.PADDING.SIZE)),
         (keys.FLIP.ENABLED, Flip(keys.FLIP.PROB)),
-        (keys.CJ.ENABLED, ColorJitter(*jitter)),
-        (keys.AFFINE.ENABLED, Affine()),
-        (keys.AUGMIX.ENABLED, AugMix(keys.AUGMIX.PROB)),
+        (keys.CJ.ENABLED, PerImage(keys.CJ.PROB, operation=v2.ColorJitter(*jitter))),
+        (keys.AFFINE.ENABLED, PerImage(None, operation=affine)),
+        (keys.AUGMIX.ENABLED, PerImage(keys.AUGMIX.PROB, operation=augmix)),
         (keys.REA.ENABLED, Erasing(keys.REA.PROB, keys.REA.VALUE)),
         (keys.RPT.ENABLED, Patch(keys.RPT.PROB)),
     ]
@@ -241,14 +233,3 @@ def build_transforms(cfg: CfgNode) -> Compose:
 
 def _auto_augment_prob(cfg: CfgNode) -> float:
     return cfg.INPUT.AUTOAUG.PROB if cfg.INPUT.AUTOAUG.ENABLED else 0.0
-
-
-def _pinned(cfg: CfgNode) -> bool:
-    """Page-locked memory is for CUDA, and asking for it would wake CUDA up."""
-    return cfg.MODEL.DEVICE.startswith(("auto", "cuda")) and torch.cuda.is_available()
-
-
-def _workers(cfg: CfgNode) -> int:
-    """NUM_WORKERS, but no more than this process's share of the cores."""
-    processes = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))  # torchrun says so
-    return min(cfg.DATALOADER.NUM_WORKERS, max(1, cores() // processes))

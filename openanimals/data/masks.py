@@ -32,14 +32,13 @@ def shape_text(segmentation: Any) -> str | None:
 
     None if they are neither, or a polygon that has no inside.
     """
-    if isinstance(segmentation, dict):
-        counts = segmentation.get("counts")
-        counts = counts.decode() if isinstance(counts, bytes) else _plain(counts)
-        size = _plain(segmentation.get("size"))
-        return json.dumps({"size": size, "counts": counts}) if size and counts else None
-    if not isinstance(segmentation, list | tuple | np.ndarray):
+    if not isinstance(segmentation, dict | list | tuple | np.ndarray):
         return None
-    polygons = [p for p in _polygons(_plain(segmentation)) if len(p) >= 2 * CORNERS]
+    shape = json.loads(json.dumps(segmentation, default=_plain))
+    if isinstance(shape, dict):
+        runs = {key: shape.get(key) for key in ("size", "counts")}
+        return json.dumps(runs) if all(runs.values()) else None
+    polygons = [polygon for polygon in _polygons(shape) if len(polygon) >= 2 * CORNERS]
     return json.dumps(polygons) if polygons else None
 
 
@@ -68,11 +67,9 @@ def shape_mask(text: str, size: tuple[int, int]) -> np.ndarray:
         ) from error
 
 
-def _plain(values: Any) -> Any:
-    """Return arrays, and lists that hold arrays or numpy's numbers, as lists of plain numbers."""
-    if isinstance(values, list | tuple | np.ndarray):
-        return [_plain(value) for value in values]
-    return values.item() if isinstance(values, np.generic) else values
+def _plain(value: Any) -> Any:
+    """Return bytes, an array or one of numpy's numbers as JSON can hold it."""
+    return value.decode() if isinstance(value, bytes) else value.tolist()
 
 
 def _polygons(shape: list) -> list[list[float]]:

@@ -11,25 +11,24 @@ the time of index arithmetic over the whole batch, and it reads nothing back fro
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
-from typing import Protocol
+from dataclasses import dataclass, field
+from typing import NamedTuple, Protocol
 
 import torch
 from PIL import Image
-from torch import Tensor
+from torch import Generator, Tensor
 from torchvision.transforms import v2
 from torchvision.transforms.v2 import functional
 
-from openanimals.utils.errors import UserError
-from openanimals.utils.registry import Registry, did_you_mean
+from openanimals.utils.registry import Registry
 
-PAD_MODES = ("constant", "edge", "reflect", "symmetric")
+ATTEMPTS = 100  # regions that are drawn for an image to find one that fits into it
 
 
 class Transform(Protocol):
     """Draws from the CPU generator; returns a new batch, or ``images`` as they are."""
 
-    def __call__(self, images: Tensor, generator: torch.Generator) -> Tensor:
+    def __call__(self, images: Tensor, generator: Generator) -> Tensor:
         """Augment ``images`` (``[B, 3, H, W]`` in 0..255) without changing them in place."""
 
 
@@ -50,7 +49,7 @@ class Compose:
     def __init__(self, transforms: Sequence[Transform]) -> None:
         self.transforms = transforms
 
-    def __call__(self, images: Tensor, generator: torch.Generator) -> Tensor:
+    def __call__(self, images: Tensor, generator: Generator) -> Tensor:
         """Augment a batch.
 
         Args:
@@ -72,46 +71,42 @@ class RandomApply:
     """What transforms share that treat each image with a probability.
 
     Args:
-        prob: probability, 0 to 1, that an image is treated.
-
-    Raises:
-        ValueError: it is not between 0 and 1.
+        prob: probability, 0 to 1, that an image is treated; None: each is, without a draw.
     """
 
-    prob: float = 0.5
+    prob: float | None = 0.5
 
-    def __post_init__(self) -> None:
-        if not 0 <= self.prob <= 1:
-            raise UserError(f"{type(self).__name__}: prob is {self.prob}; expected 0 to 1")
-
-    def draw(self, count: int, generator: torch.Generator) -> list[bool]:
+    def draw(self, count: int, generator: Generator) -> list[bool]:
         """Return for each of ``count`` images whether it is treated."""
+        if self.prob is None:
+            return [True] * count
         return (torch.rand(count, generator=generator) < self.prob).tolist()
 
 
 @dataclass(frozen=True)
-class ResizedCrop:
-    """Cut a random part out of every image and resize it (bicubic), as torchvision does.
+class PerImage(RandomApply):
+    """Apply a random operation of torchvision, which draws from torch's global CPU stream.
+
+    The stream is seeded anew for each image.
 
     Args:
-        size: (height, width) of the result in pixels.
-        scale: least and greatest share of the area that is cut out.
-        ratio: least and greatest width / height of the part.
+        prob: probability of each image; None: all.
+        operation: takes and returns an image, uint8 ``[3, H, W]``.
     """
 
-    size: Sequence[int]
-    scale: Sequence[float] = (0.16, 1.0)
-    ratio: Sequence[float] = (3 / 4, 4 / 3)
+    operation: Callable[[Tensor], Tensor] = field(kw_only=True)
 
-    def __call__(self, images: Tensor, generator: torch.Generator) -> Tensor:
-        """Return uint8 ``[B, 3, *size]``."""
-        crop = v2.RandomResizedCrop(
-            list(self.size),
-            scale=(self.scale[0], self.scale[1]),
-            ratio=(self.ratio[0], self.ratio[1]),
-            interpolation=v2.InterpolationMode.BICUBIC,
-        )
-        return _one_by_one(crop, images, [True] * len(images), generator)
+    def __call__(self, images: Tensor, generator: Generator) -> Tensor:
+        """Return uint8 ``[B, 3, H, W]``, in the operation's H and W."""
+        chosen = self.draw(len(images), generator)
+        seeds = torch.randint(2**62, (len(images),), generator=generator).tolist()
+        results = []
+        for image, seed, is_chosen in zip(images, seeds, chosen, strict=True):
+            if is_chosen:
+                with _seeded(seed):  # in planes, so that sums are always taken in one order
+                    image = self.operation(image.contiguous())
+            results.append(image)
+        return stack(results)
 
 
 @dataclass(frozen=True)
@@ -121,22 +116,12 @@ class PadCrop:
     Args:
         mode: what fills the sides: constant (black), edge, reflect or symmetric.
         size: width of the padding in pixels.
-
-    Raises:
-        ValueError: there is no such mode.
     """
 
     mode: str = "constant"
     size: int = 10
 
-    def __post_init__(self) -> None:
-        if self.mode not in PAD_MODES:
-            raise UserError(
-                f"no padding mode {self.mode!r}{did_you_mean(self.mode, PAD_MODES)}; "
-                f"known: {', '.join(PAD_MODES)}"
-            )
-
-    def __call__(self, images: Tensor, generator: torch.Generator) -> Tensor:
+    def __call__(self, images: Tensor, generator: Generator) -> Tensor:
         """Return ``[B, 3, H, W]``."""
         corners = torch.randint(2 * self.size + 1, (len(images), 2), generator=generator)
         return pad_and_crop(images, corners.tolist(), self.size, self.mode)
@@ -145,61 +130,124 @@ class PadCrop:
 class Flip(RandomApply):
     """Mirror images left to right."""
 
-    def __call__(self, images: Tensor, generator: torch.Generator) -> Tensor:
+    def __call__(self, images: Tensor, generator: Generator) -> Tensor:
         """Return ``[B, 3, H, W]``."""
-        return flip(images, self.draw(len(images), generator))
+        chosen = self.draw(len(images), generator)
+        pairs = zip(images, chosen, strict=True)
+        return stack([image.flip(-1) if is_chosen else image for image, is_chosen in pairs])
 
 
 @dataclass(frozen=True)
-class ColorJitter(RandomApply):
-    """Change brightness, contrast, saturation and hue, as torchvision does.
+class Erasing(RandomApply):
+    """Overwrite a region of 0.02 to 0.4 of the area, 0.3 to 1 / 0.3 as high as it is wide.
 
     Args:
         prob: probability of each image.
-        brightness: greatest change of the factor, from 1; so for contrast and saturation.
-        contrast: see brightness.
-        saturation: see brightness.
-        hue: greatest turn of the hue, 0.5 being half the circle.
+        value: what it is overwritten with, for each channel, 0..255.
     """
 
-    brightness: float = 0.15
-    contrast: float = 0.15
-    saturation: float = 0.1
-    hue: float = 0.1
+    value: Sequence[float] = (123.675, 116.28, 103.53)
 
-    def __call__(self, images: Tensor, generator: torch.Generator) -> Tensor:
-        """Return uint8 ``[B, 3, H, W]``."""
-        jitter = v2.ColorJitter(self.brightness, self.contrast, self.saturation, self.hue)
-        return _one_by_one(jitter, images, self.draw(len(images), generator), generator)
-
-
-class Affine:
-    """Turn every image by up to 10 degrees, scale it by 0.9 to 1.1 and shear it by 0.1 degrees."""
-
-    def __call__(self, images: Tensor, generator: torch.Generator) -> Tensor:
-        """Return uint8 ``[B, 3, H, W]``."""
-        affine = v2.RandomAffine(degrees=10, scale=(0.9, 1.1), shear=0.1)
-        return _one_by_one(affine, images, [True] * len(images), generator)
-
-
-class AugMix(RandomApply):
-    """Mix an image with chains of distortions of itself (torchvision's AugMix, its defaults).
-
-    Runs on the CPU wherever the images are, for it draws on their device.
-    """
-
-    def __call__(self, images: Tensor, generator: torch.Generator) -> Tensor:
-        """Return uint8 ``[B, 3, H, W]``."""
-        augmix = v2.AugMix()
+    def __call__(self, images: Tensor, generator: Generator) -> Tensor:
+        """Return float32 ``[B, 3, H, W]``."""
         chosen = self.draw(len(images), generator)
-        return _one_by_one(
-            lambda image: augmix(image.cpu()).to(image.device), images, chosen, generator
-        )
+        regions = draw_regions(len(images), images.shape[-2:], generator, (0.02, 0.4), 0.3)
+        erased = images.to(torch.float32, copy=True)
+        for image, region, is_chosen in zip(erased, regions, chosen, strict=True):
+            if is_chosen:
+                for channel, level in zip(region.of(image), self.value, strict=True):
+                    channel.fill_(level)
+        return erased
 
 
-def flip(images: Tensor, chosen: Sequence[bool]) -> Tensor:
-    """Mirror the chosen ones of ``[B, C, H, W]`` left to right."""
-    return stack([image.flip(-1) if c else image for image, c in zip(images, chosen, strict=True)])
+class Patch(RandomApply):
+    """Paste a region of another image of the batch, 0.01 to 0.5 of the area, anywhere.
+
+    Half of the patches are mirrored, half are turned by up to 10 degrees (with black corners).
+    FastReID keeps a pool of patches of earlier batches instead; without one there is nothing to
+    save, and to restore when a run is resumed. In a batch of one, the patch is the image's own.
+    """
+
+    def __call__(self, images: Tensor, generator: Generator) -> Tensor:
+        """Return ``[B, 3, H, W]``."""
+        chosen = self.draw(len(images), generator)
+        pastes = draw_pastes(len(images), images.shape[-2:], generator)
+        return paste(images, [item if c else None for item, c in zip(pastes, chosen, strict=True)])
+
+
+class Region(NamedTuple):
+    """A part of an image in pixels; of height and width 0 where none was found that fits."""
+
+    top: int
+    left: int
+    height: int
+    width: int
+
+    def of(self, image: Tensor) -> Tensor:
+        """Return this part of an image ``[C, H, W]``, as a view."""
+        return image[:, self.top : self.top + self.height, self.left : self.left + self.width]
+
+
+class Paste(NamedTuple):
+    """Where a patch comes from, what is done to it, and where it goes to."""
+
+    donor: int
+    source: Region
+    mirrored: bool
+    angle: float
+    target: Region
+
+
+def draw_regions(
+    count: int, size: Sequence[int], generator: Generator, area: tuple[float, float], aspect: float
+) -> list[Region]:
+    """Draw a region for each of ``count`` images of ``size`` (H, W).
+
+    The share of the area is uniform between the two given, height / width uniform between
+    ``aspect`` and 1 / ``aspect``. Of :data:`ATTEMPTS` drawn, the first that is smaller than the
+    image in both directions is placed anywhere in it.
+    """
+    height, width = size
+    areas = _uniform(*area, (count, ATTEMPTS), generator) * height * width
+    aspects = _uniform(aspect, 1 / aspect, (count, ATTEMPTS), generator)
+    heights = (areas * aspects).sqrt().round().long()
+    widths = (areas / aspects).sqrt().round().long()
+    fits = (heights > 0) & (heights < height) & (widths > 0) & (widths < width)
+    first = fits.int().argmax(1, keepdim=True)
+    heights = heights.gather(1, first)[:, 0] * fits.any(1)
+    widths = widths.gather(1, first)[:, 0] * fits.any(1)
+    tops = _below(height - heights + 1, generator)
+    lefts = _below(width - widths + 1, generator)
+    return [Region(*r) for r in torch.stack([tops, lefts, heights, widths], 1).tolist()]
+
+
+def draw_pastes(count: int, size: Sequence[int], generator: Generator) -> list[Paste]:
+    """Draw a patch for each of ``count`` images of ``size`` (H, W), from another one of them."""
+    targets = draw_regions(count, size, generator, (0.01, 0.5), 0.1)
+    places = torch.tensor(targets)
+    tops = _below(size[0] - places[:, 2] + 1, generator).tolist()
+    lefts = _below(size[1] - places[:, 3] + 1, generator).tolist()
+    steps = 1 + _below(torch.full((count,), count - 1), generator)
+    donors = ((torch.arange(count) + steps) % count).tolist()
+    mirrored, turned = torch.rand(2, count, generator=generator) < 0.5
+    angles = (_uniform(-10, 10, (count,), generator) * turned).tolist()
+    sources = [Region(*place) for place in zip(tops, lefts, *places[:, 2:].T.tolist(), strict=True)]
+    return list(map(Paste, donors, sources, mirrored.tolist(), angles, targets))
+
+
+def paste(images: Tensor, pastes: Sequence[Paste | None]) -> Tensor:
+    """Return a copy of ``[B, C, H, W]`` with the patches, all taken from ``images`` as given."""
+    pasted = images.clone()
+    for image, item in zip(pasted, pastes, strict=True):
+        if item is None or item.target.height == 0:
+            continue
+        patch = item.source.of(images[item.donor])
+        if item.mirrored:
+            patch = patch.flip(-1)
+        if item.angle:
+            patch = functional.rotate(patch, item.angle)
+        item.target.of(image).copy_(patch)
+    return pasted
 
 
 def pad_and_crop(
@@ -211,17 +259,18 @@ def pad_and_crop(
     """
     height, width = images.shape[-2:]
     padded = functional.pad(images, [padding], padding_mode=mode)
-    return stack(
-        [
-            image[:, top : top + height, left : left + width]
-            for image, (top, left) in zip(padded, corners, strict=True)
-        ]
-    )
+    parts = [Region(top, left, height, width) for top, left in corners]
+    return stack([part.of(image) for image, part in zip(padded, parts, strict=True)])
 
 
 def stack(images: Sequence[Tensor]) -> Tensor:
     """Stack ``[C, H, W]`` to ``[B, C, H, W]`` in channels-last memory, as convolutions want it."""
     return torch.stack([image.permute(1, 2, 0) for image in images]).permute(0, 3, 1, 2)
+
+
+def augmix(image: Tensor) -> Tensor:
+    """Mix ``[3, H, W]`` with chains of distortions of itself, on the CPU, where it is to draw."""
+    return v2.AugMix()(image.cpu()).to(image.device)
 
 
 def auto_augment(image: Image.Image, seed: int) -> Image.Image:
@@ -230,29 +279,18 @@ def auto_augment(image: Image.Image, seed: int) -> Image.Image:
         return v2.AutoAugment(v2.AutoAugmentPolicy.IMAGENET)(image)
 
 
-def _one_by_one(
-    operation: Callable[[Tensor], Tensor],
-    images: Tensor,
-    chosen: Sequence[bool],
-    generator: torch.Generator,
-) -> Tensor:
-    """Apply an operation that draws from the global stream, seeded anew for each image.
-
-    It sees each channel in one piece, so that whatever it sums up, it sums up in this order.
-    """
-    seeds = torch.randint(2**62, (len(images),), generator=generator).tolist()
-    results = []
-    for image, seed, is_chosen in zip(images, seeds, chosen, strict=True):
-        if is_chosen:
-            with _seeded(seed):
-                image = operation(image.contiguous())
-        results.append(image)
-    return stack(results)
-
-
 @contextmanager
 def _seeded(seed: int) -> Iterator[None]:
     """Seed torch's global CPU stream within the block; afterwards it is where it was."""
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(seed)  # torch.manual_seed would seed devices, too
         yield
+
+
+def _uniform(low: float, high: float, shape: tuple[int, ...], generator: Generator) -> Tensor:
+    return low + (high - low) * torch.rand(shape, generator=generator, dtype=torch.float64)
+
+
+def _below(bounds: Tensor, generator: Generator) -> Tensor:
+    """Return whole numbers from 0 to below each of ``bounds`` (0 where the bound is 0)."""
+    return (torch.rand(bounds.shape, generator=generator, dtype=torch.float64) * bounds).long()

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from copy import deepcopy
+from functools import partial
 from logging import getLogger
 
 from openanimals.config import CfgNode
@@ -83,28 +84,14 @@ class Evaluate:
             return
         if self.cfg.TEST.PRECISE_BN.ENABLED:
             update_statistics(trainer)
-        results = {}
-        validation = self.sets.validation
+        validation, results = self.sets.validation, {}
+        judge = partial(evaluate, self.cfg, trainer.model, device=trainer.device)
         if validation:
-            results = evaluate(
-                self.cfg,
-                trainer.model,
-                [validation],
-                trainer.device,
-                extras=False,
-                cache=trainer.cache,
-            )
+            results = judge([validation], extras=False, cache=trainer.cache)
         tested = {}
         if last or not validation:
-            found = evaluate(
-                self.cfg,
-                trainer.model,
-                self.sets.tests,
-                trainer.device,
-                extras=last,
-                folder=self.folder.path if last else None,
-                cache=trainer.cache,
-            )
+            folder = self.folder.path if last else None
+            found = judge(self.sets.tests, extras=last, folder=folder, cache=trainer.cache)
             tested = {test_set.name: found[test_set.name] for test_set in self.sets.tests}
             results = results or tested
             if last:

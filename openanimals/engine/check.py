@@ -1,14 +1,15 @@
-"""Before any training: get the data, and look for what is wrong with them."""
+"""Before any training: get the data, look for what is wrong, tell what it would be."""
 
 from pathlib import Path
 
 from openanimals.config import CfgNode, load
 from openanimals.config.checks import instances
-from openanimals.data.build import data_root, load_catalogue_of
+from openanimals.data.build import data_root, load_catalogue_of, load_sets
 from openanimals.data.contact_sheet import contact_sheet
 from openanimals.data.download import prepare
 from openanimals.data.splits import make_split
 from openanimals.data.validate import check_data
+from openanimals.solver import build_schedule
 from openanimals.utils.errors import naming
 
 
@@ -43,9 +44,9 @@ def check(cfg: CfgNode, sheet: str = "") -> str:
         catalogue = load_catalogue_of(cfg, name)
         split = make_split(catalogue, cfg.DATASETS.SPLIT, cfg.DATASETS.SPLIT_FILE)
         report = check_data(catalogue, split, min_images=cfg.DATALOADER.NUM_INSTANCE)
-        lines += [*([""] if number else []), report.as_table()]
+        lines += [*([""] if number else []), report]
         if name in cfg.DATASETS.NAMES:
-            individuals += report.parts["train"][1]
+            individuals += len(set(catalogue.select(split.train).identities))
         if sheet:
             path = Path(sheet)
             path = path.with_stem(f"{path.stem}_{number}") if number else path
@@ -59,3 +60,20 @@ def check(cfg: CfgNode, sheet: str = "") -> str:
             f"SOLVER.IMS_PER_BATCH {individuals * each} or less"
         )
     return "\n".join(lines)
+
+
+def count_training_images(cfg: CfgNode) -> int:
+    """Return how many images training has.
+
+    Raises:
+        UserError: the data cannot be found, read or split.
+    """
+    train = load_sets(cfg).train
+    assert train
+    return len(train.images)
+
+
+def describe_schedule(cfg: CfgNode, images: int) -> str:
+    """Return in words where warm-up, plateau and decay begin and end, with so many images."""
+    schedule = build_schedule(cfg, max(1, images // cfg.SOLVER.IMS_PER_BATCH))
+    return "; ".join(schedule.describe(cfg.SOLVER.BASE_LR))

@@ -28,11 +28,11 @@ def write(path: Path, content: dict[str, Any]) -> None:
     """
     try:
         with atomic_path(path) as temporary:
-            torch.save({"format": FORMAT, **content}, temporary)
+            torch.save(content, temporary)
     except (OSError, RuntimeError) as error:  # torch's zip writer raises RuntimeError
         raise CheckpointError(
-            f"{path} could not be written ({error.__cause__ or error}); is there space left? The "
-            "last checkpoint that was written is whole: make room and go on from it with --resume"
+            f"{path} could not be written ({error.__cause__ or error}); is there space left? A "
+            "run goes on from its last checkpoint, which is whole, with --resume"
         ) from error
 
 
@@ -112,7 +112,7 @@ class RunFolder:
 
     def save(self, name: str, content: dict[str, Any], resumable: bool = True) -> None:
         """Write a checkpoint; if one can resume from it, make it the latest."""
-        write(self.path / name, content)
+        write(self.path / name, {"format": FORMAT, **content})
         if resumable:
             with atomic_path(self.path / "last_checkpoint") as temporary:
                 temporary.write_text(name)

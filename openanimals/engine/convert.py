@@ -10,11 +10,10 @@ import yaml
 from openanimals.config import CfgNode, load, without_pretraining
 from openanimals.engine import checkpoint
 from openanimals.engine.checkpoint import CheckpointError
-from openanimals.engine.loading import Weights, config_of, fitting_state, read_weights
-from openanimals.modeling import build_model, foreign
+from openanimals.engine.loading import Weights, config_from_checkpoint, fitting_state, read_weights
+from openanimals.modeling import build_model, conversion
 from openanimals.modeling.architecture import count_classes
 from openanimals.modeling.weights import WeightsError
-from openanimals.utils.files import atomic_path
 
 
 def convert(
@@ -46,36 +45,29 @@ def convert(
     if target.exists():
         raise CheckpointError(f"{target} is there already: choose another name, or move it away")
     weights = read_weights(source)
-    cfg = load(config_files, overrides) if config_files else config_of(weights, source, overrides)
-    _check_that_it_fits(cfg, weights, source)
+    cfg = (
+        load(config_files, overrides) if config_files else config_from_checkpoint(source, overrides)
+    )
+    with torch.device("meta"):  # no memory for weights: names and shapes are compared
+        model = build_model(without_pretraining(cfg), count_classes(weights.state))
+    fitting_state(cfg, model, weights, source)
     if weights.foreign:
         content = {"format": checkpoint.FORMAT, "model": weights.state, "identities": None}
         content["config"] = cfg.dump()
         if not config_files:  # of the other keys nothing is known, so that they stay open
-            content["config"] = _some_keys(cfg, [*weights.told(), *overrides[::2]])
+            values, known = dict(cfg.keys_and_values()), [*weights.told(), *overrides[::2]]
+            content["config"] = yaml.safe_dump({k: values[k] for k in known if k in values})
         written = f"ours. To evaluate it: --eval-only MODEL.WEIGHTS {target}"
     else:
         content = {"model": _renamed(cfg, weights, source)}
         written = "FastReID's, for its MODEL.WEIGHTS"
-    _write(target, content)
+    checkpoint.write(target, content)
     return f"{source}: {weights.describe()}\n{target}: written as {written}"
-
-
-def _check_that_it_fits(cfg: CfgNode, weights: Weights, source: str | Path) -> None:
-    """Build the model without memory for its weights, and compare names and shapes."""
-    with torch.device("meta"):
-        model = build_model(without_pretraining(cfg), count_classes(weights.state))
-    fitting_state(cfg, model, weights, source)
-
-
-def _some_keys(cfg: CfgNode, keys: Sequence[str]) -> str:
-    values = dict(cfg.keys_and_values())
-    return yaml.safe_dump({key: values[key] for key in keys if key in values}, sort_keys=False)
 
 
 def _renamed(cfg: CfgNode, weights: Weights, source: str | Path) -> dict[str, torch.Tensor]:
     try:
-        names = foreign.their_names(weights.state)
+        names = conversion.their_names(weights.state)
     except WeightsError as error:
         raise WeightsError(f"{source}: {error}") from error
     if len(cfg.MODEL.HEADS.BRANCHES) > 1 and cfg.MODEL.HEADS.STRIPES != "rows":
@@ -84,13 +76,3 @@ def _renamed(cfg: CfgNode, weights: Weights, source: str | Path) -> dict[str, to
             "FastReID's are always rows"
         )
     return {names[key]: value for key, value in weights.state.items()}
-
-
-def _write(target: Path, content: dict[str, Any]) -> None:
-    try:
-        with atomic_path(target) as temporary:
-            torch.save(content, temporary)
-    except (OSError, RuntimeError) as error:  # torch's zip writer raises RuntimeError
-        raise CheckpointError(
-            f"{target} could not be written ({error.__cause__ or error})"
-        ) from error

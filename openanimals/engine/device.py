@@ -35,7 +35,7 @@ def pick_device(name: str) -> torch.device:
             raise DeviceError(
                 f"MODEL.DEVICE is {asked!r}, which {processes} processes cannot share; set cuda"
             )
-        number = int(index) if index else distributed.local_rank()
+        number = int(index or os.environ.get("LOCAL_RANK", "0"))
         count = torch.cuda.device_count() if cuda else 0
         if number >= count:
             raise DeviceError(

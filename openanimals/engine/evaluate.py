@@ -3,13 +3,15 @@
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
-from itertools import chain
+from functools import reduce
 from logging import getLogger
+from operator import or_
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from openanimals.config import CfgNode
 from openanimals.data.build import TestSet
@@ -66,18 +68,18 @@ def evaluate(
         ImageError: names every image that cannot be read.
         UserError: no query of a set has a match in its gallery.
     """
-    unreadable: list[str] = []
+    messages: list[str] = []
     folded = fold_norms(model) if cfg.TEST.FOLD_NORMS else model
 
     def features_of(images: Catalogue) -> np.ndarray:
-        features, messages = extract(cfg, folded, images, device, cache)
-        unreadable.extend(messages)
+        features, unreadable = extract(cfg, folded, images, device, cache)
+        messages.extend(unreadable.values())
         return features
 
     extracted = [(features_of(test_set.query), features_of(test_set.gallery)) for test_set in tests]
-    if unreadable:
-        listed = "\n  ".join(unreadable)
-        raise ImageError(f"{len(unreadable)} images cannot be evaluated:\n  {listed}")
+    if messages:
+        listed = "\n  ".join(messages)
+        raise ImageError(f"{len(messages)} images cannot be evaluated:\n  {listed}")
 
     def judge() -> dict[str, Result]:
         made_by = fingerprint(cfg, model) if folder is not None else ""
@@ -105,10 +107,10 @@ def evaluate(
 def extract(
     cfg: CfgNode,
     model: nn.Module,
-    images: Catalogue,
+    images: Catalogue | Tensor,
     device: torch.device,
     cache: ImageCache | None = None,
-) -> tuple[np.ndarray, list[str]]:
+) -> tuple[np.ndarray, dict[int, str]]:
     """Run a model over images, as the keys say; every process takes a share of whole batches.
 
     A batch of another size may round in another way, so features depend on TEST.IMS_PER_BATCH and
@@ -117,29 +119,32 @@ def extract(
     Args:
         cfg: the configuration; its TEST.FOLD_NORMS is the caller's to see to.
         model: gives the features.
-        images: one feature each.
+        images: one feature each; a tensor is uint8 ``[N, 3, H, W]``, resized already.
         device: where the model is.
         cache: has or gets the images ready; None reads each from its file.
 
     Returns:
         In the first process the features of all images ``[N, D]`` in float32, in the others none;
-        and, in each, messages on all images that cannot be read, whose features mean nothing.
+        and, in each, by row, messages on all images that cannot be read, whose features mean
+        nothing.
     """
     shares = distributed.shares(len(images), cfg.TEST.IMS_PER_BATCH)
     own = shares[distributed.rank()]
-    loader = build_test_loader(cfg, images, range(own.start, own.stop), cache=cache)
+    batches: Any  # of tensors or of a loader's batches
+    if isinstance(images, Tensor):
+        batches, lost = images[own].split(cfg.TEST.IMS_PER_BATCH), dict[int, str]()
+    else:
+        batches = build_test_loader(cfg, images, range(own.start, own.stop), cache=cache)
+        lost = batches.unreadable  # filled while they are read
     features = np.zeros((0, 0), dtype=np.float32)
-    if len(loader):
-        dtype = evaluation_dtype(cfg, device)
+    if own.start < own.stop:
+        flip, dtype = cfg.TEST.FLIP.ENABLED, evaluation_dtype(cfg, device)
         with naming_the_size(cfg, model):
-            features = extract_features(
-                model, loader, device, flip=cfg.TEST.FLIP.ENABLED, dtype=dtype
-            )
-    dimensions, unreadable = zip(
-        *distributed.gather((features.shape[1], loader.unreadable)), strict=True
-    )
-    features = features.reshape(-1, max(dimensions))  # 0 where a process had no images
-    return distributed.collect(features, shares), list(chain(*unreadable))
+            features = extract_features(model, batches, device, flip=flip, dtype=dtype)
+    told = distributed.gather((features.shape[1], lost))
+    lengths, messages = zip(*told, strict=True)  # of a process without images, 0
+    collected = distributed.collect(features.reshape(-1, max(lengths)), shares)
+    return collected, reduce(or_, messages)
 
 
 def fingerprint(cfg: CfgNode, model: nn.Module) -> str:

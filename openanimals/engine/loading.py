@@ -11,7 +11,7 @@ from torch import Tensor
 from openanimals.config import CfgNode, load, load_text
 from openanimals.engine import checkpoint
 from openanimals.engine.checkpoint import CheckpointError
-from openanimals.modeling import ReIDModel, class_weights, foreign, miewid
+from openanimals.modeling import ReIDModel, class_weights, conversion
 from openanimals.modeling.architecture import NOT_TOLD, count_classes, fitting_values
 from openanimals.modeling.weights import (
     HEAD_CLASSIFIERS,
@@ -67,19 +67,19 @@ def read_weights(path: str | Path) -> Weights:
     """
     content = checkpoint.read(path)
     state = content["model"]
-    if miewid.is_miewid(state):
-        return Weights(miewid.renamed(state))
-    if not foreign.is_foreign(state):
+    if conversion.is_miewid(state):
+        return Weights(conversion.miewid_renamed(state))
+    if not conversion.is_foreign(state):
         config, identities = content.get("config"), content.get("identities")
         # Other packages keep other things under this name.
         return Weights(state, config if isinstance(config, str) else None, identities)
     try:
-        names = foreign.our_names(state)
+        names = conversion.our_names(state)
     except WeightsError as error:
         raise WeightsError(f"{path}: {error}") from error
     constants = {
         f"MODEL.{name.upper()}": [round(value, 4) for value in state[name].flatten().tolist()]
-        for name in foreign.CONSTANTS
+        for name in conversion.CONSTANTS
         if name in state
     }
     renamed = {names[key]: value for key, value in state.items() if key in names}
@@ -180,11 +180,7 @@ def config_from_checkpoint(path: str | Path, overrides: Sequence[Any] = ()) -> C
         ValueError: the file is no checkpoint, or the overrides are wrong (lists every mistake).
         CheckpointError: it carries no configuration, and is of a network that we cannot tell.
     """
-    return config_of(read_weights(path), path, overrides)
-
-
-def config_of(weights: Weights, path: str | Path, overrides: Sequence[Any] = ()) -> CfgNode:
-    """Do as :func:`config_from_checkpoint` with the weights that were read from ``path``."""
+    weights = read_weights(path)
     if weights.config is not None:
         return load_text(weights.config, overrides, where=str(path))
     values = weights.told()

@@ -34,14 +34,14 @@ def update_statistics(trainer: Trainer) -> None:
         cache=trainer.cache,
     )
 
-    def batches() -> Iterator[tuple[Tensor, Tensor]]:
+    def own_batches() -> Iterator[tuple[Tensor, Tensor]]:
         for number, batch in zip(range(cfg.TEST.PRECISE_BN.NUM_ITER), loader, strict=False):
             trainer.check_readable(batch)
             images = batch.images.to(trainer.device, non_blocking=True)
             draws = generator(cfg.SEED, "precise_bn", number, rank)
             yield trainer.transforms(images, draws), trainer.labels[batch.rows].to(trainer.device)
 
-    if not estimate(trainer.model, batches(), trainer.amp_dtype):
+    if not estimate(trainer.model, own_batches(), trainer.amp_dtype):
         logger.warning("TEST.PRECISE_BN: no layer has statistics that are not frozen")
 
 

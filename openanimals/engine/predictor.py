@@ -26,7 +26,6 @@ from openanimals.utils.errors import UserError
 logger = getLogger(__name__)
 
 Source = str | Path | Sequence[str | Path]
-Photographs = str | os.PathLike[str] | Catalogue | np.ndarray | Sequence[Any]
 
 
 class Predictor:
@@ -69,8 +68,10 @@ class Predictor:
         self.fingerprint = fingerprint(self.cfg, self.model)
         self._network = fold_norms(self.model) if self.cfg.TEST.FOLD_NORMS else self.model
 
-    def embed(self, photographs: Photographs) -> FeatureSet:
-        """Return the features of photographs, with a bar or lines of progress.
+    def embed(
+        self, photographs: str | os.PathLike[str] | Catalogue | np.ndarray | Sequence[Any]
+    ) -> FeatureSet:
+        """Return the features of photographs; a long work tells how far it is.
 
         Args:
             photographs: one of
@@ -93,8 +94,10 @@ class Predictor:
             images = self._catalogue(images)
         if isinstance(images, str | os.PathLike):
             images = [images]
+        if not len(images):
+            raise UserError("no photographs to embed")
         if not isinstance(images, Catalogue):
-            if len(images) and not isinstance(images[0], str | os.PathLike):
+            if not isinstance(images[0], str | os.PathLike):
                 return self._embed_arrays(images)
             paths = [os.path.abspath(os.path.expanduser(path)) for path in images]
             table = pd.DataFrame({"path": paths, "identity": UNKNOWN}, dtype=object)

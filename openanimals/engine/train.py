@@ -1,5 +1,6 @@
 """What the command line asks for: train a model, or evaluate one."""
 
+from collections import Counter
 from collections.abc import Sequence
 from logging import getLogger
 from pathlib import Path
@@ -11,7 +12,6 @@ from openanimals.config import CfgNode, ConfigError, load, load_text, without_pr
 from openanimals.config.checks import instances
 from openanimals.data.build import Sets, load_sets
 from openanimals.data.loaders import build_cache
-from openanimals.data.samplers import identities_too_small
 from openanimals.data.splits.io import write_split
 from openanimals.engine import checkpoint, profiling
 from openanimals.engine.callbacks import CALLBACK_REGISTRY, Evaluate, EvaluateBefore, Save
@@ -222,7 +222,7 @@ def _introduce_data(sets: Sets) -> None:
 
 def _warn_of_small_identities(cfg: CfgNode, sets: Sets) -> None:
     wanted = instances(cfg)
-    small = len(identities_too_small(sets.train.labels.tolist(), wanted))
+    small = sum(count < wanted for count in Counter(sets.train.images.identities).values())
     if small:
         logger.warning(
             "%d training identities have fewer than %d images (DATALOADER.NUM_INSTANCE); "
@@ -248,6 +248,7 @@ def _resume(trainer: Trainer, latest: Path) -> None:
     content = checkpoint.read(latest)
     if not {"optimizer", "identities", "config"} <= content.keys():
         raise CheckpointError(f"{latest} holds no training state; give it as MODEL.WEIGHTS instead")
+    trainer.check_identities(content)
     match(trainer.cfg, trainer.model, content["model"], latest)
     began = load_text(content["config"], where=str(latest))
     if began.SOLVER.OPT != trainer.cfg.SOLVER.OPT:

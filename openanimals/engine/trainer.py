@@ -126,7 +126,7 @@ class Trainer:
             self.meter.add(self.iteration, self.train_step(batch), batch.rows)
             self.iteration += 1
             self.after_step()
-            writers.step()
+            writers.advance()
             if self.iteration % self.cfg.LOG_PERIOD == 0:
                 self._log_losses()
             if self.iteration % self.schedule.iters_per_epoch == 0:
@@ -235,9 +235,9 @@ class Trainer:
             ImageError: not one image of an individual can be read.
         """
         if batch.lost:
-            listed = "\n  ".join(batch.lost)
+            listed = "\n  ".join(batch.lost.values())
             raise ImageError(f"no image of an individual can be read:\n  {listed}")
-        for message in batch.unreadable:
+        for message in batch.unreadable.values():
             if message not in self.unreadable:
                 self.unreadable.add(message)
                 logger.warning(
@@ -291,13 +291,11 @@ class Trainer:
             "config": self.cfg.dump(),
         }
 
-    def resume(self, state: dict[str, Any]) -> None:
-        """Go back to where :meth:`state` was taken, from the same model and individuals.
-
-        Rates and decays are those of now, in case they were changed for the rest of the run.
+    def check_identities(self, state: dict[str, Any]) -> None:
+        """Raise unless :meth:`state` was taken from training on the same individuals.
 
         Raises:
-            UserError: the individuals, or the optimiser's groups of weights, are others.
+            UserError: counts the differences.
         """
         if state["identities"] != self.train_set.identities:
             ours, theirs = set(self.train_set.identities), set(state["identities"])
@@ -306,6 +304,15 @@ class Trainer:
                 f"{len(ours)}; {len(ours ^ theirs)} of them are on one side only. Resume with the "
                 "data and split that the run began with"
             )
+
+    def resume(self, state: dict[str, Any]) -> None:
+        """Go back to where :meth:`state` was taken, from the same model and individuals.
+
+        Rates and decays are those of now, in case they were changed for the rest of the run.
+
+        Raises:
+            UserError: the optimiser has other groups of weights, or the losses are others.
+        """
         groups = self.optimizer.state_dict()["param_groups"]
         recorded = state["optimizer"]["param_groups"]
         if [group["params"] for group in groups] != [group["params"] for group in recorded]:

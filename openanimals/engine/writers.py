@@ -126,7 +126,7 @@ class Writers:
         self.seconds_per_step, self.note = 0.0, ""
         self.epoch_sums: Counter[str] = Counter()
 
-    def step(self) -> None:
+    def advance(self) -> None:
         """Tell that one more iteration is done."""
         self.progress.update(note=self.note)
 

@@ -100,23 +100,13 @@ def load_array(path: Path, kind: str) -> tuple[pd.DataFrame, np.ndarray, dict[st
         raise SavedResultError(
             f"{path} is not a file of {kind}, or is damaged ({error}); evaluate again"
         ) from error
-    return read_images(path, known), array, known
-
-
-def read_images(path: Path, known: dict[Any, Any]) -> pd.DataFrame:
-    """Return the table of images beside a file, having compared it with the file's digest.
-
-    Raises:
-        SavedResultError: the table is missing or damaged, or is of other images.
-    """
-    table = beside(path, "images")
-    images = read_table(table)
-    if known.get("images") != digest(images):
+    images = read_table(beside(path, "images"))
+    if known["images"] != digest(images):
         raise SavedResultError(
-            f"{path} is of another catalogue than {table.name} beside it (paths, identities or "
-            "boxes differ); the two files must be of one evaluation"
+            f"{path} is of another catalogue than {beside(path, 'images').name} beside it (paths, "
+            "identities or boxes differ); the two files must be of one evaluation"
         )
-    return images
+    return images, array, known
 
 
 def write_table(path: Path, table: pd.DataFrame) -> None:

@@ -1,7 +1,9 @@
 """From a model and images to features, and from features or scores to a Result."""
 
+import time
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from logging import getLogger
 from typing import Any
 
 import numpy as np
@@ -20,6 +22,9 @@ from openanimals.evaluation.roc import Pairs, pairs, verification
 from openanimals.evaluation.score_blocks import ScoreBlocks, Scores, checked_blocks
 from openanimals.utils.errors import UserError
 
+logger = getLogger(__name__)
+
+PERIOD = 30.0  # seconds between lines that tell how far an extraction is
 GIVEN = "given scores"  # what is ranked by, where it is no distance of features
 
 
@@ -49,7 +54,8 @@ def extract_features(
         UserError: there are no images.
     """
     device = torch.device(device)
-    features = []
+    features: list[np.ndarray] = []
+    said = time.monotonic()
     precision = torch.autocast(device.type, dtype, enabled=dtype not in (None, torch.float32))
     with _eval_mode(model), torch.inference_mode(), precision:
         for batch in batches:
@@ -58,6 +64,9 @@ def extract_features(
             if flip:
                 output = (output + model(images.flip(3)).float()) / 2
             features.append(output.cpu().numpy())
+            if time.monotonic() - said > PERIOD:
+                said = time.monotonic()
+                logger.info("features of %d images so far", sum(map(len, features)))
     if not features:
         raise UserError("there are no images to extract features from")
     return np.concatenate(features)
@@ -118,10 +127,10 @@ def evaluate(
         >>> evaluate(features[:2], features, ["ada", "bo"], ["ada", "cy", "bo"]).rank(1)
         50.0
     """
-    query, query_identities, query_cameras = _labelled(
+    query, query_identities, query_cameras = _part(
         "query", query_features, query_identities, query_cameras
     )
-    gallery, gallery_identities, gallery_cameras = _labelled(
+    gallery, gallery_identities, gallery_cameras = _part(
         "gallery", gallery_features, gallery_identities, gallery_cameras
     )
     if isinstance(query_features, FeatureSet) and isinstance(gallery_features, FeatureSet):
@@ -216,7 +225,7 @@ def judge(
     ]
 
 
-def _labelled(
+def _part(
     what: str,
     features: Features | FeatureSet | None,
     identities: Labels | None,

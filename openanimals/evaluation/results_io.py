@@ -20,8 +20,6 @@ from openanimals.evaluation.array_io import (
     beside,
     digest,
     load_array,
-    read_images,
-    read_table,
     save_array,
     saved_file,
     write_table,
@@ -181,6 +179,7 @@ def save_evaluation(
         if (len(result.query_identities), len(result.gallery_identities)) == sizes
     ]
     rankings = pd.concat(tables or [pd.DataFrame(columns=["protocol", *MEASURES])])
+    # Which images they are of, so that those of others are not compared with them.
     rankings.attrs = {"images": digest(both.images), "name": name}
     write_table(beside(path, "rankings"), rankings)
     return path
@@ -245,19 +244,3 @@ def load_scores(path: Path) -> tuple[str, np.ndarray, pd.DataFrame, pd.DataFrame
     images, scores, known = load_array(path, "scores")
     query, gallery = images[: len(scores)], images[len(scores) :].reset_index(drop=True)
     return known["name"], scores, query, gallery
-
-
-def load_rankings(path: Path) -> tuple[str, pd.DataFrame, pd.DataFrame]:
-    """Read how the queries of a test set fared, from a file of its evaluation.
-
-    Returns:
-        The name of the test set; its images; and a row for each protocol and query, with the
-        columns of :data:`MEASURES`.
-
-    Raises:
-        SavedResultError: a file is missing, damaged, or of another evaluation.
-    """
-    path = beside(path, "rankings")
-    rankings = read_table(path)
-    images = read_images(path, rankings.attrs)
-    return rankings.attrs["name"], images, rankings.astype(dict.fromkeys(MEASURES, float))

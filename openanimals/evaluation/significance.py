@@ -11,15 +11,12 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from openanimals.evaluation.array_io import TIED, SavedResultError
+from openanimals.evaluation.array_io import SavedResultError, beside, read_table
 from openanimals.evaluation.metrics import bootstrap_interval
-from openanimals.evaluation.results_io import load_rankings
 from openanimals.utils.errors import UserError
 
 FLIPS = 10_000  # sign patterns drawn; where there are no more than these, all are enumerated
 BLOCK = 1000  # patterns held at once
-
-Values = np.ndarray | pd.Series
 
 
 @dataclass(frozen=True)
@@ -70,80 +67,90 @@ def compare_evaluations(first: str | Path, second: str | Path) -> dict[str, Diff
             "expected the same test sets, or a rankings file of each to compare one"
         )
     differences = {}
-    for name, (images, rankings) in ours.items():
-        others, other_rankings = theirs[name]
-        if reason := _first_difference(images, others):
-            raise SavedResultError(f"{first} and {second} differ in the images of {name}: {reason}")
-        known, asked = (list(each["protocol"].unique()) for each in (rankings, other_rankings))
-        shared = [protocol for protocol in known if protocol in asked]
+    for name in ours:
+        tables = ours[name], theirs[name]
+        if tables[0].attrs["images"] != tables[1].attrs["images"]:
+            raise SavedResultError(
+                f"{first} and {second} are not of the same images of {name}; expected the same "
+                "queries and the same gallery"
+            )
+        one, other = (
+            {str(protocol): rows for protocol, rows in table.groupby("protocol", sort=False)}
+            for table in tables
+        )
+        shared = [protocol for protocol in one if protocol in other]
         if not shared:
             raise SavedResultError(
-                f"{name}: {first} was judged by the protocols {', '.join(known)}, {second} by "
-                f"{', '.join(asked)}; expected one in common"
+                f"{name}: {first} was judged by the protocols {', '.join(one)}, {second} by "
+                f"{', '.join(other)}; expected one in common"
             )
         for protocol in shared:
-            sides = (each[each["protocol"] == protocol] for each in (rankings, other_rankings))
-            for measure, difference in compare_rankings(*sides).items():
+            found = compare_rankings(one[protocol], other[protocol])
+            for measure, difference in found.items():
                 differences[f"{name}, {protocol}, {measure}"] = difference
     return differences
 
 
-def _saved(path: Path) -> dict[str, tuple[pd.DataFrame, pd.DataFrame]]:
-    """Return the images and rankings that are saved at a path, by test set."""
-    files = sorted(path.glob("rankings_*.parquet")) if path.is_dir() else [path]
+def _saved(path: Path) -> dict[str, pd.DataFrame]:
+    """Return the tables of rankings that are saved at a path, by test set."""
+    files = sorted(path.glob("rankings_*.parquet")) if path.is_dir() else [beside(path, "rankings")]
     if not files:
         raise SavedResultError(
             f"no rankings_*.parquet in {path.absolute()}; expected the output folder of a run "
             "that has ended, or of an evaluation"
         )
-    return {name: (images, rankings) for name, images, rankings in map(load_rankings, files)}
-
-
-def _first_difference(ours: pd.DataFrame, theirs: pd.DataFrame) -> str:
-    """Say in what two tables of images differ; empty if features of both are of the same images."""
-    pairs = zip(*(images[list(TIED)].values.tolist() for images in (ours, theirs)), strict=False)
-    for row, (a, b) in enumerate(pairs):
-        if str(a) != str(b):  # as text: NaN, which a box may hold, does not equal itself
-            return f"image {row} is the {a[3]} {a[0]} of {a[1]} against the {b[3]} {b[0]} of {b[1]}"
-    return "" if len(ours) == len(theirs) else f"{len(ours)} images against {len(theirs)}"
+    tables = [read_table(file) for file in files]
+    for file, table in zip(files, tables, strict=True):
+        if not {"name", "images"} <= table.attrs.keys():
+            raise SavedResultError(f"{file} does not say which images it is of; evaluate again")
+    return {table.attrs["name"]: table for table in tables}
 
 
 def compare_rankings(first: pd.DataFrame, second: pd.DataFrame) -> dict[str, Difference]:
-    """Compare two models over the same queries: their ``Rank-1`` and their ``mAP``.
+    """Compare Rank-1 and mAP of two models over the same queries.
 
     Args:
-        first: a row a query, with its identity, average_precision and first_hit by this model.
+        first: by the first model, one row a query: its identity, average_precision and first_hit.
         second: the same by the second.
 
+    Returns:
+        The differences under ``Rank-1`` and ``mAP``.
+
     Raises:
-        UserError: a query has a match for one model only.
+        UserError: the rankings are not of the same queries, or a query has a match in one only.
     """
-    matched, others = (each["first_hit"].to_numpy() > 0 for each in (first, second))
-    if not np.array_equal(matched, others):
+    if len(first) != len(second):
         raise UserError(
-            f"{matched.sum()} queries count in the one result and {others.sum()} in the other; "
-            "expected the same, judged by the same rules"
+            f"rankings of {len(first)} and {len(second)} queries; expected the same queries"
         )
-    first, second = first[matched], second[matched]
-    individuals = first["identity"].to_numpy()
-    return {
-        "Rank-1": paired_difference(
-            100.0 * (first["first_hit"] == 1), 100.0 * (second["first_hit"] == 1), individuals
-        ),
-        "mAP": paired_difference(
-            100 * first["average_precision"], 100 * second["average_precision"], individuals
-        ),
+    hits = [rankings["first_hit"].to_numpy() for rankings in (first, second)]
+    matched = hits[0] > 0
+    if (matched != (hits[1] > 0)).any():
+        raise UserError(
+            f"{matched.sum()} queries count in the one result and {(hits[1] > 0).sum()} "
+            "in the other; expected the same, judged by the same rules"
+        )
+    precisions = [rankings["average_precision"].to_numpy(float) for rankings in (first, second)]
+    measures = {
+        "Rank-1": [100.0 * (hit[matched] == 1) for hit in hits],
+        "mAP": [100 * precision[matched] for precision in precisions],
     }
+    shown = first["identity"].to_numpy(object)[matched]
+    return {name: paired_difference(a, b, shown) for name, (a, b) in measures.items()}
 
 
 def paired_difference(
-    first: Values, second: Values, groups: np.ndarray, *, seed: int = 0
+    first: np.ndarray, second: np.ndarray, groups: np.ndarray, *, seed: int = 0
 ) -> Difference:
-    """Compare the means of values `[N]` of the same queries, of the individuals ``groups`` `[N]`.
+    """Compare the means of paired values.
 
-    Both draws have the seed; the outcome is a pure function of the arguments.
+    Args:
+        first: `[N]`, one a query.
+        second: `[N]`, of the same queries.
+        groups: `[N]`, the individual of each.
+        seed: seed of both draws; the outcome is a pure function of the arguments.
     """
-    change = np.asarray(second, dtype=np.float64) - np.asarray(first)
+    change = np.asarray(second, dtype=np.float64) - first
     group, names = pd.factorize(np.asarray(groups, dtype=object))
     return Difference(
         first=float(np.mean(first)),

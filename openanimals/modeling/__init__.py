@@ -10,8 +10,8 @@ from openanimals.modeling.build import (
 )
 from openanimals.modeling.folding import fold_norms
 from openanimals.modeling.heads import REID_HEADS_REGISTRY, EmbeddingHead
+from openanimals.modeling.layers.margins import CLASSIFIER_REGISTRY
 from openanimals.modeling.losses import LOSS_REGISTRY, Losses, LossTerm
-from openanimals.modeling.margins import CLASSIFIER_REGISTRY
 from openanimals.modeling.model import ModelOutput, ReIDModel
 
 __all__ = [

@@ -6,7 +6,7 @@ from typing import Any
 
 from torch import Tensor
 
-from openanimals.modeling.pools import POOLS
+from openanimals.modeling.layers.pools import POOLS
 from openanimals.modeling.weights import HEAD_CLASSIFIERS, fits_any
 
 _DEPTHS = {(False, 2): "18x", (False, 6): "34x", (True, 6): "50x", (True, 23): "101x"}

@@ -15,8 +15,7 @@ from torch import Tensor, nn
 from torchvision.models.resnet import BasicBlock, Bottleneck
 
 from openanimals.modeling.heads import EmbeddingHead
-from openanimals.modeling.ibn import IBN
-from openanimals.modeling.norms import FrozenBN, GhostBN, SyncBN
+from openanimals.modeling.layers.norms import IBN, FrozenBN, GhostBN, SyncBN
 from openanimals.utils.errors import UserError
 
 Model = TypeVar("Model", bound=nn.Module)

@@ -6,12 +6,12 @@ from typing import Any, NamedTuple
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from openanimals.modeling.margins import CLASSIFIER_REGISTRY
-from openanimals.modeling.norms import make_neck
-from openanimals.modeling.pools import POOLS
-from openanimals.modeling.precision import full_precision, no_autocast
+from openanimals.modeling.layers.margins import CLASSIFIER_REGISTRY
+from openanimals.modeling.layers.norms import make_neck
+from openanimals.modeling.layers.pools import POOLS
+from openanimals.modeling.layers.precision import full_precision, no_autocast
 from openanimals.utils.errors import UserError
-from openanimals.utils.registry import Registry, did_you_mean
+from openanimals.utils.registry import Registry, check_name
 
 REID_HEADS_REGISTRY: Registry[Callable[[Any, int, int], nn.Module]] = Registry("head")
 """Functions ``f(cfg, in_channels, num_classes) -> nn.Module`` by the name ``MODEL.HEADS.NAME``."""
@@ -39,12 +39,12 @@ class EmbeddingHead(nn.Module):
         in_channels: channels of the map.
         num_classes: identities to tell apart; 0 builds no classifier, for evaluation only.
         embedding_dim: width after a 1x1 convolution without bias; 0 means no such layer.
-        pool: a name of :data:`~openanimals.modeling.pools.POOLS`.
+        pool: a name of :data:`~openanimals.modeling.layers.pools.POOLS`.
         bnneck: normalise before the classifier.
-        norm: of the neck, a name of :data:`~openanimals.modeling.norms.NORMS`.
+        norm: of the neck, a name of :data:`~openanimals.modeling.layers.norms.NORMS`.
         neck_feat: feature for metric losses: "before" (as pooled) or "after" (what is tested).
-        classifier: a name of :data:`~openanimals.modeling.margins.CLASSIFIER_REGISTRY`. All but
-            "Linear" work on cosines.
+        classifier: a name of :data:`~openanimals.modeling.layers.margins.CLASSIFIER_REGISTRY`. All
+            but "Linear" work on cosines.
         scale: factor of the class outputs.
         margin: of the classifier.
 
@@ -67,9 +67,9 @@ class EmbeddingHead(nn.Module):
         margin: float = 0.0,
     ) -> None:
         super().__init__()
-        _check_name("MODEL.HEADS.POOL_LAYER", pool, POOLS)
-        _check_name("MODEL.HEADS.CLS_LAYER", classifier, CLASSIFIER_REGISTRY)
-        _check_name("MODEL.HEADS.NECK_FEAT", neck_feat, ("before", "after"))
+        check_name("MODEL.HEADS.POOL_LAYER", pool, POOLS)
+        check_name("MODEL.HEADS.CLS_LAYER", classifier, CLASSIFIER_REGISTRY)
+        check_name("MODEL.HEADS.NECK_FEAT", neck_feat, ("before", "after"))
         self.in_channels = in_channels
         self.out_channels = embedding_dim or in_channels
         self.pool_name = pool
@@ -125,11 +125,4 @@ class EmbeddingHead(nn.Module):
         return HeadOutput(
             feature=before if self.neck_feat == "before" else after,
             logits=self.scaled(full_precision(logits), targets, self.scale, self.margin),
-        )
-
-
-def _check_name(key: str, name: str, known: Any) -> None:
-    if name not in known:
-        raise UserError(
-            f"{key} is {name!r}{did_you_mean(name, known)}; it can be {', '.join(known)}"
         )

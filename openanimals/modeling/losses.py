@@ -12,8 +12,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from openanimals.modeling.layers.precision import full_precision, no_autocast
 from openanimals.modeling.model import ModelOutput
-from openanimals.modeling.precision import full_precision, no_autocast
 from openanimals.utils import distributed
 from openanimals.utils.errors import UserError
 from openanimals.utils.registry import Registry

@@ -2,15 +2,15 @@
 
 import copy
 from collections.abc import Callable, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
-from openanimals.modeling.backbones.backbone import Backbone
-from openanimals.modeling.layout import cut
+from openanimals.modeling.backbones import Backbone
+from openanimals.modeling.layers.norms import layout_of
 from openanimals.utils.errors import UserError
-from openanimals.utils.registry import did_you_mean
+from openanimals.utils.registry import check_name, did_you_mean
 
 # The dimension of [B, C, H, W] that is cut: into rows for upright bodies, into columns for long.
 _STRIPE_DIMS = {"rows": 2, "cols": 3}
@@ -198,6 +198,33 @@ class ReIDModel(nn.Module):
         return self
 
 
+class _Cut(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, count: int, dim: int) -> tuple[Tensor, ...]:
+        ctx.shape, ctx.layout, ctx.dim = x.shape, layout_of(x), dim
+        return x.chunk(count, dim)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
+        whole = torch.empty(
+            ctx.shape,
+            dtype=gradients[0].dtype,
+            device=gradients[0].device,
+            memory_format=ctx.layout,
+        )
+        return torch.cat(gradients, ctx.dim, out=whole), None, None
+
+
+def cut(x: Tensor, count: int, dim: int) -> tuple[Tensor, ...]:
+    """Return views of a map, cut along a dimension like :func:`torch.chunk`.
+
+    PyTorch's own gradient would be of the map's size for each of the parts.
+    """
+    if count == 1 or not torch.is_grad_enabled():
+        return x.chunk(count, dim)
+    return _Cut.apply(x, count, dim)
+
+
 def _head_names(branch: str, count: int) -> tuple[str, ...]:
     """``b2`` for the whole map; ``b21``, ``b22``, ... for its stripes."""
     return (branch,) if count == 1 else tuple(f"{branch}{k}" for k in range(1, count + 1))
@@ -205,11 +232,7 @@ def _head_names(branch: str, count: int) -> tuple[str, ...]:
 
 def _check(branches: Sequence[Sequence[int]], stripes: str, backbone: Backbone) -> None:
     """Refuse branches whose heads would not have a name of their own, or no shared stem."""
-    if stripes not in _STRIPE_DIMS:
-        raise UserError(
-            f"MODEL.HEADS.STRIPES is {stripes!r}{did_you_mean(stripes, _STRIPE_DIMS)}; "
-            "it can be rows or cols"
-        )
+    check_name("MODEL.HEADS.STRIPES", stripes, _STRIPE_DIMS)
     # With single digits throughout, b23 can only be the third stripe of the second branch.
     fine = 1 <= len(branches) <= 9 and all(
         counts

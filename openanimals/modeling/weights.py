@@ -6,7 +6,8 @@ import logging
 import re
 import socket
 import sys
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
@@ -46,7 +47,7 @@ class ArchitectureError(WeightsError):
     """Weights of another network; says what is missing, left over or of another shape."""
 
 
-def fetch(address: str, *, base: str = "") -> Path:
+def fetch(address: str) -> Path:
     """Return the local copy of a file of weights, downloading it if there is none.
 
     Copies lie in the folder ``checkpoints`` of :func:`torch.hub.get_dir` (environment
@@ -55,14 +56,11 @@ def fetch(address: str, *, base: str = "") -> Path:
 
     Args:
         address: ends in ``<name>-<first digits of the SHA-256>.pth``.
-        base: take the file of that name from this address instead, for instance a mirror.
 
     Raises:
         WeightsError: offline, not there, or not the file that its name promises.
     """
     name = address.rsplit("/", 1)[1]
-    if base:
-        address = f"{base.rstrip('/')}/{name}"
     found = re.search(r"-([0-9a-f]{8,})\.", name)
     if not found:
         raise WeightsError(f"{address} does not end in -<SHA-256>.pth, so it cannot be checked")
@@ -70,22 +68,30 @@ def fetch(address: str, *, base: str = "") -> Path:
     if path.exists() and _sha256(path).startswith(found[1]):
         return path
     logger.info("downloading %s", address)
-    timeout = socket.getdefaulttimeout()
-    socket.setdefaulttimeout(60)  # torch.hub sets none, and would wait for ever
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        torch.hub.download_url_to_file(
-            address, str(path), hash_prefix=found[1], progress=sys.stderr.isatty()
-        )
+        with _patience(60):
+            torch.hub.download_url_to_file(
+                address, str(path), hash_prefix=found[1], progress=sys.stderr.isatty()
+            )
     except (OSError, RuntimeError, http.client.HTTPException) as error:
         raise WeightsError(
             f"cannot download the pre-trained weights {address} ({error}). "
             f"Put the file {name} into {path.parent}, or set MODEL.BACKBONE.PRETRAIN_PATH to "
             "where it is, or MODEL.BACKBONE.PRETRAIN False to start from random weights"
         ) from error
-    finally:
-        socket.setdefaulttimeout(timeout)
     return path
+
+
+@contextmanager
+def _patience(seconds: float) -> Iterator[None]:
+    """Have sockets made within the block give up after a while; torch.hub waits for ever."""
+    before = socket.getdefaulttimeout()
+    socket.setdefaulttimeout(seconds)
+    try:
+        yield
+    finally:
+        socket.setdefaulttimeout(before)
 
 
 def load_pretrained(

@@ -34,11 +34,6 @@ def is_main() -> bool:
     return rank() == 0
 
 
-def local_rank() -> int:
-    """Return this process's number on its machine: which CUDA device is its own."""
-    return int(os.environ.get("LOCAL_RANK", "0"))
-
-
 def restarted() -> bool:
     """Tell whether torchrun has started this process in place of one that died."""
     return int(os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")) > 0
@@ -158,30 +153,25 @@ def process_group(device: torch.device) -> Iterator[None]:
     if int(os.environ.get("WORLD_SIZE", "1")) == 1:
         yield
         return
-    backend = "cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo"
+    of = os.environ.get
     try:
-        _join(backend)
+        store, own, processes = next(rendezvous("env://", timeout=TIMEOUT))
+        store.set_timeout(TIMEOUT)
+        if of("TORCHELASTIC_USE_AGENT_STORE") == "True":
+            # torchrun's store outlives processes, and would tell new ones where dead ones were.
+            store = dist.PrefixStore(f"start {of('TORCHELASTIC_RESTART_COUNT')}", store)
+        backend = "cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo"
+        dist.init_process_group(
+            backend, store=store, rank=own, world_size=processes, timeout=TIMEOUT
+        )
     except RuntimeError as error:
-        raise UserError(_not_met(error)) from error
+        raise UserError(
+            f"process {of('RANK')} of {of('WORLD_SIZE')} has not met the others at "
+            f"{of('MASTER_ADDR')}:{of('MASTER_PORT')} ({str(error).splitlines()[0]}). Has each "
+            "been started, with the same address, port and number of processes, and can they "
+            "reach the port?"
+        ) from error
     try:
         yield
     finally:
         dist.destroy_process_group()
-
-
-def _join(backend: str) -> None:
-    store, own, processes = next(rendezvous("env://", timeout=TIMEOUT))
-    store.set_timeout(TIMEOUT)
-    if os.environ.get("TORCHELASTIC_USE_AGENT_STORE") == "True":
-        # torchrun's store outlives processes, and would tell new ones where dead ones can be met.
-        store = dist.PrefixStore(f"start {os.environ['TORCHELASTIC_RESTART_COUNT']}", store)
-    dist.init_process_group(backend, store=store, rank=own, world_size=processes, timeout=TIMEOUT)
-
-
-def _not_met(error: Exception) -> str:
-    of = os.environ.get
-    return (
-        f"process {of('RANK')} of {of('WORLD_SIZE')} has not met the others at "
-        f"{of('MASTER_ADDR')}:{of('MASTER_PORT')} ({str(error).splitlines()[0]}). Has each been "
-        "started, with the same address, port and number of processes, and can they reach the port?"
-    )

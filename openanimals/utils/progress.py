@@ -4,7 +4,6 @@ import sys
 import time
 from datetime import timedelta
 from logging import getLogger
-from types import TracebackType
 from typing import Any
 
 from openanimals.utils import distributed
@@ -76,10 +75,5 @@ class Progress:
     def __enter__(self) -> "Progress":
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *error: object) -> None:
         self.close()

@@ -16,6 +16,19 @@ def did_you_mean(name: str, known: Iterable[str]) -> str:
     return f" (did you mean {by_folded[close[0]]!r}?)" if close else ""
 
 
+def check_name(key: str, name: str, known: Iterable[str]) -> None:
+    """Raise unless a name is among those that a key can have.
+
+    Raises:
+        UserError: names the key, the closest name and all names.
+    """
+    names = [*known]
+    if name not in names:
+        raise UserError(
+            f"{key} is {name!r}{did_you_mean(name, names)}; it can be {', '.join(names)}"
+        )
+
+
 class Registry(Generic[T]):
     """A dict from names to things that explains itself when a name is wrong.
 

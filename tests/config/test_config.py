@@ -10,13 +10,14 @@ from tests.conftest import REPOSITORY
 
 
 def test_a_base_is_relative_to_its_file_and_comes_first(write, tmp_path, monkeypatch):
-    write("base.yml", "SEED: 1\nSOLVER: {MAX_EPOCH: 7, BASE_LR: 0.5}\n")
+    # YAML reads 1e-4, without a point, as text.
+    write("base.yml", "SEED: 1\nSOLVER: {MAX_EPOCH: 7, BASE_LR: 1e-4}\n")
     path = write("species/one.yml", "_BASE_: ../base.yml\nSOLVER: {MAX_EPOCH: 8}\n")
     elsewhere = tmp_path / "elsewhere"
     elsewhere.mkdir()
     monkeypatch.chdir(elsewhere)
     cfg = load(path)
-    assert (cfg.SEED, cfg.SOLVER.MAX_EPOCH, cfg.SOLVER.BASE_LR) == (1, 8, 0.5)
+    assert (cfg.SEED, cfg.SOLVER.MAX_EPOCH, cfg.SOLVER.BASE_LR) == (1, 8, 1e-4)
 
 
 def test_of_several_bases_the_later_one_wins(write):
@@ -32,7 +33,8 @@ def test_several_files_are_merged_in_order_into_a_folder_of_their_names(write):
     species = write("species/cat.yml", "SEED: 2\n")
     cfg = load([method, str(species)], ["LOG_PERIOD", 4])
     assert (cfg.SEED, cfg.LOG_PERIOD, cfg.OUTPUT_DIR) == (2, 4, "logs/method+cat")
-    assert load([method]) == load(method) and load([]) == load()
+    assert load([method]) == load(method)
+    assert load([]) == load() == load(write("empty.yml", "# nothing yet\n"))
     assert load(method).OUTPUT_DIR == get_cfg().OUTPUT_DIR
     named = write("named.yml", "OUTPUT_DIR: elsewhere\n")
     assert load([named, species]).OUTPUT_DIR == "elsewhere"
@@ -59,18 +61,16 @@ def test_a_base_may_be_reached_twice_but_not_from_itself(write):
     assert problem.endswith("one.yml: is its own _BASE_")
 
 
-@pytest.mark.parametrize("base", ["5", "{a: b}", "[1]", ""])
-def test_a_base_that_is_no_file_name(write, base):
-    (problem,) = mistakes(write("one.yml", f"_BASE_: {base}\n"))
-    assert "one.yml: _BASE_ must be a file or a list of files, not " in problem
-
-
 @pytest.mark.parametrize(
     ("text", "message"),
     [
         ("a: [1\n", "is not YAML"),
         ("- a\n- b\n", "expected keys and values, found list"),
         ("_BASE_: gone.yml\n", "gone.yml: cannot be read"),
+        *(
+            (f"_BASE_: {base}\n", "one.yml: _BASE_ must be a file or a list of files, not ")
+            for base in ("5", "{a: b}", "[1]", "")
+        ),
     ],
 )
 def test_files_that_are_none(write, text, message):
@@ -94,10 +94,6 @@ def test_a_wrong_path_names_the_closest_shipped_file(tmp_path, monkeypatch, name
     (problem,) = mistakes(name)
     assert problem.startswith(f"{name}: cannot be read (")
     assert problem.endswith((" (did you mean 'ARBase/demo.yml'?)", "'species/demo.yml'?)"))
-
-
-def test_an_empty_file_changes_nothing(write):
-    assert load(write("one.yml", "# nothing yet\n")) == load()
 
 
 # Keys
@@ -153,11 +149,6 @@ def test_values_take_the_type_of_the_default(key, given, expected):
     assert value == expected and type(value) is type(expected)
 
 
-def test_text_in_yaml_may_spell_a_number(write):
-    # YAML reads 1e-4, without a point, as text.
-    assert load(write("one.yml", "SOLVER: {BASE_LR: 1e-4}\n")).SOLVER.BASE_LR == 1e-4
-
-
 @pytest.mark.parametrize(
     ("key", "value", "kind"),
     [
@@ -201,10 +192,7 @@ def test_every_mistake_of_files_overrides_and_values_is_listed(write):
         (["DATASETS.SPLIT_FILE", "s.json"], "DATASETS.SPLIT_FILE is 's.json', but DATASETS.SPLIT"),
         (
             [
-                "DATASETS.SPLIT",
-                "file",
-                "DATASETS.SPLIT_FILE",
-                "s.json",
+                *("DATASETS.SPLIT", "file", "DATASETS.SPLIT_FILE", "s.json"),
                 "DATASETS.NAMES",
                 ["b", "a"],
             ],

@@ -23,12 +23,14 @@ def plugin(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.syspath_prepend(tmp_path)
     (tmp_path / "mine.py").write_text(PLUGIN)
-    monkeypatch.setattr("openanimals.config.plugins._C", fresh := get_cfg())
-    monkeypatch.setattr(defaults, "_C", fresh)
-    monkeypatch.setattr(node, "DECLARED", {})
-    monkeypatch.setattr("openanimals.config.checks.DECLARED", node.DECLARED)
+    monkeypatch.setattr(defaults, "_TREE", get_cfg())
     monkeypatch.setattr(sys, "modules", dict(sys.modules))
-    return tmp_path / "mine.py"
+    kept = [(held, dict(held)) for held in (node.DECLARED, node.RULES)]
+    node.DECLARED.clear()
+    yield tmp_path / "mine.py"
+    for held, before in kept:
+        held.clear()
+        held.update(before)
 
 
 def test_a_plugin_declares_keys_wherever_it_is_named(write):

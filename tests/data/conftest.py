@@ -1,14 +1,35 @@
-"""Photographs of noise, a cache for them, and a watch on which of them are decoded."""
+"""Photographs of noise, a cache for them, a watch on decoding; a file server."""
 
 from pathlib import Path
 
 import pytest
 import torch
 
+from openanimals.data import download
 from openanimals.data.cache import ImageCache
 from openanimals.data.dataset import ReIDDataset
 from tests.data.cache_process import COUNT, noise_dataset
 from tests.data.pictures import save_noise
+from tests.data.server import serving
+
+
+@pytest.fixture(autouse=True)
+def _own_user_cache(tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "user-cache"))
+
+
+@pytest.fixture(scope="session")
+def package():
+    """wildlife_datasets.datasets, or a skip where it (or OpenCV's libGL) is missing."""
+    return pytest.importorskip("wildlife_datasets.datasets", exc_type=ImportError)
+
+
+@pytest.fixture
+def server(monkeypatch):
+    monkeypatch.setenv("no_proxy", "127.0.0.1")
+    monkeypatch.setattr(download.time, "sleep", lambda _: None)
+    with serving() as server:
+        yield server
 
 
 @pytest.fixture

@@ -8,7 +8,7 @@ import pytest
 
 from openanimals.config import load
 from openanimals.data import build as sets
-from openanimals.data.build import TrainSet, data_root, load_sets
+from openanimals.data.build import data_root, load_sets
 from openanimals.data.catalogue import Catalogue, CatalogueError
 from openanimals.data.splits import paper_partition
 from tests.data.pictures import save_picture
@@ -36,13 +36,6 @@ def cfg(*names, **keys):
 
 def files(catalogue):
     return [str(catalogue.path(row)) for row in range(len(catalogue))]
-
-
-def test_labels_number_the_sorted_identities():
-    table = pd.DataFrame({"path": list("abcd"), "identity": ["9", "ada", "10", "9"]})
-    train = TrainSet.of(Catalogue("zoo", ".", table))
-    assert train.identities == ["10", "9", "ada"]  # sorted as text
-    assert train.labels.tolist() == [1, 2, 0, 1]
 
 
 def test_rows_are_those_of_the_paper_partition(sources):
@@ -77,7 +70,7 @@ def test_two_species_with_equal_names_stay_apart(sources):
     found = load_sets(cfg("zoo", "farm"))
     learned = load_sets(cfg("zoo")).train.identities  # the farm's are called the same
     expected = [f"{name}/{identity}" for name in ("farm", "zoo") for identity in learned]
-    assert found.train.identities == expected
+    assert found.train.identities == expected  # sorted as text
     assert found.train.labels.tolist() == [2] * 4 + [3] * 4 + [0] * 4 + [1] * 4  # zoo, then farm
     assert [test.name for test in found.tests] == ["zoo", "farm"]
     assert set(found.tests[0].query.identities).isdisjoint(learned)
@@ -117,25 +110,20 @@ def test_validation_identities_are_held_out_of_training(sources):
     assert files(again.validation.query) == files(found.validation.query)
 
 
-def test_one_individual_is_not_enough_to_learn_from(sources):
-    split = ["train"] * 4 + ["query", "gallery"] * 6
-    sources["zoo"] = zoo("zoo", split=split)
+def test_too_little_to_learn_from_and_queries_without_a_match(sources):
+    def load_zoo(*split):
+        sources["zoo"] = zoo("zoo", split=[part for part, count in split for _ in range(count)])
+        return load_sets(cfg("zoo"))
+
+    halves = ("query", 1), ("gallery", 1)
     with pytest.raises(CatalogueError, match="training set of zoo has 4 images of 1 individuals"):
-        load_sets(cfg("zoo"))
-
-
-def test_queries_without_a_match(sources):
-    split = ["train"] * 8 + ["query"] * 4 + ["gallery"] * 4
-    sources["zoo"] = zoo("zoo", split=split)
+        load_zoo(("train", 4), *halves * 6)
     with pytest.raises(CatalogueError, match="none of its 4 query images"):
-        load_sets(cfg("zoo"))
-    split[9] = "gallery"
-    sources["zoo"] = zoo("zoo", split=split)
-    assert load_sets(cfg("zoo")).tests[0].unmatched_queries() == 0
-    split[12] = "query"
-    split[13:] = ["train"] * 3
-    sources["zoo"] = zoo("zoo", split=split)
-    assert load_sets(cfg("zoo")).tests[0].unmatched_queries() == 1
+        load_zoo(("train", 8), ("query", 4), ("gallery", 4))
+    found = load_zoo(("train", 8), ("query", 1), ("gallery", 1), ("query", 2), ("gallery", 4))
+    assert found.tests[0].unmatched_queries() == 0
+    found = load_zoo(("train", 8), ("query", 1), ("gallery", 1), ("query", 3), ("train", 3))
+    assert found.tests[0].unmatched_queries() == 1
 
 
 def test_table_counts_images_and_individuals(sources):

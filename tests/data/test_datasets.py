@@ -18,7 +18,8 @@ def registry(monkeypatch):
     return datasets.DATASET_REGISTRY
 
 
-def test_folder_and_csv_by_name(tmp_path):
+def test_folder_and_csv_without_wildlife_datasets(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "wildlife_datasets", None)
     save_picture(tmp_path / "cow" / "2025-04-01.jpg")
     (tmp_path / "herd.csv").write_text("path,identity\ncow/2025-04-01.jpg,cow\n")
     pattern = r"(?P<year>\d{4})-(?P<month>\d\d)-(?P<day>\d\d)"
@@ -29,12 +30,11 @@ def test_folder_and_csv_by_name(tmp_path):
         assert catalogue.column("date") == ["2025-04-01"]
 
 
-def test_herd_with_options(tmp_path):
+def test_herd_with_options(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "wildlife_datasets", None)
     name = "Animals-SyntheticHerd:identities=3, images=2,pixels=32"
     catalogue = load_catalogue(name, tmp_path)
-    assert len(catalogue) == 6
-    assert len(set(catalogue.identities)) == 3
-    assert catalogue.name == name
+    assert (len(catalogue), len(set(catalogue.identities)), catalogue.name) == (6, 3, name)
 
 
 def test_a_users_source(registry, tmp_path):
@@ -43,11 +43,8 @@ def test_a_users_source(registry, tmp_path):
         return Catalogue("mine", root, pd.DataFrame({"path": ["1.jpg"], "identity": [7]}))
 
     catalogue = load_catalogue("Animals-Mine", tmp_path)
-    assert (catalogue.name, catalogue.root, catalogue.identities) == (
-        "Animals-Mine",
-        tmp_path,
-        ["7"],
-    )
+    assert (catalogue.name, catalogue.root) == ("Animals-Mine", tmp_path)
+    assert catalogue.identities == ["7"]
 
 
 def test_a_users_source_must_return_a_catalogue_with_rows(registry, tmp_path):
@@ -92,16 +89,15 @@ def test_a_path_without_its_form_is_recognised(tmp_path, monkeypatch):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (
-            "identites=3",
-            r"unknown option 'identites' \(did you mean 'identities'\?\); known: ident",
-        ),
-        ("identities=many", "identities is 'many'; expected a whole number"),
-        ("images", "images is ''; expected a whole number, as in images=8"),
+        ("identites=3", r"option 'identites' \(did you mean 'identities'\?\); known: identities"),
+        ("identities=many", "identities is 'many'; expected a whole number from 2"),
+        ("images", "images is ''; expected a whole number"),
+        ("images=2.5", "images is '2.5'; expected a whole number"),
+        ("images=1", "images is 1; expected a whole number from 2 to 999"),
     ],
 )
 def test_wrong_options_of_the_herd(options, message):
-    with pytest.raises(CatalogueError, match=message):
+    with pytest.raises(ValueError, match=message):
         load_catalogue(f"Animals-SyntheticHerd:{options}")
 
 
@@ -116,15 +112,3 @@ def test_every_class_of_wildlife_datasets_is_passed_on(monkeypatch, tmp_path):
     for class_name in class_names():
         load_catalogue(f"Animals-{class_name}", tmp_path)
     assert asked == [(class_name, tmp_path) for class_name in class_names()]
-
-
-def test_folder_csv_and_herd_run_where_wildlife_datasets_cannot_be_imported(tmp_path, monkeypatch):
-    monkeypatch.setitem(sys.modules, "wildlife_datasets", None)
-    save_picture(tmp_path / "cow" / "1.jpg")
-    (tmp_path / "herd.csv").write_text("path,identity\ncow/1.jpg,cow\n")
-    for name in (
-        f"folder:{tmp_path}",
-        f"csv:{tmp_path / 'herd.csv'}",
-        "Animals-SyntheticHerd:identities=2,images=2,pixels=32",
-    ):
-        assert len(load_catalogue(name, tmp_path / "root"))

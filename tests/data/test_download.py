@@ -1,41 +1,21 @@
 import os
 import shutil
-import subprocess
-import sys
 import tarfile
 import zipfile
 from pathlib import Path
 
+import pandas as pd
 import pytest
 
+from openanimals import cli
 from openanimals.data import download
 from openanimals.data.catalogue import CatalogueError
-from openanimals.data.datasets import wildlife
 from openanimals.data.download import DownloadError
 from openanimals.data.splits import paper_partition
 from tests.data import wildlife_fixtures as fixtures
-from tests.data.server import serving
+from tests.data.pictures import save_picture
 
 pytestmark = pytest.mark.filterwarnings("ignore:The inplace keyword")  # in the package
-
-
-@pytest.fixture
-def server(monkeypatch):
-    monkeypatch.setenv("no_proxy", "127.0.0.1")
-    monkeypatch.setattr(download.time, "sleep", lambda _: None)
-    with serving() as server:
-        yield server
-
-
-@pytest.fixture(autouse=True)
-def _own_user_cache(tmp_path, monkeypatch):
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "user-cache"))
-
-
-@pytest.fixture(scope="module")
-def package():
-    """wildlife_datasets.datasets, or a skip where it (or OpenCV's libGL) is missing."""
-    return pytest.importorskip("wildlife_datasets.datasets", exc_type=ImportError)
 
 
 @pytest.fixture
@@ -44,13 +24,24 @@ def root(tmp_path):
 
 
 @pytest.fixture
-def hyena(package, server, tmp_path, monkeypatch):
+def hyena(package, serve):
     """Serve a tiny HyenaID2022 to the real class, as the real archive is packed."""
-    folder = fixtures.make_hyena(tmp_path / "made", identities=6, images=5, unknown=1)
-    pack_tar(folder, tmp_path / "hyena.coco.tar.gz")
-    server.files["hyena.coco.tar.gz"] = (tmp_path / "hyena.coco.tar.gz").read_bytes()
-    monkeypatch.setattr(package.HyenaID2022, "url", server.url("hyena.coco.tar.gz"))
+    serve(fixtures.make_hyena, pack_tar, "hyena.coco.tar.gz", package.HyenaID2022, unknown=1)
     return package.HyenaID2022
+
+
+@pytest.fixture
+def serve(server, tmp_path, monkeypatch):
+    """A function that makes a species, packs it and lets its class download that."""
+
+    def make(maker, pack, name, cls, change=lambda folder: None, **counts):
+        folder = maker(tmp_path / "made", **counts)
+        change(folder)
+        pack(folder, tmp_path / name)
+        server.files[name] = (tmp_path / name).read_bytes()
+        monkeypatch.setattr(cls, "url", server.url(name))
+
+    return make
 
 
 def pack_tar(folder, file):
@@ -69,25 +60,21 @@ def names(folder):
     return sorted(entry.name for entry in folder.iterdir())
 
 
-def test_prepares_a_species(hyena, server, root, capsys):
-    before = os.getcwd()
+def test_prepares_a_species_and_only_verifies_it_then(package, hyena, server, root, capsys):
+    before = os.getcwd(), os.environ["PATH"], package.utils.download_url
     catalogue = download.prepare("Animals-HyenaID2022", root)
-    assert os.getcwd() == before
+    assert (os.getcwd(), os.environ["PATH"], package.utils.download_url) == before
     assert len(catalogue) == 31
     assert names(root) == [".openanimals", "HyenaID2022"]
     assert names(root / "HyenaID2022") == ["hyena.coco"]
-    printed = capsys.readouterr().out
-    assert "Community Data License" in printed
-    assert "31 images, 6 individuals, 1 images of unknown ones" in printed
-    assert catalogue.digest() in printed
+    first = capsys.readouterr().out
+    assert "Community Data License" in first
+    assert "31 images, 6 individuals, 1 images of unknown ones" in first
+    assert catalogue.digest() in first
     train, query, gallery = paper_partition(catalogue.identities)
     assert (len(train), len(query), len(gallery)) == (15, 6, 9)
-    assert "individuals 3 train, 3 test; images 15 train, 6 query, 9 gallery" in printed
-
-
-def test_complete_data_is_only_verified(hyena, server, root, capsys):
-    download.prepare("HyenaID2022", root)
-    first, requests = capsys.readouterr().out, len(server.log)
+    assert "individuals 3 train, 3 test; images 15 train, 6 query, 9 gallery" in first
+    requests = len(server.log)
     download.prepare("HyenaID2022", root)
     assert len(server.log) == requests
     printed = capsys.readouterr().out
@@ -100,7 +87,7 @@ def test_goes_on_with_an_interrupted_download(hyena, server, root):
     server.cuts = [1000, 0, 0, 0, 0]
     with pytest.raises(DownloadError, match="by hand: get hyena.coco.tar.gz from https://lila"):
         download.prepare("HyenaID2022", root)
-    assert names(root) == ["HyenaID2022.archives"]
+    assert names(root) == ["HyenaID2022.archives"]  # here an archive may be put by hand
     server.log.clear()
     download.prepare("HyenaID2022", root)
     assert server.log == [("hyena.coco.tar.gz", "bytes=1000-", len(body) - 1000)]
@@ -125,14 +112,6 @@ def test_goes_on_with_an_interrupted_unpacking(hyena, server, root, monkeypatch)
     assert names(root / "HyenaID2022/hyena.coco") == ["annotations", "images"]
 
 
-def test_archive_put_there_by_hand(hyena, server, root):
-    archives = root / "HyenaID2022.archives"
-    archives.mkdir(parents=True)
-    (archives / "hyena.coco.tar.gz").write_bytes(server.files["hyena.coco.tar.gz"])
-    download.prepare("HyenaID2022", root)
-    assert server.log == []
-
-
 def test_damaged_archive(hyena, server, root):
     body = bytearray(server.files["hyena.coco.tar.gz"])
     body[len(body) // 2] ^= 255
@@ -142,49 +121,41 @@ def test_damaged_archive(hyena, server, root):
     assert not (root / "HyenaID2022").exists()
 
 
-def test_archive_without_all_images(package, server, root, tmp_path, monkeypatch):
-    folder = fixtures.make_hyena(tmp_path / "made", identities=1, images=2)
-    (folder / "hyena.coco/images/train2022/000000000001.jpg").unlink()
-    pack_tar(folder, tmp_path / "hyena.coco.tar.gz")
-    server.files["hyena.coco.tar.gz"] = (tmp_path / "hyena.coco.tar.gz").read_bytes()
-    monkeypatch.setattr(package.HyenaID2022, "url", server.url("hyena.coco.tar.gz"))
+def test_archive_without_all_images(package, serve, root):
+    def lose_one(folder):
+        (folder / "hyena.coco/images/train2022/000000000001.jpg").unlink()
+
+    hyenas = fixtures.make_hyena, pack_tar, "hyena.coco.tar.gz", package.HyenaID2022, lose_one
+    serve(*hyenas, identities=1, images=2)
     with pytest.raises(DownloadError, match="1 of 2 files are missing"):
         download.prepare("HyenaID2022", root)
     assert not (root / "HyenaID2022").exists()
 
 
-def test_zip_and_what_the_class_does_after_it(package, server, root, tmp_path, monkeypatch):
-    folder = fixtures.make_nyala(tmp_path / "made", identities=2, images=3)
-    (folder / "wildlife_reidentification-main/Lion_Data_Zero").mkdir()
-    pack_zip(folder, tmp_path / "main.zip")
-    server.files["main.zip"] = (tmp_path / "main.zip").read_bytes()
+def test_zip_and_what_the_class_does_after_it(package, server, serve, root):
+    def add(folder):
+        (folder / "wildlife_reidentification-main/Lion_Data_Zero").mkdir()
+
     server.ranges = server.lengths = False  # as GitHub's archives
-    monkeypatch.setattr(package.NyalaData, "url", server.url("main.zip"))
+    nyala = fixtures.make_nyala, pack_zip, "main.zip", package.NyalaData, add
+    serve(*nyala, identities=2, images=3)
     assert len(download.prepare("NyalaData", root)) == 6
     assert names(root / "NyalaData/wildlife_reidentification-main") == ["Nyala_Data_Zero"]
 
 
 def test_several_files_one_of_them_no_archive(package, server, root, tmp_path, monkeypatch):
     class MacaqueFaces(package.DownloadURL, package.WildlifeDataset):
-        downloads = [
-            (server.url("list"), "list.csv"),
-            (server.url("faces"), "faces.zip"),
-        ]
+        downloads = [(server.url("list"), "list.csv"), (server.url("faces"), "faces.zip")]
 
         def create_catalogue(self):
-            import pandas as pd
+            return self.finalize_catalogue(pd.read_csv(Path(self.root) / "list.csv"))
 
-            frame = pd.read_csv(Path(self.root) / "list.csv")
-            return self.finalize_catalogue(frame)
-
-    folder = tmp_path / "made"
     for number in range(3):
-        fixtures._save(fixtures.coat(number, 0, 16), folder / f"{number}.jpg")
-    pack_zip(folder, tmp_path / "faces.zip")
+        save_picture(tmp_path / f"made/{number}.jpg")
+    pack_zip(tmp_path / "made", tmp_path / "faces.zip")
     server.files["faces"] = (tmp_path / "faces.zip").read_bytes()
-    server.files["list"] = b"image_id,identity,path\n" + b"".join(
-        b"%d,%d,faces/%d.jpg\n" % (number, number, number) for number in range(3)
-    )
+    rows = [f"{number},{number},faces/{number}.jpg" for number in range(3)]
+    server.files["list"] = "\n".join(["image_id,identity,path", *rows]).encode()
     monkeypatch.setattr(package, "MacaqueFaces", MacaqueFaces)
     catalogue = download.prepare("MacaqueFaces", root)
     assert catalogue.identities == ["0", "1", "2"]
@@ -200,25 +171,21 @@ def test_disks_without_hard_links(hyena, root, monkeypatch):
     assert len(download.prepare("HyenaID2022", root)) == 31
 
 
-@pytest.mark.parametrize("program", ["exit 1", "exit 0"])
-def test_kaggle_that_is_not_set_up(package, root, tmp_path, monkeypatch, program):
+def test_kaggle_that_is_not_set_up_and_its_archive_by_hand(package, root, tmp_path, monkeypatch):
     programs = tmp_path / "bin"
     programs.mkdir()
-    (programs / "kaggle").write_text(f"#!/bin/sh\n{program}\n")
-    (programs / "kaggle").chmod(0o755)
+    (programs / "kaggle").touch(0o755)
     monkeypatch.setattr(download.sys, "executable", str(programs / "python"))
-    with pytest.raises(DownloadError) as error:
-        download.prepare("SeaTurtleIDHeads", root)
-    message = str(error.value)
-    assert "Kaggle must be setup" in message
-    assert "get seaturtleidheads.zip from https://www.kaggle.com/datasets/" in message
-    assert f"put it into {root}/SeaTurtleIDHeads.archives, and run" in message
-
-
-def test_kaggle_archive_by_hand(package, root, tmp_path):
-    folder = fixtures.make_seaturtle(tmp_path / "made", identities=2, images=3)
     archives = root / "SeaTurtleIDHeads.archives"
-    archives.mkdir(parents=True)
+    for program in ("exit 1", "exit 0"):
+        (programs / "kaggle").write_text(f"#!/bin/sh\n{program}\n")
+        with pytest.raises(DownloadError) as error:
+            download.prepare("SeaTurtleIDHeads", root)
+        message = str(error.value)
+        assert "Kaggle must be setup" in message
+        assert "get seaturtleidheads.zip from https://www.kaggle.com/datasets/" in message
+        assert f"put it into {archives}, and run" in message
+    folder = fixtures.make_seaturtle(tmp_path / "made", identities=2, images=3)
     pack_zip(folder, archives / "seaturtleidheads.zip")
     assert len(download.prepare("SeaTurtleIDHeads", root)) == 6
 
@@ -230,56 +197,23 @@ def test_set_to_be_had_by_hand_only(package, root):
 
 def test_data_that_is_there_but_incomplete_is_not_touched(package, root):
     folder = fixtures.make_hyena(root, identities=1, images=2)
+    (folder / "hyena.coco/images/train2022/000000000001.jpg").write_bytes(b"")
+    with pytest.raises(CatalogueError, match="1 image files .* are empty.*0001.jpg"):
+        download.prepare("HyenaID2022", root)
     shutil.rmtree(folder / "hyena.coco/annotations")
-    with pytest.raises(wildlife.MissingDataError, match=f"move {folder} away"):
+    with pytest.raises(CatalogueError, match=f"move {folder} away"):
         download.prepare("HyenaID2022", root)
     assert names(folder / "hyena.coco") == ["images"]
 
 
-def test_empty_images(package, root):
-    folder = fixtures.make_hyena(root, identities=1, images=2)
-    (folder / "hyena.coco/images/train2022/000000000001.jpg").write_bytes(b"")
-    with pytest.raises(wildlife.MissingDataError, match="1 image files .* are empty.*0001.jpg"):
-        download.prepare("HyenaID2022", root)
-
-
-def test_the_seam_is_closed_again(package, tmp_path):
-    original = package.utils.download_url
-    with pytest.raises(RuntimeError), download._our_download_url():
-        assert package.utils.download_url is not original
-        raise RuntimeError
-    assert package.utils.download_url is original
-
-
-def test_unknown_species(package, root):
-    with pytest.raises(CatalogueError, match="did you mean 'WhaleSharkID'"):
-        download.prepare("Animals-WhaleShark", root)
-    assert not root.exists()
-
-
-# The tool
-
-
-def run_tool(*arguments, **environment):
-    repository = Path(download.__file__).parents[2]
-    return subprocess.run(
-        [sys.executable, repository / "tools" / "prepare_data.py", *arguments],
-        env={**os.environ, "PYTHONPATH": str(repository), **environment},
-        capture_output=True,
-        text=True,
-    )
-
-
-def test_tool_verifies_in_the_root_of_the_environment(package, root):
+def test_by_the_command_line_in_the_root_of_the_environment(package, root, monkeypatch, capsys):
     fixtures.make_hyena(root, identities=6, images=5)
-    wildlife.read("HyenaID2022", root)  # so the tool finds it cached, which takes it less time
-    run = run_tool("Animals-HyenaID2022", REID_DATASETS=str(root))
-    assert run.returncode == 0, run.stderr
-    assert "images 15 train, 6 query, 9 gallery" in run.stdout
-
-
-def test_tool_says_what_is_wrong_in_one_line(package, root):
-    run = run_tool("Animals-Hyena", "--root", str(root))
-    assert run.returncode != 0
-    assert run.stderr.startswith("error: Animals-Hyena: wildlife-datasets has no class 'Hyena'")
-    assert "Traceback" not in run.stderr
+    monkeypatch.setenv("REID_DATASETS", str(root))
+    assert cli.main(["prepare", "Animals-HyenaID2022"]) == 0
+    assert "images 15 train, 6 query, 9 gallery" in capsys.readouterr().out
+    assert cli.main(["prepare", "Animals-WhaleShark", "--root", str(root / "new")]) == 2
+    error = capsys.readouterr().err
+    assert error.startswith(
+        "error: Animals-WhaleShark: wildlife-datasets has no class 'WhaleShark'"
+    )
+    assert "did you mean 'WhaleSharkID'" in error and not (root / "new").exists()

@@ -7,17 +7,8 @@ import pytest
 
 from openanimals.data import download
 from openanimals.data.download import DownloadError, fetch
-from tests.data.server import serving
 
 BODY = os.urandom(300_000)
-
-
-@pytest.fixture
-def server(monkeypatch):
-    monkeypatch.setenv("no_proxy", "127.0.0.1")
-    monkeypatch.setattr(download.time, "sleep", lambda _: None)
-    with serving() as server:
-        yield server
 
 
 def test_fetches_a_file_once(server, tmp_path):
@@ -29,47 +20,31 @@ def test_fetches_a_file_once(server, tmp_path):
     assert server.log == [("a.bin", None, len(BODY))]
 
 
-def test_resumes_where_the_connection_was_cut(server, tmp_path):
+@pytest.mark.parametrize(
+    ("part", "server_has", "log"),
+    [
+        # Of another process, then cut twice.
+        (
+            BODY[:20_000],
+            {"cuts": [80_000, 50_000]},
+            [("bytes=20000-", 80_000), ("bytes=100000-", 50_000), ("bytes=150000-", 150_000)],
+        ),
+        (BODY, {}, [("bytes=300000-", 0)]),  # all had arrived but the rename
+        (BODY + b"more", {}, [("bytes=300004-", 0), (None, 300_000)]),  # it has changed
+        (None, {"ranges": False, "cuts": [100_000]}, [(None, 100_000), ("bytes=100000-", 300_000)]),
+        (None, {"lengths": False}, [(None, 300_000)]),
+        (None, {"codes": [503, 429]}, [(None, 0), (None, 0), (None, 300_000)]),  # it is busy
+    ],
+)
+def test_goes_on_with_what_has_arrived(server, tmp_path, part, server_has, log):
     server.files["a.bin"] = BODY
-    server.cuts = [100_000, 50_000]
+    for name, value in server_has.items():
+        setattr(server, name, value)
+    if part is not None:
+        (tmp_path / "a.bin.part").write_bytes(part)
     fetch(server.url("a.bin"), tmp_path / "a.bin")
     assert (tmp_path / "a.bin").read_bytes() == BODY
-    assert server.log == [
-        ("a.bin", None, 100_000),
-        ("a.bin", "bytes=100000-", 50_000),
-        ("a.bin", "bytes=150000-", 150_000),
-    ]
-
-
-def test_resumes_in_another_process(server, tmp_path):
-    server.files["a.bin"] = BODY
-    (tmp_path / "a.bin.part").write_bytes(BODY[:120_000])
-    fetch(server.url("a.bin"), tmp_path / "a.bin")
-    assert (tmp_path / "a.bin").read_bytes() == BODY
-    assert server.log == [("a.bin", "bytes=120000-", 180_000)]
-
-
-def test_all_had_arrived_but_the_rename(server, tmp_path):
-    server.files["a.bin"] = BODY
-    (tmp_path / "a.bin.part").write_bytes(BODY)
-    fetch(server.url("a.bin"), tmp_path / "a.bin")
-    assert (tmp_path / "a.bin").read_bytes() == BODY
-    assert server.log == [("a.bin", f"bytes={len(BODY)}-", 0)]
-
-
-def test_partial_file_longer_than_the_one_on_the_server(server, tmp_path):
-    server.files["a.bin"] = BODY
-    (tmp_path / "a.bin.part").write_bytes(BODY + b"more")
-    fetch(server.url("a.bin"), tmp_path / "a.bin")
-    assert (tmp_path / "a.bin").read_bytes() == BODY
-
-
-def test_server_without_ranges_starts_anew(server, tmp_path):
-    server.files["a.bin"] = BODY
-    server.ranges, server.cuts = False, [100_000]
-    fetch(server.url("a.bin"), tmp_path / "a.bin")
-    assert (tmp_path / "a.bin").read_bytes() == BODY
-    assert [sent for _, _, sent in server.log] == [100_000, 300_000]
+    assert [(wanted, sent) for _, wanted, sent in server.log] == log
 
 
 def test_server_without_ranges_that_never_gets_further_is_given_up(server, tmp_path):
@@ -78,13 +53,6 @@ def test_server_without_ranges_that_never_gets_further_is_given_up(server, tmp_p
     with pytest.raises(DownloadError, match="the next try goes on there if the server can"):
         fetch(server.url("a.bin"), tmp_path / "a.bin", attempts=4)
     assert server.cuts == []
-
-
-def test_server_without_lengths(server, tmp_path):
-    server.files["a.bin"] = BODY
-    server.lengths = False
-    fetch(server.url("a.bin"), tmp_path / "a.bin")
-    assert (tmp_path / "a.bin").read_bytes() == BODY
 
 
 def test_wrong_size_is_an_error_that_keeps_what_came(server, tmp_path):
@@ -103,14 +71,7 @@ def test_missing_file_is_not_asked_for_again(server, tmp_path):
     assert not list(tmp_path.iterdir())
 
 
-def test_busy_server_is_asked_again(server, tmp_path):
-    server.files["a.bin"] = BODY
-    server.codes = [503, 429]
-    fetch(server.url("a.bin"), tmp_path / "a.bin")
-    assert (tmp_path / "a.bin").read_bytes() == BODY
-
-
-def test_no_server(tmp_path):
+def test_no_server(server, tmp_path):
     with pytest.raises(DownloadError, match="refused"):
         fetch("http://127.0.0.1:9/a.bin", tmp_path / "a.bin")
 

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from openanimals.data.catalogue import CatalogueError
-from openanimals.data.datasets import folder
+from openanimals.data.datasets import folder, load_catalogue
 from tests.data.pictures import save_picture
 
 TIME = r"(T(?P<hour>\d\d)(?P<minute>\d\d))?"
@@ -21,6 +21,10 @@ def herd(root, *paths):
     for path in paths:
         save_picture(root / path)
     return root
+
+
+def dated(root, pattern):
+    return load_catalogue(f"folder:{root}", date_pattern=pattern).column("date")
 
 
 def test_rows_are_in_code_point_order_of_the_relative_path(tmp_path):
@@ -44,13 +48,6 @@ def test_folders_inside_an_individuals_folder_belong_to_it(tmp_path):
     assert catalogue.identities == ["007", "007", "008"]
 
 
-def test_folders_that_are_links_are_followed(tmp_path):
-    herd(tmp_path / "elsewhere", "1.jpg")
-    (tmp_path / "herd").mkdir()
-    (tmp_path / "herd" / "cow").symlink_to(tmp_path / "elsewhere")
-    assert folder.read(tmp_path / "herd").column("path") == ["cow/1.jpg"]
-
-
 def test_a_link_back_to_where_it_lies_is_not_followed(tmp_path):
     herd(tmp_path, "cow/1.jpg")
     (tmp_path / "cow" / "loop").symlink_to(tmp_path)
@@ -58,22 +55,15 @@ def test_a_link_back_to_where_it_lies_is_not_followed(tmp_path):
     assert folder.read(tmp_path).column("path") == ["cow/1.jpg"]
 
 
-def test_links_between_individuals_do_not_multiply_images(tmp_path, caplog):
-    herd(tmp_path, "a/1.jpg", "b/1.jpg")
-    (tmp_path / "a" / "l").symlink_to(tmp_path / "b")
-    (tmp_path / "b" / "l").symlink_to(tmp_path / "a")
-    (tmp_path / "c").symlink_to(tmp_path / "a")
+def test_links_do_not_multiply_images(tmp_path, caplog):
+    herd(tmp_path, "a/1.jpg", "b/1.jpg", "b/left/2.jpg")
+    links = {"a/l": "b", "b/l": "a", "c": "a", "b/a": "b/left"}  # to others, back, and within
+    for link, target in links.items():
+        (tmp_path / link).symlink_to(tmp_path / target)
     with caplog.at_level(logging.WARNING):
-        assert folder.read(tmp_path).column("path") == ["a/1.jpg", "b/1.jpg"]
-    assert "skipped 3 folders that links reach a second time, for instance a/l" in caplog.text
-
-
-def test_a_link_within_an_individuals_folder_does_not_repeat_its_images(tmp_path, caplog):
-    herd(tmp_path, "cow/b/left/1.jpg", "cow/b/2.jpg")
-    (tmp_path / "cow" / "a").symlink_to(tmp_path / "cow" / "b" / "left")
-    with caplog.at_level(logging.WARNING):
-        assert folder.read(tmp_path).column("path") == ["cow/b/2.jpg", "cow/b/left/1.jpg"]
-    assert "skipped 1 folders that links reach a second time, for instance cow/a" in caplog.text
+        found = folder.read(tmp_path).column("path")
+    assert found == ["a/1.jpg", "b/1.jpg", "b/left/2.jpg"]
+    assert "skipped 4 folders that links reach a second time, for instance a/l" in caplog.text
 
 
 def test_two_links_to_one_folder_elsewhere_are_one_individual(tmp_path):
@@ -110,8 +100,7 @@ def test_what_is_skipped_is_counted(tmp_path, caplog):
 def test_dates_are_read_from_the_file_name_alone(tmp_path, caplog):
     herd(tmp_path, "1999-01-01/2025-04-01 a.jpg", "b/2025-02-31.jpg", "b/no date.jpg")
     with caplog.at_level(logging.WARNING):
-        catalogue = folder.read(tmp_path, DATE)
-    assert catalogue.column("date") == ["2025-04-01", None, None]
+        assert dated(tmp_path, DATE) == ["2025-04-01", None, None]
     assert "no date in 2 of 3 file names" in caplog.text
     assert "b/2025-02-31.jpg" in caplog.text
 
@@ -127,27 +116,26 @@ def test_dates_are_read_from_the_file_name_alone(tmp_path, caplog):
     ],
 )
 def test_date_patterns(tmp_path, pattern, name, date):
-    assert folder.read(herd(tmp_path, f"cow/{name}"), pattern).column("date") == [date]
+    assert dated(herd(tmp_path, f"cow/{name}"), pattern) == [date]
 
 
 def test_the_pattern_of_the_docs_finds_when_holstein_recordings_began(tmp_path):
     names = {
+        "004.jpg": None,
         "20250414224303_20250414224820_0003_cls0.jpg": "2025-04-14T22:43:03",
         "20250415102036_20250415102807_20250418_17474361_000067_obj1_cls0.jpg": (
             "2025-04-15T10:20:36"
         ),
-        "J29_2025.03.2623_12_18_manual_20250416_20271347_000001_obj0_cls0.jpg": None,
         "417-1-6-5(5).jpg": None,
-        "004.jpg": None,
+        "J29_2025.03.2623_12_18_manual_20250416_20271347_000001_obj0_cls0.jpg": None,
     }
-    catalogue = folder.read(herd(tmp_path, *(f"cow/{name}" for name in names)), RECORDING)
-    found = zip(catalogue.column("path"), catalogue.column("date"), strict=True)
-    assert {path.removeprefix("cow/"): date for path, date in found} == names
+    herd(tmp_path, *(f"cow/{name}" for name in names))
+    assert dated(tmp_path, RECORDING) == list(names.values())
     assert RECORDING in (DOCS / "your-photos.md").read_text(encoding="utf-8")
 
 
 def test_holstein_names_that_carry_a_time(shared):
-    dates = folder.read(shared / "data" / "HolsteinFaces", RECORDING).column("date")
+    dates = dated(shared / "data" / "HolsteinFaces", RECORDING)
     assert (len(dates), sum(date is not None for date in dates)) == (3621, 1554)
     assert len({date[:10] for date in dates if date}) == 7
 
@@ -161,36 +149,26 @@ def test_holstein_names_that_carry_a_time(shared):
 )
 def test_a_wrong_pattern_names_the_key(tmp_path, pattern, message):
     with pytest.raises(ValueError, match=message):
-        folder.read(herd(tmp_path, "cow/1.jpg"), pattern)
+        dated(herd(tmp_path, "cow/1.jpg"), pattern)
 
 
-def test_a_missing_folder_is_named_in_full(tmp_path):
+def test_where_there_is_nothing(tmp_path):
     with pytest.raises(CatalogueError, match=f"{tmp_path}/nowhere does not exist"):
         folder.read(tmp_path / "nowhere")
-
-
-def test_a_file_is_no_folder(tmp_path):
     with pytest.raises(CatalogueError, match="is a file; expected a folder"):
         folder.read(save_picture(tmp_path / "1.jpg"))
-
-
-def test_without_images_the_other_files_are_counted(tmp_path):
-    (tmp_path / "cow").mkdir()
-    (tmp_path / "cow" / "1.heic").touch()
+    (tmp_path / "herd/cow").mkdir(parents=True)
+    with pytest.raises(CatalogueError, match="no image in .*, no file; expected one sub-folder"):
+        folder.read(tmp_path / "herd")
+    (tmp_path / "herd/cow/1.heic").touch()
     with pytest.raises(CatalogueError, match=r"only 1 other files \(.heic 1\); expected one sub"):
-        folder.read(tmp_path)
+        folder.read(tmp_path / "herd")
 
 
-def test_one_level_too_deep_names_the_folder_above(tmp_path):
-    herd(tmp_path, "herd/cow/1.jpg")
-    with pytest.raises(
-        CatalogueError, match=f"name the folder above it: folder:{tmp_path}/herd\\)"
-    ):
-        folder.read(tmp_path / "herd" / "cow")
-
-
-def test_one_level_too_high_names_the_folder_below(tmp_path):
+def test_one_level_too_deep_or_too_high_names_the_right_folder(tmp_path):
     herd(tmp_path, "herd/cow1/1.jpg", "herd/cow2/1.jpg")
+    with pytest.raises(CatalogueError, match=f"folder above it: folder:{tmp_path}/herd\\)"):
+        folder.read(tmp_path / "herd" / "cow1")
     with pytest.raises(CatalogueError, match=f"2 sub-folders .* name folder:{tmp_path}/herd"):
         folder.read(tmp_path)
 

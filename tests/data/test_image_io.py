@@ -1,7 +1,6 @@
 """Reading one image, against recorded values and against plain numpy on hand-made files."""
 
 import os
-import pickle
 import warnings
 from pathlib import Path
 
@@ -16,7 +15,6 @@ from openanimals.data.image_io import (
     image_size,
     open_image,
     read_image,
-    resize,
 )
 from openanimals.data.validate import rows_with_bad_boxes
 
@@ -81,12 +79,6 @@ def test_rotates_by_exif_before_it_crops(tmp_path, orientation, suffix):
     assert image_size(path) == (upright.shape[1], upright.shape[0])
 
 
-def test_size_of_a_jpeg_is_that_of_the_upright_image(tmp_path):
-    path = tmp_path / "image.jpg"
-    Image.fromarray(SOURCE).save(path, exif=exif(8))
-    assert image_size(path) == (HEIGHT, WIDTH) == open_image(path).size
-
-
 def test_exif_after_the_pixels_of_a_png_counts(photo):
     chunks = photo.read_bytes()
     end = chunks.index(b"IEND") - 4
@@ -105,12 +97,6 @@ def test_a_broken_exif_block_counts_as_none(tmp_path):
     Image.fromarray(SOURCE).save(path, exif=b"Exif\0\0no TIFF header here")
     assert image_size(path) == (WIDTH, HEIGHT)
     assert read_image(path).shape == SOURCE.shape
-
-
-def test_gray_becomes_three_equal_channels(tmp_path):
-    path = tmp_path / "image.png"
-    Image.fromarray(SOURCE[..., 0]).save(path)
-    np.testing.assert_array_equal(read_image(path), SOURCE[..., :1].repeat(3, axis=2))
 
 
 @pytest.mark.parametrize(
@@ -169,11 +155,6 @@ def test_the_first_frame_of_an_animation_is_read(tmp_path):
     np.testing.assert_array_equal(read_image(path), SOURCE)
 
 
-def test_resize_takes_height_before_width(photo):
-    assert resize(open_image(photo), (30, 20)).size == (20, 30)
-    assert read_image(photo, size=(30, 20)).shape == (30, 20, 3)
-
-
 @pytest.mark.parametrize(
     ("bbox", "expected"),
     [
@@ -186,13 +167,6 @@ def test_resize_takes_height_before_width(photo):
 def test_edges_of_a_box_are_rounded(photo, bbox, expected):
     left, top, right, bottom = expected
     np.testing.assert_array_equal(read_image(photo, bbox=bbox), SOURCE[top:bottom, left:right])
-
-
-def test_outside_of_the_image_is_black(photo):
-    pixels = read_image(photo, bbox=(-3, HEIGHT - 4, 10, 9))
-    expected = np.zeros((9, 10, 3), dtype=np.uint8)
-    expected[:4, 3:] = SOURCE[-4:, :7]
-    np.testing.assert_array_equal(pixels, expected)
 
 
 NAN, INF = float("nan"), float("inf")
@@ -268,12 +242,6 @@ def test_an_image_too_large_to_be_true_is_an_error(photo, monkeypatch):
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 100)
     with pytest.raises(ImageError, match=r"photo\.png: Image size"):
         read_image(photo)
-
-
-def test_errors_survive_the_way_out_of_a_worker_process(tmp_path):
-    with pytest.raises(ImageError) as caught:
-        read_image(tmp_path / "missing.jpg")
-    assert str(pickle.loads(pickle.dumps(caught.value))) == str(caught.value)
 
 
 def test_files_are_closed_again(photo):

@@ -1,6 +1,5 @@
 """The fast way from a JPEG to the model's size, against Pillow alone."""
 
-import json
 from pathlib import Path
 
 import numpy as np
@@ -26,7 +25,31 @@ PHOTOGRAPHS = {
     "own tables": {"optimize": True, "quality": 98},
     "stored as RGB": {"keep_rgb": True},
     "broken EXIF": {"exif": b"Exif\0\0no TIFF header here"},
+    "grey": {"mode": "L"},
+    "of two pictures": {
+        "format": "MPO",
+        "save_all": True,
+        "append_images": [Image.new("RGB", (WIDTH, HEIGHT))],
+    },
 }
+BY_TORCH = [
+    *(("photo.jpg", (HEIGHT, WIDTH), None, options) for options in PHOTOGRAPHS.values()),
+    *((name, (HEIGHT, WIDTH), None, {"format": "JPEG"}) for name in ("Löwe 狮子", "photo.png")),
+    *(("photo.jpg", (HEIGHT, WIDTH), box, {}) for box in ((0, 0, 240, 180), (3, 5, 98, 130))),
+    *(("photo.jpg", shape, None, {}) for shape in ((128, 96), (129, 177), (160, 96), (800, 900))),
+]
+SHAPES = [(127, 96), (128, 95), (161, 96), (3000, 100), (30, 20), (64, 48), (1, 1), (1, 300)]
+BOXES = [(-1, 0, 200, 170), (0, -1, 200, 170), (50, 0, 191, 170), (0, 20, 200, 161)]
+FORMATS = [{"mode": "CMYK"}, {"format": "PNG"}, {"mode": "P", "format": "PNG"}]
+TURNED = [{"exif": Image.Exif()} for _ in range(2, 9)]
+for orientation, options in enumerate(TURNED, 2):
+    options["exif"][ExifTags.Base.Orientation] = orientation
+BY_PILLOW = [
+    *((shape, None, {}) for shape in SHAPES),
+    *(((HEIGHT, WIDTH), box, {}) for box in BOXES),
+    *(((HEIGHT, WIDTH), None, options) for options in FORMATS),
+    *(((HEIGHT, WIDTH), (10, 20, 130, 140), options) for options in TURNED),
+]
 
 
 def scene(height: int, width: int) -> np.ndarray:
@@ -37,9 +60,8 @@ def scene(height: int, width: int) -> np.ndarray:
     return (128 + 80 * np.stack(waves, axis=2) + noise).clip(0, 255).astype(np.uint8)
 
 
-def save(path: Path, pixels: np.ndarray | None = None, mode: str = "RGB", **options) -> Path:
-    pixels = scene(HEIGHT, WIDTH) if pixels is None else pixels
-    Image.fromarray(pixels).convert(mode).save(path, **options)
+def save(path: Path, shape=(HEIGHT, WIDTH), mode: str = "RGB", **options) -> Path:
+    Image.fromarray(scene(*shape)).convert(mode).save(path, **options)
     return path
 
 
@@ -81,107 +103,36 @@ def by_pillow(monkeypatch):
 def test_decoded_pixels_are_pillows(tmp_path, kind):
     path = save(tmp_path / "photo.jpg", **PHOTOGRAPHS[kind])
     found = jpeg_pixels(torch.frombuffer(bytearray(path.read_bytes()), dtype=torch.uint8))
-    np.testing.assert_array_equal(found, np.asarray(Image.open(path)))
+    np.testing.assert_array_equal(found, np.asarray(Image.open(path).convert("RGB")))
 
 
-@pytest.mark.parametrize("kind", PHOTOGRAPHS)
-def test_photographs_are_resized_as_by_pillow(tmp_path, by_torch, kind):
-    path = save(tmp_path / "photo.jpg", **PHOTOGRAPHS[kind])
-    assert_nearly_equal(fast(path), pillow(path))
+@pytest.mark.parametrize(("name", "shape", "box", "options"), BY_TORCH)
+def test_photographs_are_resized_as_by_pillow(tmp_path, by_torch, name, shape, box, options):
+    path = save(tmp_path / name, shape, **options)
+    x, y, width, height = box or (0, 0, *shape[::-1])
+    assert_nearly_equal(fast(path, SIZE, box), pillow(path, box=(x, y, x + width, y + height)))
 
 
-def test_gray_becomes_three_equal_channels(tmp_path, by_torch):
-    path = save(tmp_path / "photo.jpg", mode="L")
-    found = fast(path)
-    assert_nearly_equal(found, pillow(path))
-    assert (found == found[..., :1]).all()
+@pytest.mark.parametrize(("shape", "box", "options"), BY_PILLOW)
+def test_what_torch_would_resize_otherwise_is_left_to_pillow(
+    tmp_path, by_pillow, shape, box, options
+):
+    path = save(tmp_path / "photo.jpg", shape, **{"format": "JPEG", **options})
+    np.testing.assert_array_equal(fast(path, SIZE, box), read_image(path, SIZE, box))
 
 
-def test_the_first_of_several_pictures_in_a_file_is_read(tmp_path, by_torch):
-    other = Image.new("RGB", (WIDTH, HEIGHT))
-    path = save(tmp_path / "photo.jpg", format="MPO", save_all=True, append_images=[other])
-    assert Image.open(path).format == "MPO"
-    assert_nearly_equal(fast(path), pillow(path))
-
-
-@pytest.mark.parametrize("name", ["Löwe äöü 狮子.jpg", "no_suffix", "photo.png"])
-def test_the_name_of_the_file_does_not_count(tmp_path, by_torch, name):
-    path = save(tmp_path / name, format="JPEG")
-    assert_nearly_equal(fast(str(path)), pillow(path))
-
-
-@pytest.mark.parametrize("box", [(0, 0, 240, 180), (100, 30, 240, 170), (3, 5, 101, 135)])
-def test_a_box_within_the_image(tmp_path, by_torch, box):
-    path = save(tmp_path / "photo.jpg")
-    left, top, right, bottom = box
-    found = fast(path, SIZE, (left, top, right - left, bottom - top))
-    assert_nearly_equal(found, pillow(path, box=box))
-
-
-@pytest.mark.parametrize(
-    ("height", "width"), [(128, 96), (129, 177), (160, 96), (800, 900), (140, 1500)]
-)
-def test_all_shapes_that_are_shrunk_fast(tmp_path, by_torch, height, width):
-    path = save(tmp_path / "photo.jpg", scene(height, width))
-    assert_nearly_equal(fast(path), pillow(path))
-
-
-@pytest.mark.parametrize(
-    ("height", "width"),
-    [(127, 96), (128, 95), (161, 96), (3000, 100), (30, 20), (64, 48), (1, 1), (1, 300)],
-)
-def test_shapes_that_pillow_resizes_otherwise_are_left_to_it(tmp_path, by_pillow, height, width):
-    path = save(tmp_path / "photo.jpg", scene(height, width))
-    found = fast(path)
-    np.testing.assert_array_equal(found, pillow(path))
-
-
-def test_an_exact_image_is_pillows(tmp_path, by_pillow):
+def test_an_exact_or_masked_image_is_pillows(tmp_path, by_pillow):
     path = save(tmp_path / "photo.jpg")
     np.testing.assert_array_equal(read_image(path, SIZE), pillow(path))
-
-
-@pytest.mark.parametrize("orientation", range(2, 9))
-def test_turned_photographs_are_left_to_pillow(tmp_path, by_pillow, orientation):
-    exif = Image.Exif()
-    exif[ExifTags.Base.Orientation] = orientation
-    path = save(tmp_path / "photo.jpg", exif=exif)
-    exact = read_image(path, SIZE, (10, 20, 130, 140))
-    np.testing.assert_array_equal(fast(path, SIZE, (10, 20, 130, 140)), exact)
-
-
-@pytest.mark.parametrize(
-    "options",
-    [{"mode": "CMYK", "format": "JPEG"}, {"format": "PNG"}, {"mode": "P", "format": "PNG"}],
-)
-def test_other_formats_are_left_to_pillow_whatever_their_name(tmp_path, by_pillow, options):
-    path = save(tmp_path / "photo.jpg", **options)
-    np.testing.assert_array_equal(fast(path), pillow(path))
-
-
-def test_a_box_over_the_border_is_left_to_pillow(tmp_path, by_pillow):
-    path = save(tmp_path / "photo.jpg")
-    for box in ((-1, 0, 200, 170), (0, -1, 200, 170), (50, 0, 191, 170), (0, 20, 200, 161)):
-        found = fast(path, SIZE, box)
-        x, y, width, height = box
-        expected = pillow(path, box=(x, y, x + width, y + height))
-        np.testing.assert_array_equal(found, expected)
-
-
-def test_masked_photographs_are_left_to_pillow(tmp_path, by_pillow):
-    path = save(tmp_path / "photo.jpg")
-    square = json.dumps([60, 45, 180, 45, 180, 135, 60, 135])
+    square = "[60, 45, 180, 45, 180, 135, 60, 135]"
     found = fast(path, SIZE, None, square)
-    pixels = np.asarray(Image.open(path)).copy()
-    pixels[:45] = pixels[135:] = pixels[:, :60] = pixels[:, 180:] = 0
-    expected = np.asarray(Image.fromarray(pixels).resize(SIZE[::-1], BICUBIC))
-    np.testing.assert_array_equal(found, expected)
+    np.testing.assert_array_equal(found, read_image(path, SIZE, None, square))
 
 
-@pytest.mark.parametrize("kind", [*PHOTOGRAPHS, "thumbnail"])
-@pytest.mark.parametrize("share", [0.0, 0.001, 0.05, 0.2, 0.5, 0.9, 0.99])
+@pytest.mark.parametrize("kind", [*[*PHOTOGRAPHS][:-1], "thumbnail"])
+@pytest.mark.parametrize("share", [0.0, 0.001, 0.2, 0.9, 0.9999])
 def test_a_truncated_file_is_the_same_error_as_ever(tmp_path, kind, share):
-    thumbnail = save(tmp_path / "small.jpg", scene(30, 40)).read_bytes()
+    thumbnail = save(tmp_path / "small.jpg", (30, 40)).read_bytes()
     options = PHOTOGRAPHS.get(kind, {"exif": b"Exif\0\0" + thumbnail})
     path = save(tmp_path / "photo.jpg", **options)
     whole = path.read_bytes()
@@ -192,13 +143,6 @@ def test_a_truncated_file_is_the_same_error_as_ever(tmp_path, kind, share):
             read_image(path, SIZE, exact=exact)
         messages.append(str(caught.value))
     assert messages[0] == messages[1]
-
-
-def test_a_file_without_its_last_marker_is_truncated(tmp_path):
-    path = save(tmp_path / "photo.jpg")
-    path.write_bytes(path.read_bytes()[:-2])
-    with pytest.raises(ImageError, match=r"photo\.jpg: image file is truncated"):
-        fast(path)
 
 
 def test_what_stands_behind_the_picture_does_not_count(tmp_path, by_torch):
@@ -249,10 +193,3 @@ def test_a_missing_file_and_a_bad_box_are_errors(tmp_path):
     for box in ((5, 5, 0, 10), (WIDTH, 0, 500, 500), (float("nan"), 0, 200, 170)):
         with pytest.raises(ImageError, match=r"cannot crop .*photo\.jpg to the box"):
             fast(path, SIZE, box)
-
-
-def test_an_image_too_large_to_be_true_is_an_error(tmp_path, monkeypatch):
-    path = save(tmp_path / "photo.jpg")
-    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 100)
-    with pytest.raises(ImageError, match=r"photo\.jpg: Image size"):
-        fast(path)

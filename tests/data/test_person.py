@@ -32,25 +32,27 @@ def rows(catalogue):
 
 def make_msmt(base, folders):
     for file, (line, part, _, _) in MSMT.items():
-        (base).mkdir(parents=True, exist_ok=True)
+        base.mkdir(parents=True, exist_ok=True)
         (base / file).write_text(f"{line}\n")
         save_picture(base / folders[part] / line.split()[0])
 
 
-@pytest.mark.parametrize("folder", ["Market-1501-v15.09.15", "Market1501"])
-def test_market1501_drops_junk_and_keeps_distractors(tmp_path, folder):
-    for path in [*MARKET, JUNK]:
+@pytest.mark.parametrize(
+    ("name", "folder", "files"),
+    [
+        ("Market1501", "Market-1501-v15.09.15", MARKET),
+        ("Market1501", "Market1501", MARKET),
+        ("DukeMTMC", "DukeMTMC-reID", DUKE),
+        ("DukeMTMC", "DukeMTMC", DUKE),
+    ],
+)
+def test_junk_is_dropped_and_distractors_are_kept(tmp_path, name, folder, files):
+    for path in [*files, JUNK]:
         save_picture(tmp_path / folder / path)
     (tmp_path / folder / "query" / "Thumbs.db").touch()
-    catalogue = load_catalogue("Market1501", tmp_path)
-    assert rows(catalogue) == MARKET
+    catalogue = load_catalogue(name, tmp_path)
+    assert rows(catalogue) == files
     assert all(catalogue.path(row).is_file() for row in range(len(catalogue)))
-
-
-def test_duke(tmp_path):
-    for path in DUKE:
-        save_picture(tmp_path / "DukeMTMC-reID" / path)
-    assert rows(load_catalogue("DukeMTMC", tmp_path)) == DUKE
 
 
 @pytest.mark.parametrize(

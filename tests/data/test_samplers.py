@@ -8,11 +8,10 @@ from itertools import islice
 import numpy as np
 import pytest
 
+from openanimals.config import get_cfg
 from openanimals.data.samplers import (
-    NAIVE_SEED,
-    BatchSampler,
     balanced_stream,
-    identities_too_small,
+    batch_sampler,
     identity_stream,
     shuffled_stream,
 )
@@ -30,21 +29,10 @@ def take(stream, count):
 
 def batches(stream, batch_size, **share):
     """The rows of batches; their images are numbered from the start of the training."""
-    for batch in BatchSampler(stream, batch_size, **share):
+    for batch in batch_sampler(stream, batch_size, **share):
         rows, numbers = zip(*batch, strict=True)
         assert numbers == tuple(range(numbers[0], numbers[0] + len(rows)))
         yield list(rows)
-
-
-def naive(labels, batch_size, instances):
-    return identity_stream(labels, batch_size, instances, seed=0)
-
-
-def balanced(labels, batch_size, instances):
-    return balanced_stream(labels, [None] * len(labels), batch_size, instances, seed=0)
-
-
-P_BY_K = [naive, balanced]
 
 
 @pytest.mark.parametrize("name", NAIVE)
@@ -58,17 +46,17 @@ def test_identity_stream_is_the_recorded_one(name):
 def test_identity_stream_of_the_published_runs(shared, name):
     identities = (shared / f"partitions/{name}.identities.txt").read_text().splitlines()
     train = json.loads((shared / f"partitions/{name}.partition.json").read_text())["IDX_TRAIN"]
-    case = RECORDED[f"real_{name}"]
-    stream = identity_stream([identities[row] for row in train], 64, 4, NAIVE_SEED)
+    case, seed = RECORDED[f"real_{name}"], get_cfg().DATALOADER.SEED
+    stream = identity_stream([identities[row] for row in train], 64, 4, seed)
     drawn = take(stream, 3 * case["batches_per_epoch"] * 64)
     assert drawn[:64] == case["first_batch"]
     digest = hashlib.sha256(json.dumps(drawn).encode()).hexdigest()
     assert digest == case["sha256_first3epochs"]
 
 
-def test_naive_seed_is_what_the_release_draws():
-    assert RECORDED["sampler_seed_after_animals_init"] == NAIVE_SEED
-    assert np.random.RandomState(666).randint(2**31) == NAIVE_SEED
+def test_the_seed_is_what_the_release_draws():
+    assert RECORDED["sampler_seed_after_animals_init"] == get_cfg().DATALOADER.SEED
+    assert np.random.RandomState(666).randint(2**31) == get_cfg().DATALOADER.SEED
 
 
 @pytest.mark.parametrize("batch_size, instances", [(8, 4), (12, 2), (9, 1), (18, 2), (4, 4)])
@@ -131,30 +119,27 @@ def test_balanced_images_by_one_camera_are_others_than_the_first():
         assert len(set(others)) == (3 if first < 6 else 1)
 
 
-def test_identity_stream_leaves_numpys_global_stream_alone():
+@pytest.mark.parametrize(
+    "stream",
+    [
+        identity_stream(LABELS, 8, 4, seed=0),
+        balanced_stream(LABELS, LABELS, 8, 4, seed=0),
+        shuffled_stream(10, seed=0),
+    ],
+)
+def test_rows_are_plain_ints_and_numpys_global_stream_is_left_alone(stream):
     before = np.random.get_state()[1].tolist()
-    take(identity_stream(LABELS, 8, 4, seed=0), 100)
-    take(balanced_stream(LABELS, LABELS, 8, 4, seed=0), 100)
-    take(shuffled_stream(10, seed=0), 100)
+    assert {type(row) for row in take(stream, 100)} == {int}
     assert np.random.get_state()[1].tolist() == before
 
 
-def test_shuffled_stream_is_the_recorded_one():
+def test_shuffled_stream_is_the_recorded_one_and_has_every_row_once_in_an_epoch():
     case = RECORDED["training_n10_seed0"]
     assert take(shuffled_stream(case["size"], case["seed"]), len(case["seq"])) == case["seq"]
-
-
-def test_shuffled_stream_has_every_row_once_in_an_epoch():
     drawn = take(shuffled_stream(7, seed=5), 70)
     epochs = [drawn[start : start + 7] for start in range(0, 70, 7)]
     assert all(sorted(epoch) == list(range(7)) for epoch in epochs)
     assert len(set(map(tuple, epochs))) > 5
-
-
-def test_rows_are_plain_ints():
-    assert {type(row) for row in take(identity_stream(LABELS, 8, 4, seed=0), 80)} == {int}
-    assert {type(row) for row in take(balanced_stream(LABELS, LABELS, 8, 4, seed=0), 80)} == {int}
-    assert {type(row) for row in take(shuffled_stream(7, seed=0), 20)} == {int}
 
 
 @pytest.mark.parametrize("skip", [0, 1, 5, 23])
@@ -172,7 +157,7 @@ def test_the_shares_of_all_processes_make_the_batch(world_size):
         for rank in range(world_size)
     ]
     assert [sum(parts, []) for parts in zip(*shares, strict=True)] == whole
-    last = next(iter(BatchSampler(shuffled_stream(50, 1), 8, start=3, rank=1, world_size=2)))
+    last = next(iter(batch_sampler(shuffled_stream(50, 1), 8, start=3, rank=1, world_size=2)))
     assert last == list(zip(whole[0][4:], range(28, 32), strict=True))
 
 
@@ -181,27 +166,23 @@ def test_a_stream_that_ends_drops_the_batch_it_cannot_fill():
     assert list(batches(iter(range(3)), 4, start=2)) == []
 
 
-def test_identities_too_small_are_those_that_get_repeated():
-    assert identities_too_small(LABELS, 4) == [1, 2, 7]
+def test_only_identities_with_too_few_images_are_repeated_within_a_batch():
     repeated = set()
     for batch in islice(batches(identity_stream(LABELS, 8, 4, seed=0), 8), 100):
         repeated |= {LABELS[row] for row, count in Counter(batch).items() if count > 1}
-    assert repeated == {1, 2, 7}
+    assert repeated == {label for label in LABELS if LABELS.count(label) < 4}
 
 
-@pytest.mark.parametrize("stream", P_BY_K)
-def test_too_few_identities_is_an_error_that_says_what_to_change(stream):
-    with pytest.raises(ValueError, match="needs 16 identities .* the training set has 9") as error:
-        stream(LABELS, 64, 4)
-    assert "lower SOLVER.IMS_PER_BATCH to at most 36" in str(error.value)
-    assert "DATALOADER.NUM_INSTANCE" in str(error.value)
-
-
-def test_what_would_never_fill_a_batch_is_an_error():
-    for stream in P_BY_K:
-        with pytest.raises(ValueError, match="needs 2 identities .* the training set has 0"):
-            stream([], 8, 4)
-        with pytest.raises(ValueError, match="needs 0 identities"):
-            stream(LABELS, 2, 4)
-    with pytest.raises(ValueError, match="no images"):
-        shuffled_stream(0, seed=0)
+@pytest.mark.parametrize(
+    ("labels", "batch_size", "message"),
+    [
+        (LABELS, 64, "needs 16 identities .* has 9; lower SOLVER.IMS_PER_BATCH to at most 36 or"),
+        ([], 8, "needs 2 identities .* the training set has 0"),
+        (LABELS, 2, "needs 0 identities .* DATALOADER.NUM_INSTANCE"),
+    ],
+)
+def test_what_would_never_fill_a_batch_says_what_to_change(labels, batch_size, message):
+    with pytest.raises(ValueError, match=message):
+        identity_stream(labels, batch_size, 4, seed=0)
+    with pytest.raises(ValueError, match=message):
+        balanced_stream(labels, labels, batch_size, 4, seed=0)

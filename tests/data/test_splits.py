@@ -9,13 +9,7 @@ import pandas as pd
 import pytest
 
 from openanimals.data.catalogue import Catalogue
-from openanimals.data.splits import (
-    Split,
-    hold_out,
-    make_split,
-    paper_partition,
-    source_split,
-)
+from openanimals.data.splits import Split, hold_out, make_split, paper_partition, source_split
 from openanimals.data.splits.paper import classic_argsort
 from tests.reference import load_json
 
@@ -93,47 +87,31 @@ def test_paper_partition_is_disjoint_complete_and_half_test(seed):
     assert round(len(known) / 2) <= len(query + gallery) < len(known) / 2 + largest
 
 
-def test_paper_partition_of_another_seed_is_another():
-    identities = some_identities(0)
-    assert paper_partition(identities, seed=1) != paper_partition(identities)
-
-
-def test_identities_with_few_images_are_gallery_only():
-    identities = ["a", "a", "b", "c", "c", "d"]
-    train, query, gallery = paper_partition(identities)
-    assert query == []
-    assert sorted(train + gallery) == list(range(6))
-
-
 @pytest.mark.parametrize(
     "identities, expected",
     [
         ([], ([], [], [])),
         (["unknown"] * 4, ([], [], [])),
-        (["a"], ([], [], [0])),  # as the release: at least one identity is tested
-        (["a", "unknown", "a"], ([], [], [0, 2])),
+        (["a", "unknown", "a"], ([], [], [0, 2])),  # as the release: at least one is tested
+        (["a", "a", "b"], ([2], [], [0, 1])),  # with few images, it is gallery only
     ],
 )
 def test_paper_partition_of_next_to_nothing(identities, expected):
     assert paper_partition(identities) == expected
+    assert list(map(len, paper_partition(["a"] * 6))) == [0, 2, 4]
 
 
-def test_one_identity_is_all_test():
-    train, query, gallery = paper_partition(["a"] * 6)
-    assert (len(train), len(query), len(gallery)) == (0, 2, 4)
-
-
-@pytest.mark.parametrize("value", [17, None, 1.5, b"a"])
+@pytest.mark.parametrize("value", [17, None])
 def test_an_identity_that_is_not_text_is_an_error(value):
     with pytest.raises(ValueError, match=r"identity of row 2 is .*expected text"):
         paper_partition(["a", "b", value])
 
 
-@pytest.mark.parametrize("wrap", [np.array, pd.Series, tuple])
+@pytest.mark.parametrize("wrap", [np.array, pd.Series])
 def test_paper_partition_takes_any_sequence_and_gives_plain_ints(wrap):
     identities = some_identities(0)
     lists = paper_partition(wrap(identities))
-    assert lists == paper_partition(identities)
+    assert lists == paper_partition(identities) != paper_partition(identities, seed=1)
     assert {type(row) for rows in lists for row in rows} == {int}
 
 
@@ -172,12 +150,7 @@ def test_auto_prefers_the_split_of_the_source():
 def test_source_split_leaves_unknown_animals_out():
     catalogue = catalogue_of(["a", "unknown", "a"], split=["query", "gallery", "gallery"])
     assert source_split(catalogue) == Split([], [0], [2])
-
-
-def test_no_split_of_its_own():
     assert source_split(catalogue_of(["a", "b"])) is None
-    with pytest.raises(ValueError, match="'source', but herd has no split of its own"):
-        make_split(catalogue_of(["a", "b"]), "source")
 
 
 @pytest.mark.parametrize(
@@ -190,32 +163,29 @@ def test_a_wrong_word_in_the_split_column_is_an_error(value, message):
 
 
 def test_a_wrong_way_to_split_is_an_error():
-    with pytest.raises(ValueError, match=r"SPLIT is 'papr' \(did you mean 'paper'\?\)"):
+    with pytest.raises(ValueError, match="SPLIT is 'papr'; expected auto, source, paper"):
         make_split(catalogue_of(["a"]), "papr")
-    with pytest.raises(ValueError, match="no split file is named"):
-        make_split(catalogue_of(["a"]), "file")
+    with pytest.raises(ValueError, match="'source', but herd has no split of its own"):
+        make_split(catalogue_of(["a"]), "source")
 
 
 # Validation identities
 
 
-@pytest.mark.parametrize("fraction", [0.01, 0.2, 0.5, 0.8])
+@pytest.mark.parametrize("fraction", [0.01, 0.2, 0.8])
 def test_hold_out_takes_whole_identities(fraction):
     identities = some_identities(2)
-    train = paper_partition(identities)[0]
-    names = {identities[row] for row in train}
-    split = hold_out(identities, train, fraction, seed=0)
+    split = hold_out(identities, fraction, seed=0)
     held = {identities[row] for row in split.query + split.gallery}
-    assert sorted(split.train + split.query + split.gallery) == sorted(train)
-    assert held.isdisjoint(identities[row] for row in split.train)
-    assert len(held) == max(2, round(fraction * len(names)))
-    assert split.train == [row for row in train if identities[row] not in held]
+    assert sorted(split.train + split.query + split.gallery) == list(range(200))
+    assert len(held) == max(2, round(fraction * len(set(identities))))
+    assert split.train == [row for row in range(200) if identities[row] not in held]
 
 
 @pytest.mark.parametrize("seed", range(20))
 def test_hold_out_can_always_search_for_two_animals(seed):
     identities = [f"single{k}" for k in range(40)] + ["a", "b", "c"] * 3
-    split = hold_out(identities, range(len(identities)), 0.1, seed)
+    split = hold_out(identities, 0.1, seed)
     searched = [identities[row] for row in split.query]
     assert len(searched) >= 4
     assert all(searched.count(name) == 2 for name in searched)
@@ -223,22 +193,15 @@ def test_hold_out_can_always_search_for_two_animals(seed):
 
 
 def test_hold_out_follows_its_seed():
-    identities = some_identities(2)
-    splits = [hold_out(identities, range(200), 0.2, seed) for seed in (0, 0, 1)]
+    splits = [hold_out(some_identities(2), 0.2, seed) for seed in (0, 0, 1)]
     assert splits[0] == splits[1] != splits[2]
-
-
-@pytest.mark.parametrize("fraction", [0, 1, -0.1, 1.5, float("nan")])
-def test_a_fraction_that_is_none_is_an_error(fraction):
-    with pytest.raises(ValueError, match="DATASETS.VAL_FRACTION is .*above 0 and below 1"):
-        hold_out(["a"] * 9, range(9), fraction, seed=0)
 
 
 @pytest.mark.parametrize(
     "identities",
-    [[], ["a"] * 9, ["a"] * 5 + ["b"] * 5 + ["c"] * 5, ["a", "b", "c", "d"] * 2 + ["a"]],
-    ids=["none", "one", "none left", "one searchable"],
+    [[], ["a"] * 5 + ["b"] * 5 + ["c"] * 5, ["a", "b", "c", "d"] * 2 + ["a"]],
+    ids=["none", "none left", "one searchable"],
 )
 def test_too_few_identities_to_hold_out_is_an_error(identities):
     with pytest.raises(ValueError, match="DATASETS.VAL_FRACTION is 0.5: it needs 2 identities"):
-        hold_out(identities, range(len(identities)), 0.5, seed=0)
+        hold_out(identities, 0.5, seed=0)

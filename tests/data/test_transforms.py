@@ -1,6 +1,7 @@
 """Random augmentation, against naive loops in numpy and the statistics that it promises."""
 
-import dataclasses
+import math
+import random
 
 import numpy as np
 import pytest
@@ -8,30 +9,38 @@ import torch
 from PIL import Image
 from torchvision.transforms import v2
 
-from openanimals.data.erasing import Erasing, Patch
+from openanimals.config import get_cfg
+from openanimals.data.loaders import build_transforms
 from openanimals.data.transforms import (
-    Affine,
-    AugMix,
-    ColorJitter,
     Compose,
+    Erasing,
     Flip,
     PadCrop,
-    ResizedCrop,
+    Paste,
+    Patch,
+    PerImage,
+    Region,
     auto_augment,
-    flip,
+    draw_pastes,
+    draw_regions,
     pad_and_crop,
+    paste,
 )
 
-TRANSFORMS = {
-    "crop": ResizedCrop(size=(24, 16)),
-    "padding": PadCrop(size=4),
-    "flip": Flip(),
-    "cj": ColorJitter(),
-    "affine": Affine(),
-    "augmix": AugMix(),
-    "rea": Erasing(),
-    "rpt": Patch(),
-}
+NAMES = ["CROP", "PADDING", "FLIP", "CJ", "AFFINE", "AUGMIX", "REA", "RPT"]
+
+
+def made(name: str, **keys):
+    """The transform of a key, which also has a probability of a half unless keys say another."""
+    cfg = get_cfg()
+    own = cfg.INPUT[name]
+    for key, value in {"ENABLED": True, "PROB": 0.5, **keys}.items():
+        if key in own:
+            own[key] = value
+    return build_transforms(cfg).transforms[0]
+
+
+TRANSFORMS = {name: made(name, SIZE=[24, 16] if name == "CROP" else 4) for name in NAMES}
 
 
 def seeded(seed: int = 0) -> torch.Generator:
@@ -87,45 +96,39 @@ def test_pad_crop_reaches_every_corner_evenly():
 
 
 def test_flip_equals_a_loop_over_pixels_and_twice_is_nothing():
-    images, chosen = batch(4), [True, False, False, True]
-    expected = images.numpy().copy()
-    for i in (0, 3):
-        for x in range(images.shape[3]):
-            expected[i, :, :, x] = images[i, :, :, images.shape[3] - 1 - x].numpy()
-    flipped = flip(images, chosen)
+    images = batch(4)
+    expected = np.empty_like(images.numpy())
+    for x in range(images.shape[3]):
+        expected[..., x] = images[..., images.shape[3] - 1 - x].numpy()
+    flipped = Flip(prob=1.0)(images, seeded())
     np.testing.assert_array_equal(flipped.numpy(), expected)
-    assert torch.equal(flip(flipped, chosen), images)
+    assert torch.equal(Flip(prob=1.0)(flipped, seeded()), images)
 
 
 @pytest.mark.parametrize("prob", [0.0, 0.3, 1.0])
-@pytest.mark.parametrize("step", [Flip, ColorJitter, AugMix, Erasing, Patch])
-def test_a_probability_is_the_share_of_images_that_change(step, prob):
+@pytest.mark.parametrize("name", ["FLIP", "CJ", "AUGMIX", "REA", "RPT"])
+def test_a_probability_is_the_share_of_images_that_change(name, prob):
     images = batch(200, 6, 6)
-    changed = (step(prob=prob)(images, seeded()) != images).flatten(1).any(1)
+    changed = (made(name, PROB=prob)(images, seeded()) != images).flatten(1).any(1)
     assert changed.float().mean().item() == pytest.approx(prob, abs=0.1 if 0 < prob < 1 else 0.02)
 
 
-def test_resized_crop_has_the_size_asked_for():
-    images = batch(16, 40, 30)
-    cropped = ResizedCrop(size=(24, 16), scale=(0.16, 1.0))(images, seeded())
-    assert cropped.shape == (16, 3, 24, 16)
-    assert cropped.dtype == torch.uint8
-
-
-def test_resized_crop_of_the_whole_image_is_a_bicubic_resize():
+def test_resized_crop_of_the_whole_image_is_a_bicubic_resize_to_the_size_asked_for():
     images = batch(3, 40, 40)
-    cropped = ResizedCrop(size=(20, 20), scale=(1.0, 1.0), ratio=(1.0, 1.0))(images, seeded())
+    crop = made("CROP", SIZE=[20, 16], SCALE=[1.0, 1.0], RATIO=[1.0, 1.0])
+    cropped = crop(images, seeded())
+    assert cropped.dtype == torch.uint8
     for image, result in zip(images, cropped, strict=True):
-        expected = Image.fromarray(image.permute(1, 2, 0).numpy()).resize((20, 20), Image.BICUBIC)
+        expected = Image.fromarray(image.permute(1, 2, 0).numpy()).resize((16, 20), Image.BICUBIC)
         difference = result.permute(1, 2, 0).numpy().astype(int) - np.asarray(expected)
         assert np.abs(difference).max() <= 1
 
 
 def test_jitter_without_strength_changes_nothing_and_brightness_scales():
-    images = batch(4) // 2
-    still = ColorJitter(prob=1.0, brightness=0, contrast=0, saturation=0, hue=0)
+    images, nothing = batch(4) // 2, {"CONTRAST": 0, "SATURATION": 0, "HUE": 0}
+    still = made("CJ", PROB=1.0, BRIGHTNESS=0, **nothing)
     assert torch.equal(still(images, seeded()), images)
-    bright = ColorJitter(prob=1.0, brightness=0.5, contrast=0, saturation=0, hue=0)
+    bright = made("CJ", PROB=1.0, BRIGHTNESS=0.5, **nothing)
     factors = []
     for image, result in zip(images, bright(images, seeded()), strict=True):
         factor = result.sum() / image.sum()
@@ -138,7 +141,7 @@ def test_jitter_without_strength_changes_nothing_and_brightness_scales():
 def test_affine_moves_every_image_a_little():
     yy, xx = torch.meshgrid(torch.arange(64), torch.arange(64), indexing="ij")
     images = (yy + xx).to(torch.uint8).expand(6, 3, 64, 64)
-    moved = Affine()(images, seeded())
+    moved = TRANSFORMS["AFFINE"](images, seeded())
     centre = (moved.int() - images.int())[:, :, 24:40, 24:40].abs()
     assert centre.max() <= 8
     assert (moved != images).flatten(1).any(1).all()
@@ -178,37 +181,17 @@ def test_all_of_them_keep_to_the_range_of_pixels():
     assert images.max() <= 255
 
 
-def test_each_goes_on_in_the_generator():
-    generator = seeded()
-    flip_then = Flip()(batch(), generator)
-    both = PadCrop(size=4)(flip_then, generator)
-    assert not torch.equal(both, PadCrop(size=4)(flip_then, seeded()))
-
-
-def test_without_any_images_pass():
-    images = batch()
-    assert torch.equal(Compose([])(images, seeded()), images)
-
-
-def test_fields_are_named_as_the_keys():
-    keys = {
-        ResizedCrop: "size scale ratio",
-        PadCrop: "mode size",
-        Flip: "prob",
-        ColorJitter: "prob brightness contrast saturation hue",
-        AugMix: "prob",
-        Erasing: "prob value",
-        Patch: "prob",
-    }
-    for step, names in keys.items():
-        assert [field.name for field in dataclasses.fields(step)] == names.split()
-
-
-def test_mistakes_are_named():
-    with pytest.raises(ValueError, match=r"'reflekt' \(did you mean 'reflect'\?\)"):
-        PadCrop(mode="reflekt")
-    with pytest.raises(ValueError, match=r"Erasing: prob is 1\.5; expected 0 to 1"):
-        Erasing(prob=1.5)
+def test_transforms_run_in_fastreids_order():
+    cfg = get_cfg()
+    for name in NAMES:
+        cfg.INPUT[name].ENABLED = True
+    kinds = [type(one) for one in build_transforms(cfg).transforms]
+    assert kinds == [PerImage, PadCrop, Flip, PerImage, PerImage, PerImage, Erasing, Patch]
+    operations = [
+        one.operation for one in build_transforms(cfg).transforms if type(one) is PerImage
+    ]
+    names = [getattr(one, "__name__", type(one).__name__) for one in operations]
+    assert names == ["RandomResizedCrop", "ColorJitter", "RandomAffine", "augmix"]
 
 
 def test_auto_augment_repeats_by_seed_and_leaves_the_global_stream():
@@ -223,6 +206,108 @@ def test_auto_augment_repeats_by_seed_and_leaves_the_global_stream():
         torch.manual_seed(5)
         expected = v2.AutoAugment(v2.AutoAugmentPolicy.IMAGENET)(image)
     np.testing.assert_array_equal(results[5], np.array(expected))
+
+
+# Erasing and patches
+
+
+def test_erasing_fills_one_region_of_some_images_and_leaves_the_rest():
+    images, draws, mean = batch(50, 32, 24), seeded(), (123.675, 116.28, 103.53)
+    chosen = Erasing().draw(50, draws)
+    regions = draw_regions(50, (32, 24), draws, (0.02, 0.4), 0.3)
+    expected = images.numpy().astype(np.float32)
+    for image, is_chosen, region in zip(expected, chosen, regions, strict=True):
+        top, left, height, width = region
+        for channel, value in enumerate(mean if is_chosen else ()):
+            image[channel, top : top + height, left : left + width] = value
+    erased = Erasing()(images, seeded())
+    assert erased.dtype == torch.float32
+    np.testing.assert_array_equal(erased.numpy(), expected)
+    assert Erasing(prob=0.0)(erased, seeded()).data_ptr() != erased.data_ptr()
+
+
+def test_too_long_regions_are_drawn_again():
+    height, width = 300, 100
+    source, naive = random.Random(0), []
+    while len(naive) < 20000:
+        area = source.uniform(0.02, 0.4) * height * width
+        aspect = source.uniform(0.3, 1 / 0.3)
+        h, w = round(math.sqrt(area * aspect)), round(math.sqrt(area / aspect))
+        if h < height and w < width:
+            naive.append((h, w))
+    drawn = draw_regions(20000, (height, width), seeded(), (0.02, 0.4), 0.3)
+    tenths = np.linspace(0, 1, 11)
+    for side, values in enumerate(([r.height for r in drawn], [r.width for r in drawn])):
+        expected = np.quantile([sizes[side] for sizes in naive], tenths)
+        np.testing.assert_allclose(np.quantile(values, tenths), expected, atol=4)
+
+
+def test_regions_lie_inside_and_reach_every_side():
+    drawn = np.array(draw_regions(5000, (24, 8), seeded(), (0.02, 0.4), 0.3))
+    corners, sizes = drawn[:, :2], drawn[:, 2:]
+    assert (sizes > 0).all() and (sizes < (24, 8)).all()
+    assert (corners >= 0).all() and (corners + sizes <= (24, 8)).all()
+    assert (corners.min(0) == 0).all() and ((corners + sizes).max(0) == (24, 8)).all()
+    assert 12 in corners[:, 0]
+
+
+def test_nothing_fits_into_a_single_pixel():
+    images = batch(4, 1, 1)
+    assert {r[2:] for r in draw_regions(4, (1, 1), seeded(), (0.02, 0.4), 0.3)} == {(0, 0)}
+    assert torch.equal(Erasing(prob=1.0)(images, seeded()), images.float())
+    assert torch.equal(Patch(prob=1.0)(images, seeded()), images)
+
+
+def test_patches_come_from_other_images_and_fit():
+    pastes = draw_pastes(6, (20, 14), seeded())
+    for i, item in enumerate(pastes):
+        assert item.donor != i
+        assert 0 <= item.donor < 6
+        assert item.source[2:] == item.target[2:]
+        for part in (item.source, item.target):
+            assert part.top + part.height <= 20
+            assert part.left + part.width <= 14
+
+
+def test_halves_of_the_patches_are_mirrored_and_turned():
+    pastes = draw_pastes(4000, (64, 64), seeded())
+    angles = np.array([item.angle for item in pastes])
+    assert np.mean([item.mirrored for item in pastes]) == pytest.approx(0.5, abs=0.03)
+    assert np.mean(angles != 0) == pytest.approx(0.5, abs=0.03)
+    assert 9.9 < np.abs(angles).max() <= 10
+    assert angles.mean() == pytest.approx(0, abs=0.3)
+    assert len({(item.donor - i) % 4000 for i, item in enumerate(pastes)}) > 2000
+
+
+def test_paste_equals_a_loop_over_pixels():
+    images = batch(3)
+    pastes = [
+        Paste(1, Region(2, 3, 5, 4), False, 0.0, Region(10, 0, 5, 4)),
+        Paste(0, Region(9, 0, 8, 6), True, 0.0, Region(0, 7, 8, 6)),  # overlaps the first
+        None,
+    ]
+    expected = images.numpy().copy()
+    for y in range(5):
+        for x in range(4):
+            expected[0, :, 10 + y, x] = images[1, :, 2 + y, 3 + x]
+    for y in range(8):
+        for x in range(6):
+            expected[1, :, y, 7 + x] = images[0, :, 9 + y, 5 - x]
+    np.testing.assert_array_equal(paste(images, pastes).numpy(), expected)
+
+
+def test_a_turned_patch_has_black_corners_and_keeps_its_centre():
+    images = torch.full((2, 3, 41, 41), 200, dtype=torch.uint8)
+    part = Region(0, 0, 41, 41)
+    turned, untouched = paste(images, [Paste(1, part, False, 10.0, part), None])
+    assert (turned[:, [0, 0, -1, -1], [0, -1, 0, -1]] == 0).all()
+    assert (turned[:, 10:31, 10:31] == 200).all()
+    assert (untouched == 200).all()
+
+
+def test_a_patch_in_a_batch_of_one_is_the_images_own():
+    images = torch.full((1, 3, 30, 30), 9, dtype=torch.uint8)
+    assert set(Patch(prob=1.0)(images, seeded()).unique().tolist()) <= {0, 9}
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")

@@ -7,6 +7,14 @@ from openanimals.data.validate import check_data
 from tests.data.pictures import save_picture
 
 
+def checked(catalogue, *arguments, **keywords):
+    """What the table says: the text of each line by its label, and of the last under ""."""
+    title, *lines, last = check_data(catalogue, *arguments, **keywords).splitlines()
+    assert title == catalogue.name
+    pairs = (line.strip().split("  ", 1) for line in lines)
+    return {**{label: text.strip() for label, text in pairs}, "": last.strip()}
+
+
 @pytest.fixture
 def herd(tmp_path):
     """A catalogue with one of each fault; the numbers in the tests are counted by hand."""
@@ -34,26 +42,33 @@ def herd(tmp_path):
 
 
 def test_every_fault_is_found(herd):
-    report = check_data(herd)
-    assert (report.images, report.individuals, report.unknown) == (11, 4, 1)
-    assert report.images_each == (1, 2.5, 4)  # a 4, b 3, c 2, d 1
-    assert report.widths == (8, 8, 40)
-    assert report.heights == (6, 6, 10)
-    assert report.box_widths == (4, 6.5, 9)
-    assert report.missing == [str(herd.root / "b/gone.png")]
-    assert len(report.broken) == 1
-    assert str(herd.root / "b/2.png") in report.broken[0]
-    assert [text.split(" ")[0] for text in report.bad_boxes] == [
-        str(herd.root / "a/3.png"),
-        str(herd.root / "a/4.png"),
-    ]
-    assert report.cut_boxes == 1
-    assert report.contradictions == ["c/1.png: c, d"]
-    assert report.repetitions == 1
-    assert report.single == ["d"]
-    assert report.few == ["b", "c"]
-    assert report.faults == 5
-    assert report.parts == {}
+    found = checked(herd, Split([0, 1, 2, 3], [4], [5, 6]))
+    broken, bad = found.pop("broken files"), found.pop("boxes empty or outside")
+    assert broken.startswith("1 (") and str(herd.root / "b/2.png") in broken
+    assert bad.startswith(f"2 ({herd.root / 'a/3.png'} (8.0, ")
+    assert f"; {herd.root / 'a/4.png'} (2.0, 2.0, 0.0, 3.0))" in bad
+    assert found == {
+        "images": "11",
+        "individuals": "4 (and 1 images of unknown ones)",
+        "images each": "min 1, median 2.5, max 4",  # a 4, b 3, c 2, d 1
+        **{f"with a {what}": "0" for what in ("date", "time of day", "sequence", "known side")},
+        "with a mask": "0",
+        "image width": "min 8, median 8, max 40",
+        "image height": "min 6, median 6, max 10",
+        "box width": "min 4, median 6.5, max 9",
+        "box height": "min 3, median 3.5, max 4",
+        "train": "4 images of 1 individuals  <- near empty",
+        "query": "1 images of 1 individuals  <- near empty",
+        "gallery": "2 images of 1 individuals  <- near empty",
+        "missing files": f"1 ({herd.root / 'b/gone.png'})",
+        "boxes partly outside": "1",
+        "images of two individuals": "1 (c/1.png: c, d)",
+        "rows repeated": "1",
+        "individuals with 1 image": "1 (d)",
+        "... with less than 4": "2 (b; c)",
+        "queries without a match": "0",
+        "": "5 faults to mend",
+    }
 
 
 def test_what_evaluation_can_use_is_counted(tmp_path):
@@ -65,12 +80,10 @@ def test_what_evaluation_can_use_is_counted(tmp_path):
         "mask": ["1.png", "gone.png", "[[0, 0, 4, 0, 4, 4]]", None],
     }
     table = pd.DataFrame({"path": "1.png", "identity": list("abcd"), **columns}, dtype=object)
-    report = check_data(Catalogue("x", tmp_path, table))
-    counts = {"date": 2, "time of day": 1, "sequence": 1, "known side": 3, "mask": 3}
-    assert report.filled == counts
-    assert report.missing == [str(tmp_path / "gone.png")]
-    lines = [" ".join(line.split()) for line in report.as_table().splitlines()]
-    assert all(f"with a {what} {count}" in lines for what, count in counts.items())
+    found = checked(Catalogue("x", tmp_path, table))
+    counts = {"date": "2", "time of day": "1", "sequence": "1", "known side": "3", "mask": "3"}
+    assert {what: found[f"with a {what}"] for what in counts} == counts
+    assert found["missing files"] == f"1 ({tmp_path / 'gone.png'})"
 
 
 def test_masks_that_cannot_be_used_are_found(tmp_path):
@@ -79,45 +92,31 @@ def test_masks_that_cannot_be_used_are_found(tmp_path):
     (tmp_path / "broken.png").write_text("no picture")
     masks = ["broken.png", "tall.png", "[[0, 0, 1]]", "[[0, 0, 4, 0, 4, 4]]", "gone.png", None]
     table = pd.DataFrame({"path": "1.png", "identity": "a", "mask": masks}, dtype=object)
-    report = check_data(Catalogue("x", tmp_path, table))
-    assert report.missing == [str(tmp_path / "gone.png")]
-    for cause, word in zip(report.broken, ["broken.png", "6 x 8", "not a shape"], strict=True):
+    found = checked(Catalogue("x", tmp_path, table))
+    assert found["missing files"] == f"1 ({tmp_path / 'gone.png'})"
+    assert found["broken files"].startswith("3 (")
+    causes = found["broken files"].split("; cannot read image")
+    for cause, word in zip(causes, ["broken.png", "6 x 8", "not a shape"], strict=True):
         assert word in cause
-    assert (report.faults, report.widths) == (4, (8, 8, 8))
+    assert (found[""], found["image width"]) == ("4 faults to mend", "min 8, median 8, max 8")
 
 
 def test_individuals_with_too_few_images_depend_on_the_sampler(herd):
-    assert check_data(herd, min_images=5).few == ["a", "b", "c"]
-    assert check_data(herd, min_images=2).few == []
-    free = check_data(herd, min_images=None)
-    assert free.few == [] and "... with less than" not in free.as_table()
+    assert checked(herd, min_images=5)["... with less than 5"] == "3 (a; b; c)"
+    assert checked(herd, min_images=2)["... with less than 2"] == "0"
+    assert not any("... with less than" in label for label in checked(herd, min_images=None))
 
 
 def test_splits_are_looked_at(tmp_path):
     names = ["a"] * 12 + ["b"] * 12 + ["c", "c", "d", "e"]
     save_picture(tmp_path / "1.png")
     catalogue = Catalogue("x", tmp_path, pd.DataFrame({"path": "1.png", "identity": names}))
-    report = check_data(catalogue, Split(list(range(24)), [24, 26], [25, 27]))
-    assert report.parts == {"train": (24, 2), "query": (2, 2), "gallery": (2, 2)}
-    assert report.near_empty == ["query", "gallery"]
-    assert report.unmatched == 1
-    one_individual = check_data(catalogue, Split(list(range(12)), list(range(12, 24)), [24]))
-    assert one_individual.near_empty == ["train", "query", "gallery"]
-
-
-def test_the_table_says_it_all(herd):
-    table = check_data(herd, Split([0, 1, 2, 3], [4], [5, 6])).as_table()
-    lines = dict(line.strip().split("  ", 1) for line in table.splitlines()[1:-1])
-    lines = {label: text.strip() for label, text in lines.items()}
-    assert table.startswith("herd\n")
-    assert lines["individuals"] == "4 (and 1 images of unknown ones)"
-    assert lines["images each"] == "min 1, median 2.5, max 4"
-    assert lines["train"] == "4 images of 1 individuals  <- near empty"
-    assert lines["missing files"] == f"1 ({herd.root / 'b/gone.png'})"
-    assert lines["boxes empty or outside"].startswith("2 (")
-    assert lines["individuals with 1 image"] == "1 (d)"
-    assert lines["... with less than 4"] == "2 (b; c)"
-    assert table.endswith("5 faults to mend")
+    found = checked(catalogue, Split(list(range(24)), [24, 26], [25, 27]))
+    assert found["train"] == "24 images of 2 individuals"
+    assert found["query"] == found["gallery"] == "2 images of 2 individuals  <- near empty"
+    assert found["queries without a match"] == "1"
+    one_individual = checked(catalogue, Split(list(range(12)), list(range(12, 24)), [24]))
+    assert one_individual["train"] == "12 images of 1 individuals  <- near empty"
 
 
 def test_a_sound_catalogue_has_no_faults(tmp_path):
@@ -125,22 +124,14 @@ def test_a_sound_catalogue_has_no_faults(tmp_path):
     for path in paths:
         save_picture(tmp_path / path)
     table = pd.DataFrame({"path": paths, "identity": [path[0] for path in paths]})
-    report = check_data(Catalogue("x", tmp_path, table))
-    assert report.faults == 0
-    assert report.as_table().endswith("no faults")
-    assert "box width" not in report.as_table()
+    found = checked(Catalogue("x", tmp_path, table))
+    assert found[""] == "no faults"
+    assert not {"box width", "train", "queries without a match"} & set(found)
 
 
-def test_long_lists_are_cut(tmp_path):
-    table = pd.DataFrame({"path": [f"{n}.png" for n in range(9)], "identity": "a"})
-    save_picture(tmp_path / "0.png")
-    report = check_data(Catalogue("x", tmp_path, table))
-    assert len(report.missing) == 8
-    assert f"8 ({tmp_path}/1.png; {tmp_path}/2.png; {tmp_path}/3.png; ...)" in report.as_table()
-
-
-def test_where_no_file_can_be_read_there_are_no_sizes(tmp_path):
-    table = pd.DataFrame({"path": ["0.png"], "identity": "unknown"})
-    report = check_data(Catalogue("x", tmp_path, table))
-    assert (report.widths, report.images_each, report.individuals) == (None, None, 0)
-    assert "image width  " in report.as_table()
+def test_long_lists_are_cut_and_without_files_there_are_no_sizes(tmp_path):
+    table = pd.DataFrame({"path": [f"{n}.png" for n in range(1, 9)], "identity": "unknown"})
+    found = checked(Catalogue("x", tmp_path, table))
+    three = "; ".join(str(tmp_path / f"{n}.png") for n in (1, 2, 3))
+    assert found["missing files"] == f"8 ({three}; ...)"
+    assert found["image width"] == found["images each"] == "-"

@@ -26,17 +26,6 @@ MAKERS = {
 }
 
 
-@pytest.fixture(scope="module")
-def package():
-    """wildlife_datasets.datasets, or a skip where it (or OpenCV's libGL) is missing."""
-    return pytest.importorskip("wildlife_datasets.datasets", exc_type=ImportError)
-
-
-@pytest.fixture(autouse=True)
-def _own_user_cache(tmp_path, monkeypatch):
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "user-cache"))
-
-
 @pytest.fixture
 def data(tmp_path):
     """An empty data root."""
@@ -57,7 +46,7 @@ def parsed(monkeypatch):
 
 
 @pytest.mark.parametrize("class_name", MAKERS)
-def test_reads_the_real_layout(package, data, class_name):
+def test_reads_the_real_layout_and_then_the_cache(package, data, parsed, class_name):
     folder = MAKERS[class_name](data, identities=3, images=4)
     catalogue = wildlife.read(class_name, data)
     assert catalogue.name == f"Animals-{class_name}"
@@ -71,6 +60,10 @@ def test_reads_the_real_layout(package, data, class_name):
     frame = getattr(package, class_name)(str(folder)).df
     assert catalogue.column("path") == list(frame["path"])
     assert catalogue.identities == [str(value) for value in frame["identity"]]
+    again = wildlife.read(class_name, data)  # from the cache
+    assert parsed == [folder]
+    pd.testing.assert_frame_equal(again.table, catalogue.table)
+    assert (again.name, again.root) == (catalogue.name, catalogue.root)
 
 
 def test_columns_of_the_coco_species(package, data):
@@ -92,7 +85,7 @@ def test_dates_of_turtles_and_names_of_nyala(package, data):
     assert set(nyala.identities) == {"0", "1"}  # integers in the package
     # Its train and test folders name no queries, so they are no re-identification split.
     assert nyala.column("split") == [path.split("/")[2] for path in nyala.column("path")]
-    assert set(nyala.column("split")) == {"train", "test"} and source_split(nyala) is None
+    assert source_split(nyala) is None
 
 
 def test_real_nyala(package, shared):
@@ -115,9 +108,7 @@ def test_class_names_are_those_of_the_package(package):
     assert wildlife.class_names() == sorted(expected)
 
 
-def test_unknown_class(data):
-    if not wildlife.class_names():
-        pytest.skip("wildlife-datasets is not installed")
+def test_unknown_class(package, data):
     with pytest.raises(CatalogueError, match=r"no class 'HyenaID2020' \(did you mean 'Hy"):
         wildlife.read("HyenaID2020", data)
     with pytest.raises(CatalogueError, match="no class 'Qxz'; it has .*WhaleSharkID"):
@@ -131,9 +122,6 @@ def test_package_not_installed(data, monkeypatch):
     monkeypatch.setattr(wildlife, "version", missing)
     with pytest.raises(CatalogueError, match="pip install 'wildlife-datasets>=1.0.7,<1.0.9'"):
         wildlife.read("HyenaID2022", data)
-
-
-def test_names_without_the_package(monkeypatch):
     monkeypatch.setattr(wildlife.importlib.util, "find_spec", lambda _: None)
     assert wildlife.class_names() == []
 
@@ -154,7 +142,7 @@ def test_package_that_cannot_be_imported(data, monkeypatch, cause, remedy):
             if name == "wildlife_datasets":
                 raise ImportError(cause)
 
-    monkeypatch.setattr(wildlife, "_check_name", lambda _: None)
+    monkeypatch.setattr(wildlife, "class_names", lambda: ["HyenaID2022"])
     for name in [name for name in sys.modules if name.startswith("wildlife_datasets")]:
         monkeypatch.delitem(sys.modules, name)
     monkeypatch.setattr(sys, "meta_path", [Broken(), *sys.meta_path])
@@ -173,34 +161,27 @@ def test_pictures_outside_files(package):
 # Data that is not there
 
 
-@pytest.mark.parametrize("make_empty_folder", [False, True])
-def test_no_data(data, make_empty_folder):
-    if not wildlife.class_names():
-        pytest.skip("wildlife-datasets is not installed")
-    if make_empty_folder:
-        (data / "HyenaID2022").mkdir()
-    with pytest.raises(wildlife.MissingDataError) as error:
-        wildlife.read("HyenaID2022", os.path.relpath(data))
-    message = str(error.value)
-    assert f"no data in {data}/HyenaID2022" in message  # absolute, though asked by a relative one
-    assert "python tools/prepare_data.py Animals-HyenaID2022 --root " in message
-    assert "DATASETS.ROOT" in message
-    assert "REID_DATASETS" in message
+def test_no_data(package, data):
+    for _ in range(2):
+        with pytest.raises(CatalogueError) as error:
+            wildlife.read("HyenaID2022", os.path.relpath(data))
+        message = str(error.value)
+        assert f"no data in {data}/HyenaID2022" in message  # absolute, though asked by a relative
+        assert "python tools/prepare_data.py Animals-HyenaID2022 --root " in message
+        assert "DATASETS.ROOT" in message
+        assert "REID_DATASETS" in message
+        (data / "HyenaID2022").mkdir(exist_ok=True)  # an empty one is no better
 
 
-def test_missing_images(package, data, capsys):
+def test_missing_images_and_annotations(package, data, capsys):
     folder = fixtures.make_hyena(data, identities=2, images=2)
     gone = "hyena.coco/images/train2022/000000000001.jpg"
     (folder / gone).unlink()
-    with pytest.raises(wildlife.MissingDataError, match=f"1 of 4 files are missing.*{gone}"):
+    with pytest.raises(CatalogueError, match=f"1 of 4 files are missing.*{gone}"):
         wildlife.read("HyenaID2022", data)
     assert capsys.readouterr().out == ""
-
-
-def test_missing_annotations(package, data):
-    folder = fixtures.make_hyena(data, identities=1, images=2)
     shutil.rmtree(folder / "hyena.coco/annotations")
-    with pytest.raises(wildlife.MissingDataError, match="instances_train2022.json") as error:
+    with pytest.raises(CatalogueError, match="instances_train2022.json") as error:
         wildlife.read("HyenaID2022", data)
     assert f"move {folder} away, then python tools/prepare_data.py" in str(error.value)
 
@@ -208,15 +189,12 @@ def test_missing_annotations(package, data):
 # The published sets
 
 
-PARTITIONS = ["HyenaID2022", "WhaleSharkID"]
-
-
-@pytest.mark.parametrize("class_name", PARTITIONS)
+@pytest.mark.parametrize("class_name", ["HyenaID2022", "WhaleSharkID"])
 def test_published_digests(shared, class_name):
     text = (shared / "partitions" / f"{class_name}.identities.txt").read_text()
     identities = text.splitlines()
     digest = hashlib.sha256("\n".join(identities).encode()).hexdigest()
-    published = wildlife.Published(len(identities), len(set(identities)), digest)
+    published = len(identities), len(set(identities)), digest
     assert wildlife.PUBLISHED[class_name] == published
 
 
@@ -243,16 +221,6 @@ def test_warns_at_every_start_about_another_set(package, data, caplog):
 # The cache
 
 
-@pytest.mark.parametrize("class_name", MAKERS)
-def test_cached_catalogue_equals_the_parsed_one(package, data, parsed, class_name):
-    MAKERS[class_name](data, identities=2, images=3)
-    first, again = wildlife.read(class_name, data), wildlife.read(class_name, data)
-    assert len(parsed) == 1
-    pd.testing.assert_frame_equal(again.table, first.table)
-    assert again.digest() == first.digest()
-    assert (again.name, again.root) == (first.name, first.root)
-
-
 def test_second_start_imports_nothing_heavy(package, data):
     fixtures.make_hyena(data)
     expected = wildlife.read("HyenaID2022", data).digest()
@@ -270,14 +238,6 @@ def test_second_start_imports_nothing_heavy(package, data):
         check=True,
     )
     assert run.stdout.strip() == expected
-
-
-def test_moved_data_is_read_from_its_new_place(package, data, tmp_path):
-    fixtures.make_hyena(data, identities=1, images=2)
-    wildlife.read("HyenaID2022", data)
-    data.rename(tmp_path / "elsewhere")
-    moved = wildlife.read("HyenaID2022", tmp_path / "elsewhere")
-    assert moved.path(0).is_file()
 
 
 @pytest.mark.parametrize("change", ["fewer rows", "image gone", "new image"])
@@ -309,23 +269,14 @@ def test_a_cache_of_another_version_or_format_is_not_used(
     assert len(parsed) == 2
 
 
-@pytest.mark.parametrize(
-    "damage", ["", "{", "[]", "null", '{"key": 1}', "\udcff", "no table", "no path"]
-)
+@pytest.mark.parametrize("damage", ["", "{", "[]", "\udcff", '{"key": 1}'])
 def test_damaged_cache_is_built_again(package, data, parsed, damage):
     fixtures.make_hyena(data, identities=1, images=2)
     first = wildlife.read("HyenaID2022", data)
     file = data / ".openanimals" / "HyenaID2022.json"
-    content = json.loads(file.read_text())
-    if damage == "no table":
-        damage = json.dumps({"key": content["key"]})
-    elif damage == "no path":
-        del content["table"]["path"]
-        damage = json.dumps(content)
     file.write_bytes(damage.encode(errors="surrogateescape"))
-    assert wildlife.read("HyenaID2022", data).digest() == first.digest()
-    assert len(parsed) == 2
-    wildlife.read("HyenaID2022", data)
+    for _ in range(2):
+        assert wildlife.read("HyenaID2022", data).digest() == first.digest()
     assert len(parsed) == 2
 
 
@@ -340,6 +291,8 @@ def test_write_protected_data_is_cached_for_the_user(package, data, tmp_path, pa
         data.chmod(0o755)
     assert len(parsed) == 1
     assert list((tmp_path / "user-cache/openanimals/catalogues").iterdir())
+    data.rename(tmp_path / "elsewhere")
+    assert wildlife.read("HyenaID2022", tmp_path / "elsewhere").path(0).is_file()
 
 
 def test_no_place_for_a_cache(package, data, monkeypatch, caplog, parsed):

@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 
 from openanimals.data.catalogue import Catalogue
-from openanimals.data.datasets.wildlife import _iso_dates, to_table
+from openanimals.data.datasets.wildlife import to_table
 from openanimals.data.splits import source_split
 
 
@@ -16,7 +16,7 @@ def test_converts_what_the_other_classes_give():
         {
             "image_id": [1, 2, 3, 4],
             "path": ["./a.jpg", "b\u00e9.jpg", "c.jpg", "d.jpg"],
-            "identity": [7.0, np.nan, 8.0, 9.5],
+            "identity": [7.0, np.nan, "new_whale", 9.5],
             "bbox": [np.array([1, 2, 3, 4]), "[5, 6, 7, 8]", np.nan, [np.nan] * 4],
             "date": [pd.Timestamp("2020-02-03"), -1, "04/05/2021", "2019-01"],
             "species": [["zebra", "giraffe"], "zebra", None, np.nan],
@@ -27,7 +27,7 @@ def test_converts_what_the_other_classes_give():
     )
     table = Catalogue("x", ".", to_table(frame, "new_whale")).table
     assert table["path"].tolist() == ["a.jpg", "b\u00e9.jpg", "c.jpg", "d.jpg"]
-    assert table["identity"].tolist() == ["7", "unknown", "8", "9.5"]
+    assert table["identity"].tolist() == ["7", "unknown", "unknown", "9.5"]
     assert table["bbox"].tolist() == [(1, 2, 3, 4), (5, 6, 7, 8), None, None]
     assert table["date"].tolist() == ["2020-02-03", None, "2021-04-05", None]
     assert table["sequence"].tolist() == ["3", None, "4", "4"]
@@ -37,14 +37,6 @@ def test_converts_what_the_other_classes_give():
     assert table["split"].tolist() == ["train", "query", "gallery", "gallery"]
 
 
-@pytest.mark.parametrize("other", ["multi_query", np.nan])
-def test_a_split_with_other_words_too_is_none(other):
-    frame = pd.DataFrame({"path": list("abcd"), "identity": list("xyyz")})
-    frame["original_split"] = ["train", "query", "gallery", other]
-    catalogue = Catalogue("x", ".", to_table(frame, "unknown"))
-    assert source_split(catalogue) is None
-
-
 @pytest.mark.parametrize(
     ("column", "words", "split"),
     [
@@ -52,6 +44,9 @@ def test_a_split_with_other_words_too_is_none(other):
         ("original_split_reid", ["database", "query"] * 2, ["train", "test"] * 2),
         ("split", ["test", "train", "train", "test"], ["test", "train", "train", "test"]),
         ("original_split", ["train", "train", "val", "val"], [None] * 4),
+        # One with other words beside the three is no split.
+        ("original_split", ["train", "query", "gallery", "multi_query"], [None] * 4),
+        ("original_split", ["train", "query", "gallery", np.nan], [None] * 4),
     ],
 )
 def test_a_division_into_halves(column, words, split):
@@ -76,9 +71,5 @@ def test_a_division_into_halves(column, words, split):
     ],
 )
 def test_dates_keep_the_time_of_day_if_there_is_one(given, kept):
-    assert _iso_dates(given) == kept
-
-
-def test_another_word_for_unknown():
-    frame = pd.DataFrame({"path": ["a"], "identity": ["new_whale"]})
-    assert to_table(frame, "new_whale")["identity"].tolist() == ["unknown"]
+    frame = pd.DataFrame({"path": "a", "identity": "x", "date": pd.Series(given, dtype=object)})
+    assert Catalogue("x", ".", to_table(frame, "unknown")).column("date") == kept

@@ -5,6 +5,7 @@ own (two colours in a coarse pattern), so a network can learn to tell them apart
 """
 
 import json
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -24,23 +25,6 @@ def coat(identity: int, image: int, pixels: int) -> Image.Image:
     shifted = np.roll(np.asarray(large, np.float32), photograph.integers(-3, 4, 2), (0, 1))
     noisy = shifted * photograph.uniform(0.8, 1.2) + photograph.normal(0, 8, shifted.shape)
     return Image.fromarray(noisy.clip(0, 255).astype(np.uint8))
-
-
-def make_hyena(root, identities=6, images=5, pixels=48, unknown=0) -> Path:
-    """Write HyenaID2022; `unknown` adds images of nobody known."""
-    return _make_wildme(root, "HyenaID2022", "hyena", 2022, identities, images, pixels, unknown)
-
-
-def make_leopard(root, identities=6, images=5, pixels=48, unknown=0) -> Path:
-    """Write LeopardID2022; `unknown` adds images of nobody known."""
-    return _make_wildme(root, "LeopardID2022", "leopard", 2022, identities, images, pixels, unknown)
-
-
-def make_whaleshark(root, identities=6, images=5, pixels=48, unknown=0) -> Path:
-    """Write WhaleSharkID; `unknown` adds images of nobody known."""
-    return _make_wildme(
-        root, "WhaleSharkID", "whaleshark", 2020, identities, images, pixels, unknown
-    )
 
 
 def make_seaturtle(root, identities=6, images=5, pixels=48) -> Path:
@@ -71,8 +55,13 @@ def make_nyala(root, identities=6, images=5, pixels=48) -> Path:
     return folder
 
 
-def _make_wildme(root, class_name, prefix, year, identities, images, pixels, unknown) -> Path:
-    """Write a species in the COCO layout of Wild Me: a box as a polygon, the animal in it."""
+def _make_wildme(
+    class_name, prefix, year, root, identities=6, images=5, pixels=48, unknown=0
+) -> Path:
+    """Write a species in the COCO layout of Wild Me: a box as a polygon, the animal in it.
+
+    `unknown` adds images of nobody known.
+    """
     folder = Path(root) / class_name
     animals = [(i, k, f"{prefix}-{i:02d}") for i, k in _pairs(identities, images)]
     animals += [(identities + k, 0, "____") for k in range(unknown)]
@@ -99,6 +88,11 @@ def _make_wildme(root, class_name, prefix, year, identities, images, pixels, unk
     content = {"categories": [category], "images": pictures, "annotations": annotations}
     _dump(content, folder / f"{prefix}.coco/annotations/instances_train{year}.json")
     return folder
+
+
+make_hyena = partial(_make_wildme, "HyenaID2022", "hyena", 2022)
+make_leopard = partial(_make_wildme, "LeopardID2022", "leopard", 2022)
+make_whaleshark = partial(_make_wildme, "WhaleSharkID", "whaleshark", 2020)
 
 
 def _pairs(identities, images) -> list[tuple[int, int]]:

@@ -38,32 +38,20 @@ def test_all_mistakes_are_told_at_once_and_nothing_is_made(line, refused, tmp_pa
     assert not (tmp_path / "run").exists()
 
 
-def test_a_missing_file_of_keys(refused, tmp_path):
-    error = refused(["train", "--config-file", str(tmp_path / "hyna.yml")])
-    assert f"{tmp_path}/hyna.yml: cannot be read" in error
-
-
 def test_an_option_after_the_keys_is_not_taken_for_a_key(line, refused):
     error = refused([*line(), "--resume"])
     assert "--resume must stand before the KEY VALUE pairs" in error
 
 
-def test_a_module_to_import_that_is_not_there(line, refused):
-    error = refused(line(IMPORTS="['my_hyenas']"))
-    assert "IMPORTS names 'my_hyenas', but there is no such module in" in error
-
-
 def test_names_that_nobody_registered(line, refused):
-    error = refused(line(MODEL__BACKBONE__NAME="build_resent_backbone"))
-    assert "unknown backbone 'build_resent_backbone' (did you mean 'build_resnet_back" in error
-    error = refused(line(MODEL__LOSSES__NAME="['TripletLos']"))
-    assert "unknown loss 'TripletLos' (did you mean 'TripletLoss'?)" in error
-    error = refused(line(SOLVER__OPT="Adm"))
-    assert "unknown optimizer (SOLVER.OPT) 'Adm' (did you mean 'Adam'?)" in error
-    error = refused(line(SOLVER__SCHED="CosineAnealingLR"))
-    assert "unknown schedule (SOLVER.SCHED) 'CosineAnealingLR' (did you mean 'CosineAnnea" in error
-    error = refused(line(MODEL__HEADS__CLS_LAYER="ArcSoftmx"))
-    assert "MODEL.HEADS.CLS_LAYER is 'ArcSoftmx' (did you mean 'ArcSoftmax'?)" in error
+    for key, wrong, message in (
+        ("MODEL.BACKBONE.NAME", "build_resent_backbone", "unknown backbone {} (did you mean 'buil"),
+        ("MODEL.LOSSES.NAME", "TripletLos", "unknown loss {} (did you mean 'TripletLoss'?)"),
+        ("SOLVER.OPT", "Adm", "unknown optimizer (SOLVER.OPT) {} (did you mean 'Adam'?)"),
+        ("SOLVER.SCHED", "CosineAnealingLR", "schedule (SOLVER.SCHED) {} (did you mean 'CosineA"),
+        ("MODEL.HEADS.CLS_LAYER", "ArcSoftmx", "CLS_LAYER is {} (did you mean 'ArcSoftmax'?)"),
+    ):
+        assert message.format(repr(wrong)) in refused([*line(), key, wrong])
 
 
 def test_a_layer_to_freeze_that_is_none_is_told_before_training(line, refused, tmp_path):
@@ -95,8 +83,12 @@ def test_images_too_small_for_a_trained_model(line, refused, tmp_path):
 
 
 @needs_wildlife
-def test_missing_data_says_where_it_was_looked_for_and_how_to_get_it(line, refused, tmp_path):
-    error = refused(line(DATASETS__NAMES="Animals-HyenaID2022"))
+def test_missing_data_says_where_it_was_looked_for_and_how_to_get_it(
+    line, refused, tmp_path, monkeypatch
+):
+    monkeypatch.setenv("REID_DATASETS", str(tmp_path))
+    error = refused(line(DATASETS__NAMES="Animals-HyenaID2022", DATASETS__ROOT="''"))
+    assert "REID_DATASETS" in error
     assert f"no data in {tmp_path}/HyenaID2022" in error
     assert "python tools/prepare_data.py Animals-HyenaID2022" in error
     assert not (tmp_path / "run").exists()
@@ -145,7 +137,7 @@ def test_a_batch_that_is_no_multiple_of_the_images_of_an_individual(line, refuse
     ("sampler", "message"),
     [
         ("NaiveIdentitySampler", r"IMS_PER_BATCH \(9\) must be a multiple of .* \(3\) x 2 proc"),
-        ("TrainingSampler", "IMS_PER_BATCH is 9; expected a positive multiple of .* processes, 2"),
+        ("TrainingSampler", r"IMS_PER_BATCH \(9\) must be a multiple of 2 processes"),
     ],
 )
 def test_a_batch_that_processes_cannot_share(line, refused, monkeypatch, sampler, message):

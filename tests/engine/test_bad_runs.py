@@ -179,7 +179,7 @@ HERD = "Animals-SyntheticHerd:identities=8,images=4,pixels=32"
         ),
         (["convert", "folder", "x.pth"], "no checkpoint at "),
         (["rescore", "file"], "expected the output folder of a run"),
-        (["compare", "file", "file"], "file is not a features file"),
+        (["compare", "file", "file"], "file.parquet; it belongs to the file beside it"),
         pytest.param(
             ["prepare", "Animals-HyenaID2022", "--root", "file/x"],
             "file/x cannot be written: [Errno 20] Not a directory",

@@ -80,12 +80,12 @@ def test_blocks_of_one_kind_and_shape_are_compiled_once():
 # A run
 
 
-def train(folder, root, **keys):
+def train(folder, root, resume=False, **keys):
     """Results of a run that freezes and unfreezes layers, its final weights, and what compiled."""
     frozen = {"MODEL__FREEZE_LAYERS": ["backbone", "b1"], "SOLVER__FREEZE_ITERS": 4}
     cfg = tiny_cfg(folder, root, **frozen, **{"TEST__EVAL_PERIOD": 1} | keys)
     with stand_in() as compiled:
-        results = run.train(cfg)
+        results = run.train(cfg, resume=resume)
     return results, checkpoint.read(folder / "model_final.pth")["model"], compiled
 
 
@@ -110,11 +110,7 @@ def test_a_compiled_run_resumes(tmp_path, herd_root):
     for name in ("model_0001.pth", "model_final.pth"):
         (tmp_path / "part" / name).unlink()
     (tmp_path / "part/last_checkpoint").write_text("model_0000.pth")
-    frozen = {"MODEL__FREEZE_LAYERS": ["backbone", "b1"], "SOLVER__FREEZE_ITERS": 4}
-    cfg = tiny_cfg(tmp_path / "part", herd_root, **frozen, **keys, TEST__EVAL_PERIOD=1)
-    with stand_in():
-        run.train(cfg, resume=True)
-    weights = checkpoint.read(tmp_path / "part/model_final.pth")["model"]
+    _, weights, _ = train(tmp_path / "part", herd_root, resume=True, **keys)
     assert all(torch.equal(weights[name], expected[name]) for name in expected)
 
 

@@ -24,7 +24,8 @@ from torch.utils._pytree import tree_leaves, tree_map_only
 
 from openanimals.config import load
 from openanimals.data.loaders import build_transforms
-from openanimals.modeling import build_losses, build_model
+from openanimals.evaluation import tiles
+from openanimals.modeling import LOSS_REGISTRY, ModelOutput, build_losses, build_model
 from tests.conftest import REPOSITORY
 
 CONFIGS = REPOSITORY / "configs"
@@ -34,7 +35,7 @@ READS = (DataDependentOutputException, DynamicOutputShapeException)
 
 
 def recipes() -> dict[str, object]:
-    """The shipped recipes by name, one of those that differ in data and schedule only."""
+    """The shipped recipes by name, one of those that compute the same."""
     files = [
         *CONFIGS.glob("*.yml"),
         *CONFIGS.glob("ARBase/*.yml"),
@@ -43,7 +44,8 @@ def recipes() -> dict[str, object]:
     found = {}
     for path in sorted(files, key=lambda path: (len(path.parts), path)):
         cfg = load(path, ["MODEL.BACKBONE.PRETRAIN", False])
-        found.setdefault(f"{cfg.MODEL}{cfg.INPUT}", (path.stem, cfg))
+        parts = cfg.MODEL.BACKBONE, cfg.MODEL.HEADS, cfg.INPUT, [*cfg.MODEL.LOSSES.NAME]
+        found.setdefault(str(parts), (path.stem, cfg))
     return dict(found.values())
 
 
@@ -68,8 +70,9 @@ class Device(TorchDispatchMode):
         if not placed and not any(isinstance(x, FakeTensor) for x in tensors):
             with unset_fake_temporarily():
                 return operation(*args, **(kwargs or {}))
-        args, kwargs = tree_map_only(Tensor, self.fake, (args, kwargs or {}))
-        made = operation(*args, **kwargs)
+        if not all(isinstance(x, FakeTensor) for x in tensors):
+            args, kwargs = tree_map_only(Tensor, self.fake, (args, kwargs))
+        made = operation(*args, **(kwargs or {}))
         devices = {x.device.type for x in tensors}
         ends = {x.device.type for x in tree_leaves(made) if isinstance(x, Tensor)}
         if "cuda" in devices and "cpu" in ends:
@@ -82,20 +85,26 @@ class Device(TorchDispatchMode):
         return x if isinstance(x, FakeTensor) else self.fakes.from_tensor(x)
 
 
+@pytest.fixture
+def cuda():
+    """A CUDA device for the length of a test."""
+    with FakeTensorMode() as fakes, Device(fakes), torch.no_grad():
+        yield CUDA
+
+
 @contextmanager
-def cuda(dtype=None):
-    """A block in which there is a CUDA device, with autocast to a type."""
-    with FakeTensorMode() as fakes, Device(fakes):
-        torch.set_autocast_dtype("cuda", dtype or torch.float16)
-        torch.set_autocast_enabled("cuda", dtype is not None)
-        torch.autocast_increment_nesting()
-        try:
-            yield
-        finally:
-            if torch.autocast_decrement_nesting() == 0:
-                torch.clear_autocast_cache()
-            torch.set_autocast_enabled("cuda", False)
-            torch.set_autocast_dtype("cuda", torch.float16)
+def autocast(dtype: torch.dtype):
+    """Do as ``torch.autocast("cuda", dtype)``, which does nothing without a device."""
+    torch.set_autocast_dtype("cuda", dtype)
+    torch.set_autocast_enabled("cuda", True)
+    torch.autocast_increment_nesting()
+    try:
+        yield
+    finally:
+        torch.autocast_decrement_nesting()
+        torch.clear_autocast_cache()
+        torch.set_autocast_enabled("cuda", False)
+        torch.set_autocast_dtype("cuda", torch.float16)
 
 
 def on_device(model: nn.Module) -> dict[str, Tensor]:
@@ -104,7 +113,7 @@ def on_device(model: nn.Module) -> dict[str, Tensor]:
     for name, value in [*model.named_parameters(), *model.named_buffers()]:
         layout = torch.channels_last if value.ndim == 4 else torch.contiguous_format
         placed = torch.empty(value.shape, dtype=value.dtype, device=CUDA, memory_format=layout)
-        state[name] = placed.requires_grad_(value.requires_grad)
+        state[name] = placed
     return state
 
 
@@ -134,22 +143,65 @@ def watch_layouts(model: nn.Module) -> list[str]:
 
 
 @pytest.mark.parametrize("name", RECIPES)
-def test_a_recipe_computes_on_the_device(name):
+def test_a_recipe_computes_on_the_device(name, cuda):
     cfg = RECIPES[name]
     with torch.device("meta"):
         model = build_model(cfg, 10)
-    wrong, losses, transforms = watch_layouts(model), build_losses(cfg), build_transforms(cfg)
+    wrong, losses = watch_layouts(model), build_losses(cfg)
+    weights, targets = on_device(model), torch.zeros(8, dtype=torch.long, device=cuda)
+    images = photographs(8, *cfg.INPUT.SIZE_TRAIN)
+    images = build_transforms(cfg)(images, torch.Generator().manual_seed(0))
+    tested = photographs(8, *cfg.INPUT.SIZE_TEST)
     for dtype in HALVES:
-        with cuda(dtype):
-            weights = on_device(model)
-            targets = torch.zeros(8, dtype=torch.long, device=CUDA)
-            images = photographs(8, *cfg.INPUT.SIZE_TRAIN)
-            images = transforms(images, torch.Generator().manual_seed(0))
+        with autocast(dtype):
             output = functional_call(model.train(), weights, (images, targets))
             terms = losses(output, targets)
-            features = functional_call(
-                model.eval(), weights, (photographs(8, *cfg.INPUT.SIZE_TEST),)
-            )
-        assert all(x.device == CUDA and x.dtype == torch.float32 for x in terms.values())
-        assert features.device == CUDA
+            features = functional_call(model.eval(), weights, (tested,))
+        assert all(x.device == cuda and x.dtype == torch.float32 for x in terms.values())
+        assert features.device == cuda
     assert not wrong
+
+
+@pytest.mark.parametrize("dtype", HALVES)
+@pytest.mark.parametrize("name", list(LOSS_REGISTRY))
+def test_a_loss_computes_on_the_device(name, dtype, cuda):
+    x = torch.empty(8, 6, dtype=dtype, device=cuda)
+    output = ModelOutput(features={"b1": x}, logits={"b1": x})
+    targets = torch.zeros(8, dtype=torch.long, device=cuda)
+    for keys in ([], ["MODEL.LOSSES.TRI.HARD_MINING", True], ["MODEL.LOSSES.CE.EPSILON", -1.0]):
+        losses = build_losses(load(None, ["MODEL.LOSSES.NAME", (name,), *keys]))
+        with autocast(dtype):
+            assert all(x.device == cuda for x in losses(output, targets).values())
+
+
+@pytest.mark.parametrize("metric", tiles.METRICS)
+def test_distances_are_computed_on_the_device(metric, cuda):
+    query, gallery = torch.ones(5, 6).numpy(), torch.ones(700, 6).numpy()
+    sides = [(side, tiles.squared_lengths(side, "query")) for side in (query, gallery)]
+    (block,) = tiles.tiled_blocks(*sides, tiles.metric_named(metric), None, cuda)
+    assert block[1].device == cuda and block[1].shape == (5, 700)
+
+
+@pytest.mark.parametrize(
+    ("kind", "mistake"),
+    [
+        (READS, lambda x: x.sum().item()),
+        (READS, lambda x: x if x.max() > 0 else -x),
+        (READS, lambda x: x[x > 0]),
+        (ReadBack, lambda x: x.cpu()),
+        (ReadBack, lambda x: x[torch.tensor([1, 0])]),
+        (RuntimeError, lambda x: x + torch.ones(2)),
+    ],
+)
+def test_mistakes_are_seen(kind, mistake, cuda):
+    with pytest.raises(kind):
+        mistake(torch.ones(2, device=cuda))
+
+
+def test_another_layout_is_seen(cuda):
+    conv = nn.Sequential(nn.Conv2d(3, 4, 1, device=cuda))
+    wrong, images = watch_layouts(conv), photographs(2, 8, 8).float()
+    conv(images)
+    assert not wrong
+    conv(images.contiguous())
+    assert wrong == ["input of 0"]

@@ -1,6 +1,5 @@
 """The public API, and weights from files: ours, FastReID's, those of other models, and bad ones."""
 
-import importlib
 import logging
 import os
 import pickle
@@ -10,15 +9,13 @@ import pytest
 import torch
 
 import openanimals
-from openanimals import cli, evaluation
+from openanimals import cli
 from openanimals.config import load, load_text
 from openanimals.engine import checkpoint
 from openanimals.engine import train as run
 from openanimals.engine.loading import load_weights
 from openanimals.modeling import build_model
 from openanimals.modeling.backbones.resnet import resnet
-from tests.conftest import REPOSITORY
-from tests.data.wildlife_fixtures import coat
 from tests.engine.tiny_run import HERD, tiny_cfg
 from tests.modeling import parity, released
 from tests.reference import load_arrays
@@ -242,31 +239,6 @@ def test_weights_that_a_yaml_file_names(files, tmp_path):
     assert loaded_from(model) == expected(model)
 
 
-def test_public_names():
-    assert openanimals.evaluate is evaluation.evaluate
-    assert set(openanimals.__all__) <= {*dir(openanimals), *openanimals._HOMES}
-    for name, home in openanimals._HOMES.items():
-        assert getattr(openanimals, name) is getattr(importlib.import_module(home), name)
-    with pytest.raises(AttributeError, match="has no attribute 'lod_model'"):
-        openanimals.lod_model  # noqa: B018
-
-
-def test_the_page_of_the_api_runs(finished, tmp_path, monkeypatch):
-    """Its blocks are one program, run where there are photographs and a run in logs/demo."""
-    page = (REPOSITORY / "docs" / "api.md").read_text(encoding="utf-8")
-    blocks = [text.split("```")[0] for text in page.split("```python\n")[1:]]
-    (tmp_path / "logs").mkdir()
-    (tmp_path / "logs" / "demo").symlink_to(finished)
-    for number, name in enumerate(("Kesi", "Tau")):
-        (tmp_path / "my_photos" / name).mkdir(parents=True)
-        for image in (1, 2):
-            coat(number, image, 48).save(tmp_path / "my_photos" / name / f"{image}.jpg")
-    monkeypatch.chdir(tmp_path)
-    names: dict = {}
-    exec(compile("".join(blocks), "docs/api.md", "exec"), names)
-    assert names["features"].shape == (4, 64)
-
-
 # Weights of another model
 
 
@@ -372,11 +344,3 @@ def test_harmless_extras_of_fastreids_checkpoints(files):
     assert b"numpy._core.multiarray" in file
     weights.write_bytes(file.replace(b"numpy._core.multiarray", b"numpy.core.multiarray"))
     assert checkpoint.read(weights)["metric"] == 2.5
-
-
-@pytest.mark.parametrize("share", [0, 100, 5000])
-def test_truncated_file(files, share):
-    yaml, weights = files("r18_se")
-    weights.write_bytes(weights.read_bytes()[:share])
-    with pytest.raises(ValueError, match=r"r18_se\.pth is not a checkpoint, or is damaged: "):
-        openanimals.load_model(yaml, weights)

@@ -15,8 +15,7 @@ from openanimals.engine import checkpoint
 from openanimals.engine import train as run
 from openanimals.engine.precise_bn import estimate, update_statistics
 from openanimals.engine.trainer import Trainer
-from openanimals.modeling.ibn import IBN
-from openanimals.modeling.norms import FrozenBN, GhostBN
+from openanimals.modeling.layers.norms import IBN, FrozenBN, GhostBN
 from openanimals.utils import distributed
 from tests.engine.tiny_run import tiny_cfg
 

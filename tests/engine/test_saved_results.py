@@ -10,8 +10,8 @@ import pytest
 from openanimals import cli
 from openanimals.engine import train as run
 from openanimals.engine.loading import config_from_checkpoint
-from openanimals.evaluation.array_io import saved_file
-from openanimals.evaluation.results_io import load_evaluation, load_rankings, save_scores
+from openanimals.evaluation.array_io import beside, read_table, saved_file
+from openanimals.evaluation.results_io import load_evaluation, save_scores
 from tests.engine.photographs import animals, source
 from tests.engine.tiny_run import tiny_cfg
 from tests.evaluation import distances
@@ -77,22 +77,19 @@ def test_rescoring_by_other_keys(runs):
 
 def test_what_is_saved_are_the_results_own_rankings(runs):
     name, folder, _ = runs
-    tested, images, rankings = load_rankings(saved_file(folder, "rankings", name))
+    rankings = read_table(beside(saved_file(folder, "features", name), "rankings"))
     query, gallery = load_evaluation(folder, name)
-    assert tested == name
     assert rankings["protocol"].tolist() == ["paper"] * 5 + ["encounter by date"] * 5
-    assert (len(query), len(gallery), len(images)) == (5, 25, 30)
+    assert (len(query), len(gallery)) == (5, 25)
+    paper = rankings[:5]
     reported = json.loads((folder / "results.json").read_text())[name]
-    paper = rankings[rankings["protocol"] == "paper"]
     assert 100 * np.mean(paper["average_precision"]) == pytest.approx(reported["mAP"])
-    query, gallery = (
-        part / np.linalg.norm(part, axis=1, keepdims=True)
-        for part in (query.features, gallery.features)
+    one, other = (
+        part.features / np.linalg.norm(part.features, axis=1, keepdims=True)
+        for part in (query, gallery)
     )
-    nearest = (query @ gallery.T).argmax(axis=1)
-    names = images["identity"].to_numpy()
-    right = names[5:][nearest] == names[:5]
-    assert (paper["first_hit"] == 1).tolist() == right.tolist()
+    names = np.array(gallery.column("identity"))[(one @ other.T).argmax(axis=1)]
+    assert (paper["first_hit"] == 1).tolist() == (names == paper["identity"]).tolist()
 
 
 def test_features_may_be_stored_in_half(tmp_path, tmp_path_factory):
@@ -176,4 +173,10 @@ def test_other_images_under_the_same_name(runs, capsys, tmp_path):
     rows = pd.read_parquet(file)
     rows.loc[rows["path"].str.contains("test1_4"), "identity"] = "test2"
     rows.to_parquet(file)
-    assert "of another catalogue" in refused(capsys, "compare", folder, tmp_path / "run")
+    assert "of another catalogue" in refused(capsys, "rescore", tmp_path / "run")
+    (file,) = (tmp_path / "run").glob("rankings_*")
+    rankings = pd.read_parquet(file)
+    rankings.attrs["images"] = "others"
+    rankings.to_parquet(file)
+    error = refused(capsys, "compare", folder, tmp_path / "run")
+    assert f"are not of the same images of {name}" in error

@@ -45,19 +45,6 @@ def test_shipped_config_trains_and_evaluates(name, tmp_path):
     assert read_split(tmp_path / "out/split.json", catalogue) == Split(train, query, gallery)
 
 
-def test_without_the_data_the_shipped_config_says_what_to_do(tmp_path):
-    config = REPOSITORY / "configs/ARBase/hyena.yml"
-    keys = {"DATASETS__NAMES": None, "DATASETS__ROOT": None}
-    arguments = command(tmp_path / "out", tmp_path, config=config, **keys)
-    finished = run(arguments, REID_DATASETS=str(tmp_path / "data"))
-    assert finished.returncode == 2
-    assert f"no data in {tmp_path / 'data' / 'HyenaID2022'}" in finished.stderr
-    assert "python tools/prepare_data.py Animals-HyenaID2022" in finished.stderr
-    assert "REID_DATASETS" in finished.stderr
-    assert "Traceback" not in finished.stderr
-    assert not (tmp_path / "out").exists()
-
-
 @pytest.fixture(scope="module")
 def own(tmp_path_factory):
     """A folder with photographs, one sub-folder an individual, and a table of them."""

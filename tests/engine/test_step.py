@@ -5,34 +5,30 @@ from collections import Counter
 
 import pytest
 import torch
-from openanimals.engine.step import Step
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from openanimals.config import ConfigError, load
 from openanimals.data.build import load_sets
-from openanimals.data.loaders import build_transforms
+from openanimals.data.loaders import build_train_loader, build_transforms
 from openanimals.engine import checkpoint
 from openanimals.engine.trainer import Trainer
-from openanimals.engine.writers import NoLogbook
 from openanimals.modeling import build_losses, build_model
-from openanimals.solver import build_optimizer
-from openanimals.utils import distributed
+from openanimals.utils.errors import UserError
 from tests.conftest import REPOSITORY
 from tests.engine.tiny_run import command, tiny_cfg
 from tests.processes import environments, run, run_together
 
 CPU = torch.device("cpu")
 PLAIN = {"SOLVER__OPT": "SGD", "SOLVER__MOMENTUM": 0.0, "SOLVER__BASE_LR": 0.5}
+UNCHANGED = {"INPUT__FLIP__ENABLED": False, "INPUT__PADDING__ENABLED": False}
 DECAYS = ("SOLVER__WEIGHT_DECAY", "SOLVER__WEIGHT_DECAY_BIAS", "SOLVER__WEIGHT_DECAY_NORM")
 
 
 def ready(cfg, device=CPU):
     """A trainer before its first iteration, and its batches."""
     trainer = Trainer(cfg, load_sets(cfg).train, device)
-    trainer.logbook = NoLogbook()
-    trainer.step.begin(frozen=False)
-    trainer.model.train()
-    return trainer, iter(trainer._loader())
+    trainer.begin(frozen=False)
+    return trainer, iter(trainer.loader())
 
 
 # Parts of a batch
@@ -40,16 +36,14 @@ def ready(cfg, device=CPU):
 
 @pytest.mark.parametrize("count", [1, 2, 4])
 def test_parts_add_up_to_the_mean_of_their_gradients(count, tmp_path, herd_root):
-    keys = {**PLAIN, **dict.fromkeys(DECAYS, 0.0), "SOLVER__ACCUMULATE": count}
+    keys = {**PLAIN, **UNCHANGED, **dict.fromkeys(DECAYS, 0.0), "SOLVER__ACCUMULATE": count}
     cfg = tiny_cfg(tmp_path, herd_root, **keys)
-    model = build_model(cfg, 4).double().train()
-    naive = copy.deepcopy(model)
-    step = Step(cfg, model, build_losses(cfg), build_optimizer(cfg, model), CPU)
-    images = torch.randint(0, 256, (12, 3, 48, 48), dtype=torch.uint8)
-    targets = torch.arange(12) // 3
-    step.begin(frozen=False)
+    trainer, batches = ready(cfg)
+    model = trainer.model.double()
+    naive, batch = copy.deepcopy(model), next(batches)
+    images, targets = batch.images, trainer.labels[batch.rows]
     for _ in range(2):  # the second would be wrong if gradients of the first were left
-        found = step(images, targets)
+        found = trainer.train_step(batch)
 
     for _ in range(2):
         weights = [weight for weight in naive.parameters() if weight.requires_grad]
@@ -69,16 +63,14 @@ def test_parts_add_up_to_the_mean_of_their_gradients(count, tmp_path, herd_root)
     assert list(found) == ["total_loss", "loss_cls", "loss_triplet"]
 
 
-def test_parts_are_made_of_whole_identities(tmp_path, herd_root, monkeypatch):
-    with pytest.raises(ConfigError, match=r"of SOLVER\.ACCUMULATE \(3\) x 3 images of an identity"):
+def test_parts_are_made_of_whole_identities(tmp_path, herd_root):
+    with pytest.raises(ConfigError, match=r"\(12\) must be .* \(3\) x SOLVER\.ACCUMULATE \(3\)"):
         tiny_cfg(tmp_path, herd_root, SOLVER__ACCUMULATE=3)  # 4 identities with 3 images
     sampler = {"DATALOADER__SAMPLER_TRAIN": "TrainingSampler"}
     tiny_cfg(tmp_path, herd_root, SOLVER__ACCUMULATE=3, **sampler)
     cfg = tiny_cfg(tmp_path, herd_root, SOLVER__ACCUMULATE=4)
-    model = build_model(cfg, 4)
-    monkeypatch.setattr(distributed, "world_size", lambda: 2)
-    with pytest.raises(ValueError, match=r"\(12\) must be .*ACCUMULATE \(4\) x 3 .* x 2 process"):
-        Step(cfg, model, build_losses(cfg), build_optimizer(cfg, model), CPU)
+    with pytest.raises(UserError, match=r"\(12\) must be .*ACCUMULATE \(4\) x 2 process"):
+        build_train_loader(cfg, load_sets(cfg).train, world_size=2)
 
 
 @pytest.mark.cli
@@ -134,11 +126,11 @@ class Reads(TorchDispatchMode):
 def test_no_operation_of_an_iteration_is_read_back(kind, tmp_path, herd_root):
     keys = {**BUSY, "SOLVER__AMP__DTYPE": "bfloat16", "SOLVER__CLIP_GRADIENTS__CLIP_TYPE": kind}
     trainer, batches = ready(tiny_cfg(tmp_path, herd_root, **keys))
-    trainer.step.scaler = torch.amp.GradScaler("cpu")  # as float16 has on CUDA
+    trainer.scaler = torch.amp.GradScaler("cpu")  # as float16 has on CUDA
     for _ in range(3):
         batch = next(batches)
         with Reads() as reads:
-            trainer._iterate(batch)
+            trainer.train_step(batch)
         assert not reads.counts
     with Reads() as reads:
         flags = torch.tensor([0.0, 1.0]) > 0
@@ -163,16 +155,16 @@ def test_model_and_losses_need_no_values(method):
         targets.tolist()
 
 
+@pytest.mark.cuda
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs CUDA")
 @pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
 def test_no_iteration_waits_for_a_gpu(dtype, tmp_path, herd_root):
     keys = {**BUSY, "MODEL__DEVICE": "cuda", "SOLVER__AMP__DTYPE": dtype}
     trainer, batches = ready(tiny_cfg(tmp_path, herd_root, **keys), torch.device("cuda"))
-    trainer._iterate(next(batches))  # allocates the optimiser's state
+    trainer.train_step(next(batches))  # allocates the optimiser's state
     torch.cuda.set_sync_debug_mode("error")
     try:
         for _ in range(3):
-            trainer._iterate(next(batches))
+            trainer.train_step(next(batches))
     finally:
         torch.cuda.set_sync_debug_mode("default")
-    trainer._log_losses()

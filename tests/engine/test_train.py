@@ -83,7 +83,7 @@ def test_the_network_before_training_is_judged_after_the_first_epoch(finished):
     moments = [log.index(text) for text in ("epoch 0/2", "before training: ", "epoch 1/2")]
     assert moments == sorted(moments)
     sets = load_sets(cfg)
-    untrained = testing.test(cfg, Trainer(cfg, sets.train, CPU).model, sets.tests, CPU)[HERD]
+    untrained = testing.evaluate(cfg, Trainer(cfg, sets.train, CPU).model, sets.tests, CPU)[HERD]
     before = json.loads((folder / "results_before_training.json").read_text())[HERD]
     assert (before["mAP"], before["mINP"]) == (untrained.mAP, untrained.mINP)
 
@@ -134,7 +134,7 @@ def test_validation_looks_at_cameras_no_more_than_its_source(kind, tmp_path, her
     validation = load_sets(cfg).validation
     for images in (validation.query, validation.gallery):
         images.table["camera"] = images.identities  # which would take out every match
-    results = testing.test(cfg, build_model(cfg, num_classes=2), [validation], CPU)
+    results = testing.evaluate(cfg, build_model(cfg, num_classes=2), [validation], CPU)
     assert results["validation"].as_dict()["queries"] == len(validation.query)
 
 

@@ -10,7 +10,7 @@ from torch import nn
 
 from openanimals.engine.callbacks import Save
 from openanimals.modeling import BACKBONE_REGISTRY, Backbone, Losses
-from openanimals.modeling.ibn import IBN
+from openanimals.modeling.layers.norms import IBN
 from openanimals.utils import distributed
 from tests import tiny  # noqa: F401  (registers the backbone)
 

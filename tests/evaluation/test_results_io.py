@@ -8,14 +8,20 @@ import pytest
 from safetensors.numpy import load_file, save_file
 
 from openanimals.evaluation import FeatureSet, evaluate
-from openanimals.evaluation.array_io import SavedResultError, file_name, saved_file
+from openanimals.evaluation.array_io import (
+    SavedResultError,
+    beside,
+    file_name,
+    read_table,
+    saved_file,
+)
 from openanimals.evaluation.results_io import (
     load_evaluation,
-    load_rankings,
     load_scores,
     save_evaluation,
     save_scores,
 )
+from openanimals.evaluation.significance import compare_evaluations
 from openanimals.utils.errors import UserError
 from tests.evaluation import distances
 
@@ -66,11 +72,11 @@ def test_what_is_read_is_what_was_written(sides, saved, tmp_path):
         np.testing.assert_array_equal(again.features, side.features)
         assert (again.name, again.fingerprint) == (NAME, "f7")
         same_table(again.images, side.images)
-    name, images, rankings = load_rankings(path)
-    assert name == NAME and images["part"].tolist() == ["query"] * 2 + ["gallery"] * 3
+    rankings = read_table(beside(path, "rankings"))
+    assert rankings["path"].tolist() == [row[0] for row in QUERY]
+    assert rankings["protocol"].tolist() == ["paper"] * 2
     for field in ("average_precision", "inverse_negative_penalty", "first_hit"):
         np.testing.assert_array_equal(rankings[field], getattr(result.ranking, field))
-    assert rankings["protocol"].tolist() == ["paper"] * 2
     assert list(load_file(path)) == ["features"]
     assert len(FeatureSet.load(path)) == 5
 
@@ -78,7 +84,8 @@ def test_what_is_read_is_what_was_written(sides, saved, tmp_path):
 def test_rankings_of_some_queries_only_are_not_kept(sides, saved, tmp_path):
     _, result = saved
     part = result.part(np.array([True, False]), np.array([True, True, False]))
-    assert load_rankings(save_evaluation(tmp_path, NAME, *sides, [part]))[2].empty
+    path = save_evaluation(tmp_path, NAME, *sides, [part])
+    assert not len(read_table(beside(path, "rankings")))
 
 
 @pytest.mark.parametrize("name", ["herd", "herd.v2", "herd.safetensors"])
@@ -150,16 +157,13 @@ def test_dates_may_be_filled_in_later_and_identities_may_not(saved, tmp_path):
     query, gallery = load_evaluation(tmp_path, NAME)
     assert query.column("date") == ["2025-05-01", None]
     assert gallery.column("path")[1] == "b/\udcff.jpg"
-    load_rankings(path)
     frame.loc[2, "identity"] = "bo"
     frame.to_parquet(file)
-    for load in (FeatureSet.load, load_rankings):
-        with pytest.raises(SavedResultError, match="is of another catalogue than images_csv"):
-            load(path)
+    with pytest.raises(SavedResultError, match="is of another catalogue than images_csv"):
+        FeatureSet.load(path)
     file.unlink()
-    for load in (FeatureSet.load, load_rankings):
-        with pytest.raises(SavedResultError, match=r"no .*images_csv_x_y\.csv\.parquet"):
-            load(path)
+    with pytest.raises(SavedResultError, match=r"no .*images_csv_x_y\.csv\.parquet"):
+        FeatureSet.load(path)
 
 
 @pytest.mark.parametrize(
@@ -173,20 +177,27 @@ def test_dates_may_be_filled_in_later_and_identities_may_not(saved, tmp_path):
 def test_tables_of_another_kind(saved, columns, message):
     known = {"part": ["query"], "path": ["a"], "identity": ["ada"]}
     pd.DataFrame({**known, **columns}).to_parquet(images_file(saved))
-    for load in (FeatureSet.load, load_rankings):
-        with pytest.raises(SavedResultError, match=rf"images_csv_x_y\.csv\.parquet: .*{message}"):
-            load(saved[0])
+    with pytest.raises(SavedResultError, match=rf"images_csv_x_y\.csv\.parquet: .*{message}"):
+        FeatureSet.load(saved[0])
 
 
 def test_damaged_tables(saved):
     path = saved[0]
-    for file in (images_file(saved), path.with_name("rankings_csv_x_y.csv.parquet")):
+    compare_evaluations(path, path)
+    acts = {"images": FeatureSet.load, "rankings": lambda path: compare_evaluations(path, path)}
+    for kind, act in acts.items():
+        file = beside(path, kind)
         content = file.read_bytes()
         for damaged in (b"", b"nonsense", content[: len(content) // 2], content[:-1]):
             file.write_bytes(damaged)
             with pytest.raises(SavedResultError, match="expected a Parquet table as an evaluation"):
-                load_rankings(path)
+                act(path)
         file.write_bytes(content)
+    foreign = pd.read_parquet(file)
+    foreign.attrs = {}
+    foreign.to_parquet(file)
+    with pytest.raises(SavedResultError, match="does not say which images it is of"):
+        compare_evaluations(path, path)
 
 
 def test_an_outline_may_be_long_and_a_user_may_add_columns(sides, tmp_path):

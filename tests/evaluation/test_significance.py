@@ -73,19 +73,21 @@ def test_individuals_count_not_queries():
     assert repeated.queries == 9 * alone.queries
 
 
-def ranking(*rows):
+def rankings(*rows, names=("ada", "bo", "eve")):
     """Rankings by hand: R for a right image, w for a wrong one."""
     matches = np.array([[image == "R" for image in row] for row in rows])
     found = rank(np.tile(np.arange(float(len(rows[0]))), (len(rows), 1)), matches)
-    measures = {"average_precision": found.average_precision, "first_hit": found.first_hit}
-    return pd.DataFrame({"identity": ["ada", "bo", "eve"], **measures})
+    columns = {"average_precision": found.average_precision, "first_hit": found.first_hit}
+    return pd.DataFrame({"identity": names[: len(rows)], **columns})
 
 
 def test_rankings():
-    first, second = ranking("Rw", "wR", "ww"), ranking("wR", "wR", "ww")
+    first, second = rankings("Rw", "wR", "ww"), rankings("wR", "wR", "ww")
     found = compare_rankings(first, second)
     assert (found["Rank-1"].first, found["Rank-1"].second) == (50, 0)
     assert (found["mAP"].first, found["mAP"].second) == (75, 50)
     assert (found["mAP"].queries, found["mAP"].identities) == (2, 2)
     with pytest.raises(ValueError, match="2 queries count in the one result and 1 in the other"):
-        compare_rankings(first, ranking("wR", "ww", "ww"))
+        compare_rankings(first, rankings("wR", "ww", "ww"))
+    with pytest.raises(ValueError, match="rankings of 3 and 1 queries; expected the same"):
+        compare_rankings(first, rankings("wR"))

@@ -12,6 +12,10 @@ def result():
     return evaluate(gallery[[0, 0, 0]], gallery, ["ada", "bo", "eve"], ["ada", "cy", "bo", "bo"])
 
 
+def black(_):
+    return np.zeros((50, 10, 3), dtype=np.uint8)
+
+
 def frame_colour(sheet, colour):
     """The colour just left of an image of one colour, wherever it is; None if it is not there."""
     rows, columns = np.nonzero((sheet == colour).all(axis=2))
@@ -30,14 +34,16 @@ def test_right_images_are_framed_green_and_wrong_ones_red(result, tmp_path):
         )
         return np.asarray(Image.open(path).convert("RGB"))
 
-    green, red, own = map(ImageColor.getrgb, (visualize.RIGHT, visualize.WRONG, visualize.QUERY))
+    green, red, query = map(ImageColor.getrgb, (visualize.RIGHT, visualize.WRONG, visualize.QUERY))
     best, worst = draw("best.png", best=1), draw("worst.png", worst=1)
     frames = [frame_colour(best, (0, 99, 10 * i)) for i in range(4)]
     assert frames == [green, red, red, red]
     frames = [frame_colour(worst, (0, 99, 10 * i)) for i in range(4)]
     assert frames == [red, red, green, green]
     # Each picture shows its own query; all sections together show each once, and never eve.
-    assert frame_colour(best, (200, 0, 200)) == frame_colour(worst, (200, 1, 200)) == own
+    assert (
+        frame_colour(best, (200, 0, 200)) == frame_colour(worst, (200, 1, 200)) == query  # noqa: E501
+    )
     assert frame_colour(best, (200, 1, 200)) is frame_colour(worst, (200, 0, 200)) is None
     everything = draw("all.png", best=5, worst=5, random=5)
     shown = [(everything == (200, i, 200)).all(axis=2).sum() for i in range(3)]
@@ -50,6 +56,19 @@ def test_short_rankings_and_tall_images(tmp_path):
     tall = np.zeros((50, 10, 3), dtype=np.uint8)
     visualize.draw_rank_lists(removed, lambda i: tall, lambda i: tall, tmp_path / "lists.jpg")
     assert Image.open(tmp_path / "lists.jpg").format == "JPEG"
+
+
+@pytest.mark.filterwarnings("error")
+def test_names_of_every_script(tmp_path, caplog):
+    """What DejaVu has is drawn, accents too; what it lacks, or is no letter, does not end it."""
+    pictures = {}
+    for name in ("Zürich-Łoś", "Жираф", "雪", "ada\udcff", "$x_1$", "two\nlines", "W" * 99, ""):
+        result = evaluate(np.eye(1), np.eye(1), [name], [name])
+        path = tmp_path / "lists.png"
+        visualize.draw_rank_lists(result, black, black, path, title=name)
+        pictures[name] = path.read_bytes()
+    assert len(set(pictures.values())) == len(pictures)
+    assert not caplog.text
 
 
 def test_cmc_plot(result, tmp_path):

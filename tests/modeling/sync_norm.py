@@ -5,7 +5,7 @@ import copy
 import torch
 from torch import nn
 
-from openanimals.modeling.norms import make_norm
+from openanimals.modeling.layers.norms import make_norm
 from openanimals.utils import distributed
 
 SHARES = ([5, 5], [7, 3])  # images of each process

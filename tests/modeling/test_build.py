@@ -12,8 +12,8 @@ from openanimals.modeling import (
     check_sizes,
     naming_the_size,
 )
-from openanimals.modeling.attention import NonLocal, SqueezeExcitation
-from openanimals.modeling.norms import GhostBN
+from openanimals.modeling.layers.attention import NonLocal, SqueezeExcitation
+from openanimals.modeling.layers.norms import GhostBN
 from openanimals.modeling.weights import WeightsError
 from openanimals.utils.errors import UserError
 from tests.tiny import tiny

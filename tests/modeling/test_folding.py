@@ -8,7 +8,7 @@ from torch import nn
 
 from openanimals.modeling import EmbeddingHead, ReIDModel, build_model, fold_norms
 from openanimals.modeling.backbones.resnet import resnet
-from openanimals.modeling.norms import FrozenBN
+from openanimals.modeling.layers.norms import FrozenBN
 from tests.reference.fill_rule import fill_module
 
 IMAGES = torch.randint(0, 256, (2, 3, 48, 48), dtype=torch.uint8)

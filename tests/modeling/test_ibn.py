@@ -4,8 +4,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from openanimals.modeling.ibn import IBN, InstanceNorm
-from openanimals.modeling.norms import NORMS, make_norm
+from openanimals.modeling.layers.norms import IBN, NORMS, InstanceNorm, make_norm
 
 LAYOUTS = {"channels last": torch.channels_last, "contiguous": torch.contiguous_format}
 

@@ -6,8 +6,9 @@ from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from openanimals.engine.device import place
-from openanimals.modeling import EmbeddingHead, ReIDModel, layout
+from openanimals.modeling import EmbeddingHead, ReIDModel, model
 from openanimals.modeling.backbones.resnet import resnet
+from openanimals.modeling.layers import pools
 
 TARGETS = torch.tensor([0, 0, 1, 1])
 ARBASE = ((1,), (1, 2), (1, 3))
@@ -113,7 +114,7 @@ def test_gradients_of_stripes_and_means(dim):
     ours, theirs = x.clone().requires_grad_(), x.clone().requires_grad_()
     factors = torch.randn(3, 2, 4, 1, 1, dtype=torch.float64)
     for x, cut, mean in (
-        (ours, layout.cut, layout.mean),
+        (ours, model.cut, pools.mean),
         (theirs, torch.chunk, lambda part: part.mean((2, 3), keepdim=True)),
     ):
         parts = zip(cut(x, 3, dim), factors, strict=True)

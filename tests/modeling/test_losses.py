@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 
 from openanimals.modeling import LOSS_REGISTRY, Losses, LossTerm, ModelOutput, build_losses, losses
-from openanimals.modeling.margins import CLASSIFIER_REGISTRY
+from openanimals.modeling.layers.margins import CLASSIFIER_REGISTRY
 from tests.reference import load_arrays
 
 RECORDED = load_arrays("losses.npz")

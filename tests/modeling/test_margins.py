@@ -5,7 +5,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from openanimals.modeling.margins import CLASSIFIER_REGISTRY
+from openanimals.modeling.layers.margins import CLASSIFIER_REGISTRY
 from tests.reference import load_arrays
 
 

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from openanimals.config import get_cfg
-from openanimals.modeling import build_losses, build_model, losses
+from openanimals.modeling import build_losses, build_model
 
 NL = {"MODEL.BACKBONE.WITH_NL": True}
 CIRCLE = {
@@ -58,7 +58,7 @@ def test_one_step_and_features(name, autocast):
     images = torch.randint(0, 256, (6, 3, 96, 48), dtype=torch.uint8)
     with torch.autocast("cpu", torch.bfloat16, enabled=autocast):
         output = model(images, TARGETS)
-    values = losses.compute(build_losses(cfg), output, TARGETS)
+    values = build_losses(cfg)(output, TARGETS)
     sum(values.values()).backward()
     for key, parameter in model.named_parameters():
         assert (parameter.grad is not None) == parameter.requires_grad, key

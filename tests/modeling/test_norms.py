@@ -6,9 +6,8 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from openanimals.modeling.attention import NonLocal, SqueezeExcitation
-from openanimals.modeling.ibn import IBN
-from openanimals.modeling.norms import NORMS, FrozenBN, GhostBN, make_neck, make_norm
+from openanimals.modeling.layers.attention import NonLocal, SqueezeExcitation
+from openanimals.modeling.layers.norms import IBN, NORMS, FrozenBN, GhostBN, make_neck, make_norm
 from tests.reference import load_arrays
 from tests.reference.fill_rule import fill_module
 

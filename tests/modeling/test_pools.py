@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from openanimals.modeling.pools import POOLS, GeneralizedMeanPooling, GeneralizedMeanPoolingP
+from openanimals.modeling.layers.pools import POOLS, GeneralizedMeanPooling, GeneralizedMeanPoolingP
 from tests.reference import load_arrays
 
 

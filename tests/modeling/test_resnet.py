@@ -5,10 +5,9 @@ import torch
 import torchvision
 from torch import nn
 
-from openanimals.modeling.attention import NonLocal, SqueezeExcitation
 from openanimals.modeling.backbones.resnet import resnet
-from openanimals.modeling.ibn import IBN
-from openanimals.modeling.norms import NORMS, make_norm
+from openanimals.modeling.layers.attention import NonLocal, SqueezeExcitation
+from openanimals.modeling.layers.norms import IBN, NORMS, make_norm
 from openanimals.modeling.weights import ArchitectureError
 
 

@@ -6,8 +6,7 @@ from torch import nn
 
 from openanimals.config import get_cfg, load
 from openanimals.modeling import EmbeddingHead, Losses, LossTerm, build_losses, build_model
-from openanimals.modeling.ibn import IBN
-from openanimals.modeling.norms import NORMS, make_norm
+from openanimals.modeling.layers.norms import IBN, NORMS, make_norm
 from openanimals.solver import (
     OPTIMIZER_REGISTRY,
     build_optimizer,

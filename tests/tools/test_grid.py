@@ -5,7 +5,7 @@ import re
 import pytest
 
 from openanimals.config import load
-from openanimals.engine.plan import describe_schedule
+from openanimals.engine.check import describe_schedule
 from reproduce.grid import CONFIGS, KNOWN_SPECIES, TABLES, Grid, scaled_schedule
 
 

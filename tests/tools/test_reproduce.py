@@ -106,7 +106,8 @@ def test_a_failed_run_is_shown_the_others_are_done_and_the_next_call_tries_again
     monkeypatch.delenv("DIES")
     assert tool(*methods) == 0
     assert starts(tmp_path) == {"AGW seed0": 2, "ARBase seed0": 1, "BoT seed0": 1, "SBS seed0": 2}
-    assert "failed" not in (tmp_path / "out/main.md").read_text()
+    assert markdown(tmp_path / "out/main.md", "demo")["SBS"][0] == "1"
+    assert "## Failed" not in (tmp_path / "out/main.md").read_text()
 
 
 def test_each_gpu_trains_one_run_at_a_time(tmp_path, tool, monkeypatch):

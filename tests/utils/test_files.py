@@ -1,10 +1,8 @@
 import os
-import threading
 
 import pytest
 
-from openanimals.utils import files
-from openanimals.utils.files import atomic_path, exclusive, remove_leftovers
+from openanimals.utils.files import atomic_path, remove_leftovers
 
 
 def test_file_appears_whole_with_its_folder(tmp_path):
@@ -53,21 +51,3 @@ def test_leftovers_of_a_kill_can_be_removed(tmp_path):
     assert len(list(tmp_path.iterdir())) == 3
     remove_leftovers(tmp_path)
     assert {path.name for path in tmp_path.iterdir()} == {"file.txt", ".hidden"}
-
-
-def test_one_at_a_time_enters_also_after_one_that_failed(tmp_path, monkeypatch):
-    folder, entered, waiting = tmp_path / "new", [], threading.Event()
-    monkeypatch.setattr(files.logger, "info", lambda *message: waiting.set())
-
-    def enter():
-        with exclusive(folder):
-            entered.append("second")
-
-    second = threading.Thread(target=enter)
-    with pytest.raises(RuntimeError), exclusive(folder):
-        second.start()
-        assert waiting.wait(60)
-        entered.append("first")
-        raise RuntimeError("crash")
-    second.join()
-    assert entered == ["first", "second"]

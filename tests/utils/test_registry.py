@@ -17,14 +17,6 @@ def test_entries_come_back_by_name(colours):
     assert list(colours) == ["dark green", "red"]
 
 
-def test_register_decorates_and_gives_back(colours):
-    @colours.register("loud")
-    def loud():
-        return "!"
-
-    assert loud() == colours.get("loud")() == "!"
-
-
 def test_unknown_name_is_explained(colours):
     with pytest.raises(ValueError) as error:
         colours.get("dark gren")

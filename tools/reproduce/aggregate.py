@@ -111,12 +111,12 @@ def _markdown(grid: Grid, runs: pd.DataFrame, lines: pd.DataFrame) -> str:
         text += [f"- {', '.join(who)}: {schedule}"]
     runs = runs.drop_duplicates(["species", "row", "seed"])
     text += ["", "## How it was made", ""]
-    for what, facts in {
-        "command": [f"`{command}`" for command in runs["command"] if command],
-        "commit": " ".join(runs["commit"]).split(),
-        "versions": runs["versions"],
-        "device": runs["device"],
-    }.items():
+    for what, facts in (
+        ("command", [f"`{command}`" for command in runs["command"] if command]),
+        ("commit", " ".join(runs["commit"]).split()),
+        ("versions", runs["versions"].tolist()),
+        ("device", runs["device"].tolist()),
+    ):
         different = "; ".join(filter(None, dict.fromkeys(facts)))
         text += [f"- {what}: {different}"] if different else []
     text += [f"- time: {runs['seconds'].sum() / 3600:.2f} hours in {len(runs)} runs", ""]
@@ -165,9 +165,9 @@ def _species_table(grid: Grid, lines: pd.DataFrame) -> list[str]:
             numbers = {name: first[name] for name in PUBLISHED}
             cells |= {n: "–" if pd.isna(value) else f"{value:.2f}" for n, value in numbers.items()}
         table.append(cells)
-    rules = dict.fromkeys(table[0], "---")
-    header = {name: name for name in table[0]}
-    return [f"| {' | '.join(line.values())} |" for line in (header, rules, *table)]
+    columns = list(table[0])
+    rows = [columns, ["---"] * len(columns), *([*cells.values()] for cells in table)]
+    return [f"| {' | '.join(row)} |" for row in rows]
 
 
 def _number(line: dict | None, metric: str) -> str:

@@ -12,7 +12,7 @@ import torch
 from filelock import FileLock, Timeout
 
 from openanimals.config import get_cfg
-from openanimals.engine.plan import count_training_images
+from openanimals.engine.check import count_training_images
 from openanimals.utils.errors import UserError
 from openanimals.utils.files import atomic_path, remove_leftovers
 from openanimals.utils.logging import set_up_logging

@@ -18,8 +18,8 @@ from typing import Any
 import torch
 
 from openanimals.config import load
+from openanimals.engine.check import describe_schedule
 from openanimals.engine.device import describe_environment, pick_device
-from openanimals.engine.plan import describe_schedule
 from openanimals.utils.errors import UserError
 from openanimals.utils.files import atomic_path
 from reproduce.grid import TABLES, Grid, Run

@@ -9,13 +9,15 @@ a name in DATASET_REGISTRY      Market1501, DukeMTMC, MSMT17, and those that use
 ==============================  ==========================================================
 """
 
-import inspect
+import contextlib
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from openanimals.data.catalogue import Catalogue, CatalogueError
-from openanimals.utils.errors import naming
 from openanimals.data.datasets import csv_table, folder, person, synthetic, wildlife
+from openanimals.data.datasets.dates import dates_from_names
+from openanimals.utils.errors import naming
 from openanimals.utils.registry import Registry, did_you_mean
 
 DATASET_REGISTRY: Registry[Callable[[Path], Catalogue]] = Registry("data set")
@@ -35,7 +37,8 @@ def load_catalogue(
     Args:
         name: one of the forms at the top of this file.
         root: the data root (the key ``DATASETS.ROOT``); ``folder:`` and ``csv:`` do not use it.
-        date_pattern: the key ``DATASETS.DATE_PATTERN``; only ``folder:`` and ``csv:`` use it.
+        date_pattern: the key ``DATASETS.DATE_PATTERN``, for rows of ``folder:`` and ``csv:``
+            without a date, see :func:`openanimals.data.datasets.dates.dates_from_names`.
 
     Returns:
         The catalogue, at least one row, its name the one that was asked for.
@@ -49,7 +52,7 @@ def load_catalogue(
         Catalogue('Animals-SyntheticHerd:identities=2,images=3', 6 images, 2 identities)
     """
     with naming(name, "cannot be read"):
-        catalogue = _read(name, Path(root).expanduser(), date_pattern)
+        catalogue = _read(name, Path(root).expanduser())
     if not isinstance(catalogue, Catalogue):
         raise CatalogueError(
             f"{name}: its function returned a {type(catalogue).__name__}; expected a Catalogue"
@@ -57,19 +60,21 @@ def load_catalogue(
     if not len(catalogue):
         raise CatalogueError(f"{name}: no image in {catalogue.root.absolute()}")
     catalogue.name = name
+    if name.startswith(("folder:", "csv:")):
+        dates_from_names(catalogue, date_pattern)
     return catalogue
 
 
-def _read(name: str, root: Path, date_pattern: str) -> Catalogue:
+def _read(name: str, root: Path) -> Catalogue:
     form, _, argument = name.partition(":")
     if name in DATASET_REGISTRY:
         return DATASET_REGISTRY.get(name)(root)
     if form == "folder" and argument:
-        return folder.read(argument, date_pattern)
+        return folder.read(argument)
     if form == "csv" and argument:
-        return csv_table.read(argument, date_pattern)
+        return csv_table.read(argument)
     if form == HERD:
-        return synthetic.read(root, **_options(name, argument, synthetic.read))
+        return synthetic.read(root, **_options(name, argument))
     class_name = name.removeprefix("Animals-")
     if class_name != name and not did_you_mean(class_name, ["SyntheticHerd"]):
         return wildlife.read(class_name, root)
@@ -83,30 +88,24 @@ def _closest(name: str) -> str:
     if Path(name).expanduser().exists():
         prefix = "folder" if Path(name).expanduser().is_dir() else "csv"
         return f" (did you mean '{prefix}:{name}'?)"
-    for class_name in wildlife.class_names():
-        if name.casefold() == class_name.casefold():
-            return f" (did you mean 'Animals-{class_name}'?)"
-    animals = [HERD, *(f"Animals-{class_name}" for class_name in wildlife.class_names())]
-    known = [*DATASET_REGISTRY, *animals, "folder:DIR", "csv:FILE"]
+    animals = {each.casefold(): f"Animals-{each}" for each in wildlife.class_names()}
+    if name.casefold() in animals:
+        return f" (did you mean {animals[name.casefold()]!r}?)"
+    known = [*DATASET_REGISTRY, HERD, *animals.values(), "folder:DIR", "csv:FILE"]
     return did_you_mean(name, known) or did_you_mean(name.partition(":")[0], known)
 
 
-def _options(name: str, text: str, function: Callable) -> dict[str, int]:
-    """Read ``key=value,key=value`` into whole numbers by keyword of the function."""
-    parameters = inspect.signature(function).parameters.values()
-    known = [p.name for p in parameters if p.kind is inspect.Parameter.KEYWORD_ONLY]
-    options: dict[str, int] = {}
+def _options(name: str, text: str) -> dict[str, Any]:
+    """Read the ``key=value,key=value`` of a herd, values that are no number as text."""
+    options: dict[str, Any] = {}
     for part in text.split(",") if text else []:
         key, _, value = (piece.strip() for piece in part.partition("="))
-        if key not in known:
+        if key not in synthetic.ALLOWED:
             raise CatalogueError(
-                f"{name}: unknown option {key!r}{did_you_mean(key, known)}; "
-                f"known: {', '.join(known)}"
+                f"{name}: unknown option {key!r}{did_you_mean(key, synthetic.ALLOWED)}; "
+                f"known: {', '.join(synthetic.ALLOWED)}"
             )
-        try:
+        options[key] = value
+        with contextlib.suppress(ValueError):
             options[key] = int(value)
-        except ValueError:
-            raise CatalogueError(
-                f"{name}: {key} is {value!r}; expected a whole number, as in {key}=8"
-            ) from None
     return options

@@ -14,12 +14,11 @@ from pathlib import Path
 import pandas as pd
 
 from openanimals.data.catalogue import Catalogue
+from openanimals.data.datasets.folder import IMAGE_SUFFIXES
 from openanimals.utils.files import atomic_path
 from openanimals.utils.machine import user_cache
 
 logger = logging.getLogger(__name__)
-
-_IMAGE_SUFFIXES = {".jpg", ".jpeg", ".png", ".bmp", ".gif", ".tif", ".tiff", ".webp", ".heic"}
 
 
 def fingerprint(folder: Path) -> str:
@@ -34,7 +33,7 @@ def fingerprint(folder: Path) -> str:
         lines = [os.path.relpath(parent, folder)]
         for name in sorted(files):
             lines.append(name)
-            if os.path.splitext(name)[1].lower() not in _IMAGE_SUFFIXES:
+            if os.path.splitext(name)[1].lower() not in (*IMAGE_SUFFIXES, ".gif", ".heic"):
                 status = os.lstat(os.path.join(parent, name))
                 lines.append(f"{status.st_size} {status.st_mtime_ns}")
         digest.update("\0".join([*lines, ""]).encode(errors="surrogateescape"))
@@ -44,8 +43,7 @@ def fingerprint(folder: Path) -> str:
 def load(name: str, folder: Path, key: dict) -> Catalogue | None:
     """Return the cached catalogue of a folder, or None if there is none under this key."""
     for file in _places(folder):
-        # One that is unreadable, damaged or of another shape is built again like a missing one.
-        with contextlib.suppress(OSError, ValueError, KeyError, TypeError, AttributeError):
+        with contextlib.suppress(OSError, ValueError, LookupError, TypeError):  # not there, or damaged
             cached = json.loads(file.read_text(encoding="utf-8"))
             if cached["key"] == key:
                 table = pd.DataFrame(cached["table"], dtype=object)

@@ -10,8 +10,14 @@ from pathlib import Path
 
 import pandas as pd
 
-from openanimals.data.catalogue import COLUMNS, SPELLINGS, Catalogue, CatalogueError, iso_date
-from openanimals.data.datasets.dates import dates_from_names
+from openanimals.data.catalogue import (
+    COLUMNS,
+    READERS,
+    REQUIRED,
+    SPELLINGS,
+    Catalogue,
+    CatalogueError,
+)
 from openanimals.data.masks import is_shape
 from openanimals.utils.registry import did_you_mean
 
@@ -22,7 +28,7 @@ SPLITS = ("train", "query", "gallery", "test")
 SHOWN = 5  # wrong lines that an error names; the rest are counted
 
 
-def read(file: str | Path, date_pattern: str = "") -> Catalogue:
+def read(file: str | Path) -> Catalogue:
     r"""Read a table of photographs.
 
     The file is UTF-8 text; its first line names the columns, in any case and order; cells are
@@ -44,8 +50,6 @@ def read(file: str | Path, date_pattern: str = "") -> Catalogue:
 
     Args:
         file: the file, absolute or relative to the working directory; ``~`` is the home.
-        date_pattern: finds the date in the file name for rows that have none in the table, see
-            :func:`openanimals.data.datasets.dates.dates_from_names`.
 
     Returns:
         A catalogue called ``csv:<file>``, its root the file's folder, rows in the file's order.
@@ -53,7 +57,6 @@ def read(file: str | Path, date_pattern: str = "") -> Catalogue:
     Raises:
         CatalogueError: no such file, not UTF-8, a column missing or misspelt, wrong cells (with
             their lines), no rows, or not one of the images exists.
-        ValueError: the pattern is wrong.
     """
     name = f"csv:{file}"
     location = Path(file).expanduser()
@@ -79,8 +82,6 @@ def read(file: str | Path, date_pattern: str = "") -> Catalogue:
             f"{name}: none of its {len(catalogue)} images exists, for instance "
             f"{catalogue.path(0).absolute()}; relative paths start from the file's folder"
         )
-    if date_pattern:
-        _fill_dates(catalogue, date_pattern)
     return catalogue
 
 
@@ -95,7 +96,8 @@ def _cells(name: str, location: Path) -> tuple[list[str], list[tuple[int, list[s
             separator = max(",;\t", key=first.count)
             handle.seek(0)
             csv.field_size_limit(2**31 - 1)  # the outline of a mask may be a long text
-            lines = list(_numbered(csv.reader(handle, delimiter=separator, strict=True)))
+            reader = csv.reader(handle, delimiter=separator, strict=True)
+            lines = [(reader.line_num, [cell.strip() for cell in cells]) for cells in reader]
     except FileNotFoundError:
         raise CatalogueError(
             f"{name}: {location.absolute()} does not exist; expected a file with the columns "
@@ -113,16 +115,10 @@ def _cells(name: str, location: Path) -> tuple[list[str], list[tuple[int, list[s
         ) from None
     except csv.Error as error:
         raise CatalogueError(f"{name}: not a table of cells: {error}") from None
+    lines = [(line, cells) for line, cells in lines if any(cells)]
     if not lines:
         raise CatalogueError(f"{name}: the file is empty; expected the columns path and identity")
     return lines[0][1], lines[1:]
-
-
-def _numbered(reader: Iterator[list[str]]) -> Iterator[tuple[int, list[str]]]:
-    for cells in reader:
-        stripped = [cell.strip() for cell in cells]
-        if any(stripped):
-            yield reader.line_num, stripped  # type: ignore[attr-defined]
 
 
 def _columns(name: str, header: list[str]) -> list[str]:
@@ -144,7 +140,7 @@ def _columns(name: str, header: list[str]) -> list[str]:
                 f"{name}: unknown column {column!r}{did_you_mean(column, absent)}; "
                 f"known: {', '.join(known)}"
             )
-    for column in ("path", "identity"):
+    for column in REQUIRED:
         if column in absent:
             raise CatalogueError(
                 f"{name}: no column {column!r}; the columns are {', '.join(header)}"
@@ -161,42 +157,23 @@ def _columns(name: str, header: list[str]) -> list[str]:
 def _row(cells: dict[str, str]) -> tuple[dict[str, object], list[str]]:
     """Return the values of one line by column, and what is wrong with them."""
     row: dict[str, object] = {column: cells.get(column) or None for column in COLUMNS}
-    wrong = [f"has no {column}" for column in ("path", "identity") if row[column] is None]
+    wrong = [f"has no {column}" for column in REQUIRED if row[column] is None]
     for column in ("path", "mask"):
         file = cells.get(column) or None
         # Run lengths have backslashes of their own.
         row[column] = file if file is None or is_shape(file) else file.replace("\\", "/")
-    text = cells.get("bbox", " ".join(cells.get(column, "") for column in BBOX_COLUMNS)).strip()
-    row["bbox"] = _box(text) if text else None
-    if text and row["bbox"] is None:
-        wrong.append(f"has bbox {text!r}, expected four numbers: x y w h")
-    if row["date"] is not None:
+    box = cells.get("bbox", " ".join(cells.get(column, "") for column in BBOX_COLUMNS)).strip()
+    row["bbox"] = re.findall(r"[^\s,;]+", box.strip("[]() ")) if box else None
+    for column, text in (("bbox", box), ("date", cells.get("date"))):
+        read, expected = READERS[column]
         try:
-            row["date"] = iso_date(cells["date"])
+            if row[column] is not None:
+                read(row[column])
         except ValueError:
-            wrong.append(f"has date {cells['date']!r}, expected year-month-day like 2025-04-01")
+            wrong.append(f"has {column} {text!r}, expected {expected}")
     if row["split"] is not None and row["split"] not in SPLITS:
         wrong.append(
             f"has split {cells['split']!r}{did_you_mean(cells['split'], SPLITS)}, "
             f"expected {', '.join(SPLITS)} or nothing"
         )
     return row, wrong
-
-
-def _box(text: str) -> tuple[float, ...] | None:
-    numbers = [number for number in re.split(r"[\s,;]+", text.strip("[]() ")) if number]
-    try:
-        return tuple(map(float, numbers)) if len(numbers) == 4 else None
-    except ValueError:
-        return None
-
-
-def _fill_dates(catalogue: Catalogue, date_pattern: str) -> None:
-    """Put the date of the file name into rows that have none."""
-    dates = catalogue.column("date")
-    undated = [row for row, date in enumerate(dates) if date is None]
-    paths = [catalogue.table["path"].iat[row] for row in undated]
-    found = dates_from_names(catalogue.name, paths, date_pattern)
-    for row, date in zip(undated, found, strict=True):
-        dates[row] = date
-    catalogue.table["date"] = pd.Series(dates, dtype=object)

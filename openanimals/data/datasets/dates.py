@@ -2,10 +2,12 @@
 
 import logging
 import re
-from collections.abc import Sequence
 from datetime import datetime
 from pathlib import PurePosixPath
 
+import pandas as pd
+
+from openanimals.data.catalogue import Catalogue
 from openanimals.utils.errors import UserError
 
 logger = logging.getLogger(__name__)
@@ -15,41 +17,22 @@ OPTIONAL_GROUPS = ("hour", "minute", "second")
 EXAMPLE = r"(?P<year>\d{4})(?P<month>\d\d)(?P<day>\d\d)"
 
 
-def dates_from_names(source: str, paths: Sequence[str], pattern: str) -> list[str | None]:
-    r"""Search the file name of each path for a date.
+def dates_from_names(catalogue: Catalogue, pattern: str) -> None:
+    r"""Give rows without a date the one that is in the name of their file.
+
+    Names that do not match or hold no real date are counted in one warning.
 
     Args:
-        source: the catalogue's name, for messages.
-        paths: POSIX paths; only the last component is searched.
+        catalogue: the images; of their paths, the last component is searched.
         pattern: a regular expression with the named groups year, month and day, and optionally
             hour, minute and second, for instance ``(?P<year>\d{4})(?P<month>\d\d)(?P<day>\d\d)``.
             A year of two digits counts from 1969 to 2068, as in ``strptime``. Empty: no dates.
-
-    Returns:
-        ISO text for each path (``2025-04-01``, with an hour ``2025-04-01T09:32:14``), or None
-        where the name does not match or holds no real date. Those are counted in one warning.
 
     Raises:
         ValueError: the pattern is no regular expression or lacks a group.
     """
     if not pattern:
-        return [None] * len(paths)
-    expression = _compile(pattern)
-    dates = [_date(expression, PurePosixPath(path).name) for path in paths]
-    undated = [path for path, date in zip(paths, dates, strict=True) if date is None]
-    if undated:
-        logger.warning(
-            "%s: no date in %d of %d file names (DATASETS.DATE_PATTERN is %r), for instance %s",
-            source,
-            len(undated),
-            len(paths),
-            pattern,
-            undated[0],
-        )
-    return dates
-
-
-def _compile(pattern: str) -> re.Pattern[str]:
+        return
     try:
         expression = re.compile(pattern)
     except re.error as error:
@@ -64,7 +47,16 @@ def _compile(pattern: str) -> re.Pattern[str]:
             f"expected the named groups {', '.join(REQUIRED_GROUPS)} "
             f"(and optionally {', '.join(OPTIONAL_GROUPS)}), as in {EXAMPLE!r}"
         )
-    return expression
+    paths, dates = catalogue.column("path"), catalogue.column("date")
+    undated = [row for row, date in enumerate(dates) if date is None]
+    for row in undated:
+        dates[row] = _date(expression, PurePosixPath(paths[row]).name)
+    catalogue.table["date"] = pd.Series(dates, dtype=object)
+    still = [row for row in undated if dates[row] is None]
+    if still:
+        message = "%s: no date in %d of %d file names (DATASETS.DATE_PATTERN is %r), for instance %s"
+        counts = len(still), len(undated)
+        logger.warning(message, catalogue.name, *counts, pattern, paths[still[0]])
 
 
 def _date(expression: re.Pattern[str], name: str) -> str | None:

@@ -8,14 +8,13 @@ from pathlib import Path
 import pandas as pd
 
 from openanimals.data.catalogue import Catalogue, CatalogueError
-from openanimals.data.datasets.dates import dates_from_names
 
 logger = logging.getLogger(__name__)
 
 IMAGE_SUFFIXES = (".bmp", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp")
 
 
-def read(folder: str | Path, date_pattern: str = "") -> Catalogue:
+def read(folder: str | Path) -> Catalogue:
     """List the photographs below a folder that has one sub-folder for each individual.
 
     The identity is the name of the sub-folder; folders inside it belong to the same individual.
@@ -26,17 +25,13 @@ def read(folder: str | Path, date_pattern: str = "") -> Catalogue:
 
     Args:
         folder: the folder, absolute or relative to the working directory; ``~`` is the home.
-        date_pattern: regular expression that finds dates in file names, see
-            :func:`openanimals.data.datasets.dates.dates_from_names`; empty: no dates.
 
     Returns:
-        A catalogue called ``folder:<folder>``, its root the folder; path, identity and, with a
-        pattern, date are filled.
+        A catalogue called ``folder:<folder>``, its root the folder; path and identity are filled.
 
     Raises:
         CatalogueError: the folder is missing, holds no image or a folder that cannot be listed,
             or lies a level above or below the one that has a sub-folder for each individual.
-        ValueError: the pattern is wrong.
     """
     name = f"folder:{folder}"
     root = Path(folder).expanduser()
@@ -49,13 +44,30 @@ def read(folder: str | Path, date_pattern: str = "") -> Catalogue:
     images, others, again = _walk(root)
     loose = [path for path in images if "/" not in path]
     paths = [path for path in images if "/" in path]
+    kinds = Counter(Path(file).suffix.lower() or "no suffix" for file in others).most_common(5)
+    suffixes = ", ".join(f"{suffix} {count}" for suffix, count in kinds)
+    if loose and not paths:
+        raise CatalogueError(
+            f"{name}: the {len(loose)} images of {root.absolute()} lie in no sub-folder; expected "
+            "one sub-folder for each individual (if this folder is one individual, name the folder "
+            f"above it: folder:{os.path.normpath(root / '..')})"
+        )
     if not paths:
-        raise CatalogueError(f"{name}: {_why_nothing(root, loose, others)}")
+        found = f"only {len(others)} other files ({suffixes})" if others else "no file"
+        raise CatalogueError(
+            f"{name}: no image in {root.absolute()}, {found}; expected one sub-folder for each "
+            f"individual with files {' '.join(IMAGE_SUFFIXES)}"
+        )
     identities = [path.split("/", 1)[0] for path in paths]
     _check_level(name, paths, set(identities))
-    _warn_of_skipped(name, loose, others, again)
-    dates = dates_from_names(name, paths, date_pattern)
-    table = pd.DataFrame({"path": paths, "identity": identities, "date": dates}, dtype=object)
+    for skipped, what, example in (
+        (loose, "images that lie in no individual's sub-folder", f", for instance {''.join(loose[:1])}"),
+        (others, "files that are not images", f" ({suffixes})"),
+        (again, "folders that links reach a second time", f", for instance {''.join(again[:1])}"),
+    ):
+        if skipped:
+            logger.warning("%s: skipped %d %s%s", name, len(skipped), what, example)
+    table = pd.DataFrame({"path": paths, "identity": identities}, dtype=object)
     return Catalogue(name, root, table, cameras_count=False)
 
 
@@ -101,22 +113,6 @@ def _leads_back(folder: Path) -> bool:
     return folder.is_symlink() and folder.parent.resolve().is_relative_to(folder.resolve())
 
 
-def _why_nothing(root: Path, loose: list[str], others: list[str]) -> str:
-    """Say why no individual was found, and what to do."""
-    if loose:
-        parent = os.path.normpath(root / "..")
-        return (
-            f"the {len(loose)} images of {root.absolute()} lie in no sub-folder; expected one "
-            f"sub-folder for each individual (if this folder is one individual, name the folder "
-            f"above it: folder:{parent})"
-        )
-    found = f"only {len(others)} other files ({_suffixes(others)})" if others else "no file"
-    return (
-        f"no image in {root.absolute()}, {found}; expected one sub-folder for each individual "
-        f"with files {' '.join(IMAGE_SUFFIXES)}"
-    )
-
-
 def _check_level(name: str, paths: list[str], individuals: set[str]) -> None:
     """Refuse a folder one level too high; warn where it might be."""
     if any(path.count("/") == 1 for path in paths):
@@ -136,30 +132,3 @@ def _check_level(name: str, paths: list[str], individuals: set[str]) -> None:
             len(individuals),
             len(inner),
         )
-
-
-def _warn_of_skipped(name: str, loose: list[str], others: list[str], again: list[str]) -> None:
-    if loose:
-        logger.warning(
-            "%s: skipped %d images that lie in no individual's sub-folder, for instance %s",
-            name,
-            len(loose),
-            loose[0],
-        )
-    if others:
-        logger.warning(
-            "%s: skipped %d files that are not images (%s)", name, len(others), _suffixes(others)
-        )
-    if again:
-        logger.warning(
-            "%s: skipped %d folders that links reach a second time, for instance %s",
-            name,
-            len(again),
-            again[0],
-        )
-
-
-def _suffixes(files: list[str]) -> str:
-    """Return ``.heic 12, .txt 1`` for the five commonest suffixes."""
-    counts = Counter(Path(file).suffix.lower() or "no suffix" for file in files)
-    return ", ".join(f"{suffix} {count}" for suffix, count in counts.most_common(5))

@@ -21,8 +21,6 @@ MSMT_LISTS = {
 MSMT_FOLDERS = {"MSMT17_V2": "mask_{}_v2", "MSMT17_V1": "{}"}  # {} is train or test
 JUNK = "-1"  # Market1501's detections of no one in particular; not to be ranked at all
 
-Row = tuple[str, str, str, str]  # path, identity, camera, split
-
 
 def market1501(root: Path) -> Catalogue:
     """Read Market1501 from ``root/Market-1501-v15.09.15`` (or ``root/Market1501``).
@@ -58,7 +56,7 @@ def msmt17(root: Path) -> Catalogue:
         CatalogueError: a list is missing or empty, or a line or file name is not as described.
     """
     base = _find("MSMT17", root, list(MSMT_FOLDERS))
-    rows: list[Row] = []
+    rows: list[tuple] = []
     for file, split in MSMT_LISTS.items():
         part = "train" if split == "train" else "test"
         folder = MSMT_FOLDERS[base.name].format(part)
@@ -80,13 +78,12 @@ def msmt17(root: Path) -> Catalogue:
 def _three_folders(name: str, root: Path, folders: list[str]) -> Catalogue:
     """Read the layout that Market1501 introduced: a folder each for train, query and gallery."""
     base = _find(name, root, folders)
-    rows: list[Row] = []
+    rows: list[tuple] = []
     for split, folder in SPLIT_FOLDERS.items():
         if not (base / folder).is_dir():
             raise CatalogueError(f"{name}: no folder {(base / folder).absolute()}")
-        for file in sorted(path.name for path in (base / folder).iterdir()):
-            if Path(file).suffix.lower() not in IMAGE_SUFFIXES:
-                continue
+        files = [path for path in (base / folder).iterdir() if path.suffix.lower() in IMAGE_SUFFIXES]
+        for file in sorted(path.name for path in files):
             match = re.match(r"(-1|\d+)_c(\d+)", file)
             if match is None:
                 raise CatalogueError(
@@ -110,9 +107,10 @@ def _find(name: str, root: Path, folders: list[str]) -> Path:
     )
 
 
-def _catalogue(name: str, base: Path, rows: list[Row]) -> Catalogue:
-    for split in SPLIT_FOLDERS:
-        if not any(row[3] == split for row in rows):
-            raise CatalogueError(f"{name}: {base.absolute()} has no {split} image")
+def _catalogue(name: str, base: Path, rows: list[tuple]) -> Catalogue:
     columns = ["path", "identity", "camera", "split"]
-    return Catalogue(name, base, pd.DataFrame(rows, columns=columns, dtype=object))
+    table = pd.DataFrame(rows, columns=columns, dtype=object)
+    for split in SPLIT_FOLDERS:
+        if split not in table["split"].values:
+            raise CatalogueError(f"{name}: {base.absolute()} has no {split} image")
+    return Catalogue(name, base, table)

@@ -14,11 +14,9 @@ import logging
 import os
 import re
 import shlex
-from collections.abc import Sequence
-from datetime import datetime, time
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path, PurePath
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -40,28 +38,15 @@ _DIVISIONS = ("original_split_reid", "original_split", "split")
 _HALVES = {"train": "train", "database": "train", "test": "test", "query": "test"}
 
 
-class MissingDataError(CatalogueError):
-    """The data of a species is not on this machine, or not all of it."""
-
-
-class Published(NamedTuple):
-    """What the catalogue of a species was when its results were published."""
-
-    images: int
-    individuals: int  # without `unknown`
-    digest: str = ""  # identity_digest, where it is known
-
-
-# paper.md, section 4.
+# What the sets of the paper were when its results were published (paper.md, section 4): images,
+# individuals without `unknown`, and identity_digest where it is known.
+_HYENAS = "6cc22f08eab71aead351874b90818ab6d4fcf90c72a167e091a5ff401dc5b9ba"
+_SHARKS = "e1ce8eea234d37e2917718a828f0f4ffe6719547369dcd44519f70c53f59f78a"
 PUBLISHED = {
-    "HyenaID2022": Published(
-        3129, 256, "6cc22f08eab71aead351874b90818ab6d4fcf90c72a167e091a5ff401dc5b9ba"
-    ),
-    "LeopardID2022": Published(6825, 430),
-    "SeaTurtleIDHeads": Published(7582, 400),
-    "WhaleSharkID": Published(
-        7693, 543, "e1ce8eea234d37e2917718a828f0f4ffe6719547369dcd44519f70c53f59f78a"
-    ),
+    "HyenaID2022": (3129, 256, _HYENAS),
+    "LeopardID2022": (6825, 430, ""),
+    "SeaTurtleIDHeads": (7582, 400, ""),
+    "WhaleSharkID": (7693, 543, _SHARKS),
 }
 
 
@@ -93,15 +78,14 @@ def read(class_name: str, root: str | Path) -> Catalogue:
         root: the data root; the data is in ``<root>/<class_name>/``, laid out as the class says.
 
     Raises:
-        MissingDataError: there is no data, or only a part; the message says how to get it.
-        CatalogueError: no such class, or wildlife-datasets cannot be used.
+        CatalogueError: no such class, wildlife-datasets cannot be used, or there is no data, or
+            only a part; the message says how to get it.
     """
     name, folder = f"Animals-{class_name}", Path(root) / class_name
-    key = {"class": class_name, "version": _installed_version(), "format": _FORMAT}
-    _check_name(class_name)
+    key = {"class": class_name, "version": _version_with(class_name), "format": _FORMAT}
     command = f"python tools/prepare_data.py {name} --root {shlex.quote(str(root))}"
     if not folder.is_dir() or not any(folder.iterdir()):
-        raise MissingDataError(
+        raise CatalogueError(
             f"{name}: no data in {os.path.abspath(folder)}\n"
             f"  to get it:            {command}\n"
             f"  if it lies elsewhere: set DATASETS.ROOT, or the environment variable "
@@ -110,10 +94,11 @@ def read(class_name: str, root: str | Path) -> Catalogue:
     key["data"] = catalogue_cache.fingerprint(folder)
     catalogue = catalogue_cache.load(name, folder, key)
     if catalogue is None:
+        cls = dataset_class(class_name)
         try:
-            catalogue = scan(class_name, folder)
-        except MissingDataError as cause:
-            raise MissingDataError(
+            catalogue = scan(cls, folder)
+        except CatalogueError as cause:
+            raise CatalogueError(
                 f"{cause}\n  to get it anew: move {os.path.abspath(folder)} away, then {command}"
             ) from cause
         catalogue_cache.save(catalogue, key)
@@ -121,15 +106,13 @@ def read(class_name: str, root: str | Path) -> Catalogue:
     return catalogue
 
 
-def scan(class_name: str, folder: Path) -> Catalogue:
-    """Let wildlife-datasets parse a folder, past the cache, and check that all files are there.
+def scan(cls: Any, folder: Path) -> Catalogue:
+    """Let a class parse a folder, past the cache, and check that all files are there.
 
     Raises:
-        MissingDataError: the folder cannot be parsed, or files are missing.
-        CatalogueError: no such class, or wildlife-datasets cannot be used.
+        CatalogueError: the folder cannot be parsed, or files are missing.
     """
-    name = f"Animals-{class_name}"
-    cls = dataset_class(class_name)
+    name = f"Animals-{cls.__name__}"
     try:
         # Its own check refuses names outside Latin-1 and prints every missing file.
         with contextlib.redirect_stdout(io.StringIO()):
@@ -137,18 +120,14 @@ def scan(class_name: str, folder: Path) -> Catalogue:
         table = to_table(frame, cls.unknown_name)
         catalogue = Catalogue(name, folder, table, cameras_count=False)
     except Exception as cause:  # its parsers raise whatever a missing file or column leads to
-        raise MissingDataError(
+        raise CatalogueError(
             f"{name}: wildlife-datasets cannot read {folder} ({type(cause).__name__}: {cause})"
         ) from cause
-    files = [
-        file
-        for kind in ("path", "mask")
-        for file in catalogue.column(kind)
-        if file is not None and not is_shape(file)
-    ]
+    files = [*catalogue.column("path"), *catalogue.table["mask"].dropna()]
+    files = [file for file in files if not is_shape(file)]
     missing = [file for file in files if not (folder / file).is_file()]
     if missing:
-        raise MissingDataError(
+        raise CatalogueError(
             f"{name}: {len(missing)} of {len(files)} files are missing in {folder}, "
             f"for instance {missing[0]}"
         )
@@ -162,8 +141,7 @@ def dataset_class(class_name: str) -> Any:
         CatalogueError: there is no such class (with the closest name), it keeps no files, or
             wildlife-datasets cannot be imported (with the command that mends the installation).
     """
-    _installed_version()
-    _check_name(class_name)
+    _version_with(class_name)
     try:
         from wildlife_datasets import datasets
     except ImportError as cause:
@@ -187,44 +165,40 @@ def identity_digest(catalogue: Catalogue) -> str:
     return hashlib.sha256("\n".join(catalogue.identities).encode()).hexdigest()
 
 
-def _installed_version() -> str:
+def _version_with(class_name: str) -> str:
+    """Return the version of wildlife-datasets, which must be installed and have the class."""
     try:
-        return version("wildlife-datasets")
+        installed = version("wildlife-datasets")
     except PackageNotFoundError as cause:
         raise CatalogueError(
             "data sets named Animals-<Class> are read by wildlife-datasets, which is not "
             f"installed; try: pip install {_REQUIREMENT!r}"
         ) from cause
-
-
-def _check_name(class_name: str) -> None:
     known = class_names()
     if class_name not in known:
         hint = did_you_mean(class_name, known) or f"; it has {', '.join(known)}"
         raise CatalogueError(
             f"Animals-{class_name}: wildlife-datasets has no class {class_name!r}{hint}"
         )
+    return installed
 
 
 def _warn_if_not_published(class_name: str, catalogue: Catalogue) -> None:
-    published = PUBLISHED.get(class_name)
-    if published is None:
+    if class_name not in PUBLISHED:
         return
-    individuals = len(set(catalogue.identities) - {UNKNOWN})
-    if (len(catalogue), individuals) != (published.images, published.individuals):
+    images, individuals, digest = PUBLISHED[class_name]
+    found = len(catalogue), len(set(catalogue.identities) - {UNKNOWN})
+    if found != (images, individuals):
         difference = (
-            f"{len(catalogue)} images of {individuals} individuals, where the published set has "
-            f"{published.images} of {published.individuals}"
+            f"{found[0]} images of {found[1]} individuals, where the published set has {images} "
+            f"of {individuals}"
         )
-    elif published.digest and published.digest != identity_digest(catalogue):
+    elif digest and digest != identity_digest(catalogue):
         difference = "the individuals of its rows are not those of the published set, in its order"
     else:
         return
-    logger.warning(
-        "%s: %s; its partition is another one, and its results do not compare",
-        catalogue.name,
-        difference,
-    )
+    message = "%s: %s; its partition is another one, and its results do not compare"
+    logger.warning(message, catalogue.name, difference)
 
 
 def to_table(frame: pd.DataFrame, unknown_name: str) -> pd.DataFrame:
@@ -234,23 +208,24 @@ def to_table(frame: pd.DataFrame, unknown_name: str) -> pd.DataFrame:
         frame: of a class of wildlife-datasets.
         unknown_name: what the class calls individuals that nobody has named.
     """
-    # Lists of Python objects, since pandas 3's string arrays and numpy's scalars differ in detail.
-    columns = {name: frame[name].tolist() for name in frame.columns}
 
     def column(*names: str) -> list:
-        return next((columns[name] for name in names if name in columns), [None] * len(frame))
+        """Return the first of the columns that is there, as Python's own objects."""
+        present = [frame[name].tolist() for name in names if name in frame]
+        return present[0] if present else [None] * len(frame)
 
+    names = [UNKNOWN if name == unknown_name else _label(name) for name in column("identity")]
     table: dict[str, list] = {
-        "path": [_posix(value) for value in columns["path"]],
-        "identity": [
-            UNKNOWN if value == unknown_name else _label(value) or UNKNOWN
-            for value in columns["identity"]
-        ],
+        "path": [_posix(value) for value in column("path")],
+        "identity": [name or UNKNOWN for name in names],
         "bbox": [_bbox(value) for value in column("bbox")],
-        "date": _iso_dates(column("date")),
+        "date": _dates(column("date")),
         "sequence": [_label(value) for value in column(*_SEQUENCES)],
         "viewpoint": column("orientation"),
-        "species": [_species(value) for value in column("species")],
+        "species": [
+            ", ".join(map(str, value)) if isinstance(value, list) else value
+            for value in column("species")
+        ],
         "mask": [_posix(value) or shape_text(value) for value in column("segmentation")],
         "split": _split(column(*_DIVISIONS)),
     }
@@ -286,34 +261,25 @@ def _bbox(value: Any) -> object:
     return None if np.all(pd.isna(box)) else box
 
 
-def _species(value: object) -> object:
-    return ", ".join(map(str, value)) if isinstance(value, list) else value
-
-
-def _iso_dates(values: Sequence[Any]) -> list[str | None]:
-    """Return a column of dates of any kind in the form of a catalogue.
-
-    A column of moments that are all midnight knows only days.
+def _dates(values: list) -> list[str | None]:
+    """Return dates of any kind as text. A column of moments that are all midnight knows only days.
 
     Args:
         values: text, dates of Python, numpy or pandas, or missing. What names no day is missing:
             a year or a month alone, a number (-1: the header of an image is unreadable).
     """
-    moments = [_moment(value) for value in values]
-    has_clock = any(moment is not None and moment.time() != time() for moment in moments)
+    no_day = re.compile(r"\d{4}(-\d\d?)?")
+    moments: list[Any] = [
+        pd.NaT
+        if isinstance(value, int | float) or no_day.fullmatch(str(value))
+        else pd.to_datetime(value, errors="coerce")
+        for value in values
+    ]
+    known = [moment for moment in moments if not pd.isna(moment)]
+    has_clock = any(moment != moment.normalize() for moment in known)
     dates: list[str | None] = []
     for value, moment in zip(values, moments, strict=True):
-        if moment is None:
-            dates.append(None)
-            continue
         is_day = not has_clock or (isinstance(value, str) and ":" not in value)
-        text = moment.replace(tzinfo=None).isoformat(timespec="seconds")
-        dates.append(text[:10] if is_day else text)
+        text = moment.isoformat()[: 10 if is_day else 19]  # without fraction and zone
+        dates.append(None if pd.isna(moment) else text)
     return dates
-
-
-def _moment(value: Any) -> datetime | None:
-    if isinstance(value, int | float) or re.fullmatch(r"\d{4}(-\d\d?)?", str(value)):
-        return None
-    moment = pd.to_datetime(value, errors="coerce")
-    return None if pd.isna(moment) else moment.to_pydatetime(warn=False)

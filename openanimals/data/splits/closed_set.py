@@ -13,6 +13,7 @@ Source: Adam et al., SeaTurtleID2022, arXiv 2211.10307.
 """
 
 import logging
+from collections.abc import Callable
 
 import numpy as np
 
@@ -34,7 +35,7 @@ EARLIER = 0.5  # of the days of an individual, in the split by time
 HALVES = {"train", "test"}
 
 
-def closed_split(catalogue: Catalogue, seed: int = PAPER_SEED) -> Split:
+def closed_split(catalogue: Catalogue) -> Split:
     """Draw four fifths of each individual's images as known ones (``ClosedSetSplit(0.8)``).
 
     An individual with several images has at least one in each half; one with a single image is
@@ -43,20 +44,19 @@ def closed_split(catalogue: Catalogue, seed: int = PAPER_SEED) -> Split:
     Raises:
         ValueError: no individual has two images.
     """
-    draws = congruential_draws(seed)
-    train: list[int] = []
-    query: list[int] = []
-    for _, rows in sorted(rows_by_identity(catalogue.identities).items()):
-        count = min(max(round(KNOWN * len(rows)), 1), max(len(rows) - 1, 1))
-        drawn = shuffled(rows, draws)
-        train += sorted(drawn[:count])
-        query += drawn[count:]
-    if not query:
+    draws = congruential_draws(PAPER_SEED)
+
+    def known(rows: list[int]) -> list[int]:
+        count = max(min(round(KNOWN * len(rows)), len(rows) - 1), 1)
+        return shuffled(rows, draws)[:count]
+
+    split = _halves(catalogue.identities, known)
+    if not split.query:
         raise UserError(
             f"DATASETS.SPLIT is 'closed', but no individual of {catalogue.name} has two images: "
             "there is nobody to ask for"
         )
-    return _known(train, query)
+    return split
 
 
 def time_split(catalogue: Catalogue) -> Split:
@@ -69,23 +69,21 @@ def time_split(catalogue: Catalogue) -> Split:
         ValueError: no individual has images of two days; says how many images have a date.
     """
     days = [date and date[:10] for date in catalogue.column("date")]
-    train: list[int] = []
-    query: list[int] = []
-    for _, rows in sorted(rows_by_identity(catalogue.identities).items()):
-        own = sorted({days[row] for row in rows if days[row]})
-        earlier = own[: max(min(round(EARLIER * len(own)), len(own) - 1), 1)]
-        for row in rows:
-            if days[row]:
-                (train if days[row] in earlier else query).append(row)
-    dated = len(train) + len(query)
-    if not query:
+
+    def earlier(rows: list[int]) -> list[int]:
+        own = sorted({days[row] for row in rows})
+        first = own[: max(min(round(EARLIER * len(own)), len(own) - 1), 1)]
+        return [row for row in rows if days[row] in first]
+
+    split = _halves(_where(days, catalogue), earlier)
+    if not split.query:
         raise UserError(
             f"DATASETS.SPLIT is 'time', but no individual of {catalogue.name} has images of two "
-            f"days; {dated} of its {len(catalogue)} images have a date and a known identity "
-            "(dates are the column date, or found in file names by DATASETS.DATE_PATTERN)"
+            f"days; {len(split.train)} of its {len(catalogue)} images have a date and a known "
+            "identity (dates are the column date, or found in file names by DATASETS.DATE_PATTERN)"
         )
-    _warn_of_rest(catalogue, "time", dated, "without a date")
-    return _known(train, query)
+    _warn_of_rest(catalogue, split, "time", "without a date")
+    return split
 
 
 def original_split(catalogue: Catalogue) -> Split:
@@ -101,39 +99,39 @@ def original_split(catalogue: Catalogue) -> Split:
         raise UserError(
             f"DATASETS.SPLIT is 'original', but {catalogue.name} has no train and test of its own"
         )
-    learnt, asked = _rows_of_half(catalogue, "train"), _rows_of_half(catalogue, "test")
-    train = [row for identity in sorted(learnt) for row in learnt[identity]]
-    test = [row for rows in asked.values() for row in rows]
-    _warn_of_rest(catalogue, "original", len(train) + len(test), "neither in train nor in test")
-    if learnt.keys().isdisjoint(asked):
-        return Split(train, *query_gallery(asked, np.random.RandomState(PAPER_SEED)))
-    return _known(train, test)
+    halves = catalogue.column("split")
+    identities = _where(halves, catalogue)
+    split = _halves(identities, lambda rows: [row for row in rows if halves[row] == "train"])
+    _warn_of_rest(catalogue, split, "original", "neither in train nor in test")
+    asked = {identities[row] for row in split.query}
+    if asked.isdisjoint(identities[row] for row in split.train):
+        tested = [rows for name, rows in rows_by_identity(identities).items() if name in asked]
+        return Split(split.train, *query_gallery(tested, np.random.RandomState(PAPER_SEED)))
+    return split
 
 
 def has_halves(catalogue: Catalogue) -> bool:
     """Tell whether the column ``split`` divides into train and test; rows may be in neither."""
-    values = set(catalogue.column("split"))
-    return values >= HALVES and values <= {*HALVES, None}
+    return set(catalogue.column("split")) - {None} == HALVES
 
 
-def _rows_of_half(catalogue: Catalogue, half: str) -> dict[str, list[int]]:
-    """Return each known individual's rows of a half."""
-    pairs = zip(catalogue.identities, catalogue.column("split"), strict=True)
-    return rows_by_identity([identity if own == half else UNKNOWN for identity, own in pairs])
+def _where(values: list, catalogue: Catalogue) -> list[str]:
+    """Return the identities, those of rows without a value as unknown."""
+    pairs = zip(values, catalogue.identities, strict=True)
+    return [identity if value else UNKNOWN for value, identity in pairs]
 
 
-def _known(train: list[int], query: list[int]) -> Split:
-    """Return the split whose training rows are the gallery."""
+def _halves(identities: list[str], known: Callable[[list[int]], list[int]]) -> Split:
+    """Divide the rows of each individual; those that are known train and are the gallery."""
+    rows_of = rows_by_identity(identities)
+    train = [row for name in sorted(rows_of) for row in sorted(known(rows_of[name]))]
+    query = set().union(*rows_of.values()).difference(train)
     return Split(train, sorted(query), sorted(train))
 
 
-def _warn_of_rest(catalogue: Catalogue, how: str, used: int, why: str) -> None:
-    rest = len(catalogue) - catalogue.identities.count(UNKNOWN) - used
+def _warn_of_rest(catalogue: Catalogue, split: Split, how: str, why: str) -> None:
+    known = len(catalogue) - catalogue.identities.count(UNKNOWN)
+    rest = known - len(split.train) - len(split.query)
     if rest:
-        logger.warning(
-            "%s: DATASETS.SPLIT %s leaves out %d images that are %s",
-            catalogue.name,
-            how,
-            rest,
-            why,
-        )
+        message = "%s: DATASETS.SPLIT %s leaves out %d images that are %s"
+        logger.warning(message, catalogue.name, how, rest, why)

@@ -75,11 +75,10 @@ def read_split(path: str | Path, catalogue: Catalogue) -> Split:
     """
     content = _load(path)
     released = all(key in content for key in RELEASE_KEYS)
-    keys = RELEASE_KEYS if released else PARTS
     names = [str(row) for row in range(len(catalogue))] if released else _row_names(catalogue)
     row_of = {name: row for row, name in enumerate(names)}
     lists: list[list[int]] = []
-    for key in keys:
+    for key in RELEASE_KEYS if released else PARTS:
         entries = content.get(key)
         if not isinstance(entries, list):
             raise UserError(
@@ -90,12 +89,12 @@ def read_split(path: str | Path, catalogue: Catalogue) -> Split:
         lacking = [name for name in named if name not in row_of]
         _refuse(lacking, f"{path}: {key} has rows that {catalogue.name} ({len(names)} rows) lacks")
         lists.append([row_of[name] for name in named])
-    rows = [row for part in lists for row in part]
+    split = Split(*lists)
     identities = catalogue.identities
+    rows = split.train + split.query + split.gallery
     nameless = [names[row] for row in rows if identities[row] == UNKNOWN]
     _refuse(nameless, f"{path}: has rows of identity {UNKNOWN!r}, which cannot be in a split")
-    train, query, gallery = lists
-    counts = Counter([*train, *query]) | Counter([*query, *gallery])
+    counts = Counter(split.train + split.query) | Counter(split.query + split.gallery)
     twice = [names[row] for row, count in counts.items() if count > 1]
     _refuse(twice, f"{path}: has rows more than once")
     known = len(identities) - identities.count(UNKNOWN)
@@ -104,27 +103,17 @@ def read_split(path: str | Path, catalogue: Catalogue) -> Split:
             f"{path}: lists {len(rows)} rows, but {catalogue.name} has {known} of known identity; "
             "a file of the release lists them all, so it belongs to other data"
         )
-    _warn_if_doubtful(path, content.get("catalogue", catalogue.name), catalogue, Split(*lists))
-    return Split(*lists)
-
-
-def _warn_if_doubtful(path: str | Path, recorded: str, catalogue: Catalogue, split: Split) -> None:
-    """Warn of a split that can be used but may not be the one that was meant.
-
-    Individuals of train and test are meant to be the same where rows of train are in the gallery.
-    """
-    if recorded != catalogue.name:
-        logger.warning("%s: was made for %s, but is read for %s", path, recorded, catalogue.name)
-    identities = catalogue.identities
-    tested = {identities[row] for row in [*split.query, *split.gallery]}
-    both = tested.intersection(identities[row] for row in split.train)
+    made_for = content.get("catalogue", catalogue.name)
+    if made_for != catalogue.name:
+        logger.warning("%s: was made for %s, but is read for %s", path, made_for, catalogue.name)
+    both = {identities[row] for row in split.train} & {
+        identities[row] for row in split.query + split.gallery
+    }
+    # Where rows of train are in the gallery, individuals are known before the test.
     if both and set(split.train).isdisjoint(split.gallery):
-        logger.warning(
-            "%s: %d identities are in both train and test, for instance %s",
-            path,
-            len(both),
-            min(both),
-        )
+        message = "%s: %d identities are in both train and test, for instance %s"
+        logger.warning(message, path, len(both), min(both))
+    return split
 
 
 def _load(path: str | Path) -> dict[str, Any]:
@@ -144,8 +133,8 @@ def _row_names(catalogue: Catalogue) -> list[str]:
     seen: Counter[str] = Counter()
     names = []
     for path, bbox in zip(catalogue.column("path"), catalogue.column("bbox"), strict=True):
-        box = None if bbox is None else [_plain(value) for value in bbox]
-        name = json.dumps(path if box is None else [path, box])
+        box = bbox and [_plain(value) for value in bbox]
+        name = json.dumps([path, box] if box else path)
         names.append(json.dumps([path, box, seen[name]]) if seen[name] else name)
         seen[name] += 1
     return names

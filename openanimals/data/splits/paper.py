@@ -47,18 +47,20 @@ def paper_partition(
     Source: ARBase, arXiv 2410.00204, and the partition lists published with it.
     """
     rows_of = rows_by_identity(identities)
+    # Most images first; equal numbers as the published partition has them.
+    backwards = list(rows_of)[::-1]
+    order = classic_argsort([len(rows_of[identity]) for identity in backwards])
+    most_first = [backwards[k] for k in reversed(order)]
     missing = round(0.5 * sum(map(len, rows_of.values())))  # images that the test still lacks
     test: set[str] = set()
-    for identity in shuffled(_most_images_first(rows_of), congruential_draws(seed)):
+    for identity in shuffled(most_first, congruential_draws(seed)):
         test.add(identity)
         missing -= len(rows_of[identity])
         if missing <= 0:
             break
     train = [row for identity in sorted(rows_of.keys() - test) for row in rows_of[identity]]
-    query, gallery = query_gallery(
-        {identity: rows_of[identity] for identity in test}, np.random.RandomState(seed)
-    )
-    return train, query, gallery
+    tested = [rows_of[identity] for identity in test]
+    return train, *query_gallery(tested, np.random.RandomState(seed))
 
 
 def rows_by_identity(identities: Sequence[str]) -> dict[str, list[int]]:
@@ -66,20 +68,10 @@ def rows_by_identity(identities: Sequence[str]) -> dict[str, list[int]]:
     rows_of: dict[str, list[int]] = {}
     for row, identity in enumerate(identities):
         if not isinstance(identity, str):
-            raise UserError(
-                f"the identity of row {row} is {identity!r} ({type(identity).__name__}); "
-                "expected text"
-            )
+            raise UserError(f"the identity of row {row} is {identity!r}; expected text")
         if identity != UNKNOWN:
             rows_of.setdefault(identity, []).append(row)
     return rows_of
-
-
-def _most_images_first(rows_of: dict[str, list[int]]) -> list[str]:
-    """Sort identities by number of images, equal numbers as the published partition has them."""
-    backwards = list(rows_of)[::-1]
-    order = classic_argsort([len(rows_of[identity]) for identity in backwards])
-    return [backwards[k] for k in reversed(order)]
 
 
 def classic_argsort(values: Sequence[int]) -> list[int]:
@@ -100,18 +92,16 @@ def classic_argsort(values: Sequence[int]) -> list[int]:
     def swap(i: int, j: int) -> None:
         order[i], order[j] = order[j], order[i]
 
-    def less(i: int, j: int) -> bool:
-        return values[order[i]] < values[order[j]]
-
     pending = [(0, len(order) - 1)]  # ranges share no position, so any order of them will do
     while pending:
         low, high = pending.pop()
         if high - low <= 15:
-            _insertion_argsort(values, order, low, high)
+            # An insertion sort is stable, as Python's sort is.
+            order[low : high + 1] = sorted(order[low : high + 1], key=values.__getitem__)
             continue
         middle = low + (high - low) // 2
         for first, second in ((middle, low), (high, middle), (middle, low)):
-            if less(first, second):
+            if values[order[first]] < values[order[second]]:
                 swap(first, second)
         swap(middle, high - 1)
         pivot = values[order[high - 1]]
@@ -131,16 +121,6 @@ def classic_argsort(values: Sequence[int]) -> list[int]:
     return order
 
 
-def _insertion_argsort(values: Sequence[int], order: list[int], low: int, high: int) -> None:
-    """Sort ``order[low:high + 1]`` by value in place; equal values keep their order."""
-    for end in range(low + 1, high + 1):
-        moved, hole = order[end], end
-        while hole > low and values[moved] < values[order[hole - 1]]:
-            order[hole] = order[hole - 1]
-            hole -= 1
-        order[hole] = moved
-
-
 def congruential_draws(seed: int) -> Iterator[int]:
     """Yield the endless draws of the generator that the paper and wildlife-datasets use."""
     state = seed
@@ -156,45 +136,39 @@ def shuffled(items: Sequence[T], draws: Iterator[int]) -> list[T]:
 
 
 def query_gallery(
-    rows_of: dict[str, list[int]], rng: np.random.RandomState
+    individuals: Sequence[list[int]], rng: np.random.RandomState
 ) -> tuple[list[int], list[int]]:
-    """Draw two queries of each identity that has at least three images; the rest is gallery."""
+    """Draw two queries of each individual that has at least three images; the rest is gallery."""
     query: list[int] = []
-    for rows in sorted(rows_of.values()):  # the paper draws at an identity's first row
+    for rows in sorted(individuals):  # the paper draws at an individual's first row
         if len(rows) >= MIN_IMAGES:
             query += [rows[k] for k in rng.choice(len(rows), QUERIES, replace=False)]
-    gallery = set().union(*rows_of.values()).difference(query)
+    gallery = set().union(*individuals).difference(query)
     return sorted(query), sorted(gallery)
 
 
-def hold_out(identities: Sequence[str], train: Sequence[int], fraction: float, seed: int) -> Split:
-    """Take identities out of the training rows, to validate on individuals that are not trained.
+def hold_out(identities: Sequence[str], fraction: float, seed: int) -> Split:
+    """Take identities out of the training images, to validate on others than are trained.
 
     They are drawn at random, the first two from those with at least three images, so that there
     are queries and wrong answers. Queries are drawn as in :func:`paper_partition`.
 
     Args:
-        identities: the identity of each row of the catalogue.
-        train: the rows to take them from.
-        fraction: part of the training identities to hold out, above 0 and below 1.
+        identities: the identity of each training image.
+        fraction: part of the identities to hold out, above 0 and below 1.
         seed: of the draws, 0 to 2**32 - 1.
 
     Returns:
-        The training rows that stay, in their order, and the queries and gallery held out.
+        The rows that stay in training, and the queries and gallery held out, all ascending.
 
     Raises:
-        ValueError: the fraction is out of range, or fewer than two identities would stay in
-            training or be searchable in validation.
+        ValueError: fewer than two identities would stay in training or be searchable.
     """
-    if not 0 < fraction < 1:
-        raise UserError(f"DATASETS.VAL_FRACTION is {fraction}; expected above 0 and below 1")
-    train_rows: dict[str, list[int]] = {}
-    for row in sorted(train):
-        train_rows.setdefault(identities[row], []).append(row)
+    rows_of = rows_by_identity(identities)
     rng = np.random.RandomState(seed)
-    names = sorted(train_rows)
+    names = sorted(rows_of)
     drawn = [names[k] for k in rng.permutation(len(names))]
-    searchable = [name for name in drawn if len(train_rows[name]) >= MIN_IMAGES]
+    searchable = [name for name in drawn if len(rows_of[name]) >= MIN_IMAGES]
     count = max(MIN_IDENTITIES, round(fraction * len(names)))
     if len(searchable) < MIN_IDENTITIES or len(names) - count < MIN_IDENTITIES:
         raise UserError(
@@ -205,6 +179,6 @@ def hold_out(identities: Sequence[str], train: Sequence[int], fraction: float, s
         )
     first = searchable[:MIN_IDENTITIES]
     held = (first + [name for name in drawn if name not in first])[:count]
-    query, gallery = query_gallery({name: train_rows[name] for name in held}, rng)
-    outside = set(query).union(gallery)
-    return Split([row for row in train if row not in outside], query, gallery)
+    query, gallery = query_gallery([rows_of[name] for name in held], rng)
+    outside = {*query, *gallery}
+    return Split([row for row in range(len(identities)) if row not in outside], query, gallery)

@@ -9,13 +9,12 @@ from typing import Any
 from torch import Tensor, nn
 from torchvision.models.resnet import BasicBlock, Bottleneck, ResNet
 
-from openanimals.modeling.attention import NonLocal, SqueezeExcitation
-from openanimals.modeling.backbones.backbone import Backbone
-from openanimals.modeling.ibn import IBN
-from openanimals.modeling.norms import make_norm
+from openanimals.modeling.backbones import Backbone
+from openanimals.modeling.layers.attention import NonLocal, SqueezeExcitation
+from openanimals.modeling.layers.norms import IBN, make_norm
 from openanimals.modeling.weights import load_pretrained
 from openanimals.utils.errors import UserError
-from openanimals.utils.registry import did_you_mean
+from openanimals.utils.registry import check_name
 
 logger = getLogger(__name__)
 
@@ -83,12 +82,13 @@ def resnet(
     Args:
         depth: "18x", "34x", "50x" or "101x".
         last_stride: stride of the last stage: 1 (map at 1/16 of the image) or 2 (1/32).
-        norm: a name of :data:`~openanimals.modeling.norms.NORMS`.
-        ibn: use :class:`~openanimals.modeling.ibn.IBN` as the first norm of every block of the
-            first three stages.
-        se: add :class:`~openanimals.modeling.attention.SqueezeExcitation` to every block.
-        non_local: add :class:`~openanimals.modeling.attention.NonLocal` behind the last blocks of
-            the second and third stage: 2 and 3 of a "50x", 2 and 9 of a "101x", else 1 and 1.
+        norm: a name of :data:`~openanimals.modeling.layers.norms.NORMS`.
+        ibn: use :class:`~openanimals.modeling.layers.norms.IBN` as the first norm of every block
+            of the first three stages.
+        se: add :class:`~openanimals.modeling.layers.attention.SqueezeExcitation` to every block.
+        non_local: add :class:`~openanimals.modeling.layers.attention.NonLocal` behind the last
+            blocks of the second and third stage: 2 and 3 of a "50x", 2 and 9 of a "101x", else 1
+            and 1.
         weights: a file of pre-trained weights with torchvision's keys; None starts from random.
             It fits every batch norm alike, and GN only if it was trained with GN. What ``se`` and
             ``non_local`` add starts from random where the file lacks it.
@@ -97,11 +97,7 @@ def resnet(
         ValueError: an unknown depth, norm or last stride.
         ArchitectureError: the weights are of another network.
     """
-    if depth not in _DEPTHS:
-        raise UserError(
-            f"MODEL.BACKBONE.DEPTH is {depth!r}{did_you_mean(depth, _DEPTHS)}; "
-            f"it can be {', '.join(_DEPTHS)}"
-        )
+    check_name("MODEL.BACKBONE.DEPTH", depth, _DEPTHS)
     if last_stride not in (1, 2):
         raise UserError(f"MODEL.BACKBONE.LAST_STRIDE is {last_stride!r}; it can be 1 or 2")
     block, counts = _DEPTHS[depth]

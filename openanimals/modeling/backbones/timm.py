@@ -12,8 +12,7 @@ from torch.nn.modules.module import (
     register_module_forward_pre_hook,
 )
 
-from openanimals.modeling.backbones import timm_weights
-from openanimals.modeling.backbones.backbone import Backbone
+from openanimals.modeling.backbones import Backbone, timm_weights
 from openanimals.modeling.meta import on_meta
 from openanimals.utils.errors import UserError
 

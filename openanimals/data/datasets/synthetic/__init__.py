@@ -18,7 +18,13 @@ from openanimals.utils.errors import UserError
 
 NAME = "Animals-SyntheticHerd"
 CODE = (Path(__file__), *sorted(Path(coats.__file__).parent.glob("*.py")))  # all that draws
-ALLOWED = {"identities": (2, 9999), "images": (2, 999), "pixels": (32, 1024)}
+ALLOWED = {  # whole numbers from, to
+    "identities": (2, 9999),
+    "images": (2, 999),
+    "pixels": (32, 1024),
+    "seed": (0, 2**31 - 1),
+}
+COLUMNS = ("path", "identity", "bbox", "camera", "date", "viewpoint", "species")
 LONGEST_ENCOUNTER = 4  # photographs of one individual on one day at one camera
 FIRST_DAY, DAYS = date(2024, 1, 1), 366
 
@@ -50,7 +56,7 @@ def read(
     """
     sizes = {"identities": identities, "images": images, "pixels": pixels}
     for name, value in {**sizes, "seed": seed}.items():
-        low, high = ALLOWED.get(name, (0, 2**31 - 1))
+        low, high = ALLOWED[name]
         if type(value) is not int or not low <= value <= high:
             raise UserError(
                 f"{NAME}: {name} is {value!r}; expected a whole number from {low} to {high}"
@@ -62,7 +68,7 @@ def read(
         logger.info("Drawing a herd of %d x %d photographs into %s", identities, images, folder)
         _build(folder, seed=seed, **sizes)
     rows = json.loads((folder / "catalogue.json").read_text(encoding="utf-8"))
-    return Catalogue(NAME, folder, pd.DataFrame(rows), cameras_count=False)
+    return Catalogue(NAME, folder, pd.DataFrame(rows, columns=COLUMNS), cameras_count=False)
 
 
 def _build(folder: Path, **settings: int) -> None:
@@ -81,10 +87,10 @@ def _build(folder: Path, **settings: int) -> None:
         shutil.rmtree(draft, ignore_errors=True)
 
 
-def _draw(folder: Path, *, identities: int, images: int, pixels: int, seed: int) -> list[dict]:
-    """Draw all photographs into ``folder``; return the rows of the catalogue."""
+def _draw(folder: Path, *, identities: int, images: int, pixels: int, seed: int) -> list[tuple]:
+    """Draw all photographs into ``folder``; return the rows of the catalogue, see COLUMNS."""
     places = [traps.set_trap(seed, camera, pixels) for camera in range(traps.CAMERAS)]
-    rows: list[dict] = []
+    rows: list[tuple] = []
     for identity in range(identities):
         name = f"{identity:04d}"
         (folder / name).mkdir()
@@ -95,17 +101,8 @@ def _draw(folder: Path, *, identities: int, images: int, pixels: int, seed: int)
             picture, box = traps.photograph(coat, places[camera], light, facing, pixels, stream)
             path = f"{name}/{image:03d}.jpg"
             Image.fromarray(picture).save(folder / path, quality=90)
-            rows.append(
-                {
-                    "path": path,
-                    "identity": name,
-                    "bbox": box,
-                    "camera": f"camera-{camera}",
-                    "date": day.isoformat(),
-                    "viewpoint": facing,
-                    "species": "synthetic",
-                }
-            )
+            place, taken = f"camera-{camera}", day.isoformat()
+            rows.append((path, name, box, place, taken, facing, "synthetic"))
     return rows
 
 

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from openanimals.data.datasets.synthetic.noise import rng, step, waves
+from openanimals.data.datasets.synthetic.noise import rng, soft_step, waves
 
 STYLES = ("spots", "stripes", "blotches")
 FAMILY = 2  # individuals that share part of their coat
@@ -44,10 +44,10 @@ def coat(seed: int, identity: int) -> np.ndarray:
             else rng(seed, f"shared {region}", identity // FAMILY)
         )
         part[region] = _pattern(stream, style, ACROSS[region], x.shape)
-    dark = part["trunk"] + (part["fore"] - part["trunk"]) * step(x - 0.36, 0.06)
-    dark = dark + (part["legs"] - dark) * step(y - 0.24, 0.06)
+    dark = part["trunk"] + (part["fore"] - part["trunk"]) * soft_step(x - 0.36, 0.06)
+    dark = dark + (part["legs"] - dark) * soft_step(y - 0.24, 0.06)
     for mark_x, mark_y, radius in MARKS:
-        dark = np.maximum(dark, step(radius - np.hypot(x - mark_x, y - mark_y), 0.02))
+        dark = np.maximum(dark, soft_step(radius - np.hypot(x - mark_x, y - mark_y), 0.02))
     return dark.astype(np.float32)
 
 
@@ -56,10 +56,10 @@ def _pattern(
 ) -> np.ndarray:
     """Return spots, stripes or blotches as far as a coat reaches."""
     if style == "stripes":
-        return step(waves(stream, shape, 0.25 * DENSITY, 0.35, across, spread=0.3), 0.5)
+        return soft_step(waves(stream, shape, 0.25 * DENSITY, 0.35, across, spread=0.3), 0.5)
     if style == "spots":
-        return step(waves(stream, shape, 0.23 * DENSITY, 0.3) - 0.5, 0.5)
-    return step(waves(stream, shape, 0.36 * DENSITY, 0.45) - 0.2, 0.4)
+        return soft_step(waves(stream, shape, 0.23 * DENSITY, 0.3) - 0.5, 0.5)
+    return soft_step(waves(stream, shape, 0.36 * DENSITY, 0.45) - 0.2, 0.4)
 
 
 def look_up(coat: np.ndarray, x: np.ndarray, y: np.ndarray) -> np.ndarray:

@@ -41,6 +41,6 @@ def waves(
     return ((field - field.mean()) / field.std()).astype(np.float32)
 
 
-def step(value: np.ndarray, softness: float) -> np.ndarray:
+def soft_step(value: np.ndarray, softness: float) -> np.ndarray:
     """Return 0 below and 1 above zero, with a ramp of width ``softness`` between."""
     return np.clip(value / softness + 0.5, 0, 1)

@@ -6,7 +6,7 @@ import numpy as np
 
 from openanimals.data.datasets.synthetic.bodies import FAR_SIDE, NEAR_SIDE, draw_pose, relief, to_rest
 from openanimals.data.datasets.synthetic.coats import look_up
-from openanimals.data.datasets.synthetic.noise import rng, step, waves
+from openanimals.data.datasets.synthetic.noise import rng, soft_step, waves
 
 CAMERAS = 5
 LIGHT_HIDE = np.array([206, 172, 128], np.float32)  # of every individual
@@ -45,7 +45,7 @@ def set_trap(seed: int, camera: int, pixels: int) -> Trap:
         (hues[2], waves(stream, shape, 0.12 * pixels, 0.6)),  # bushes
         (hues[3], waves(stream, shape, 0.05 * pixels, 0.6, spread=0.4)),  # stalks
     ):
-        scene = _paint(scene, hue, step(layer - 0.3, 1.5))
+        scene = _paint(scene, hue, soft_step(layer - 0.3, 1.5))
     return Trap(scene, 0.9 * hues[2:])
 
 
@@ -95,7 +95,7 @@ def photograph(
         distance, rest_x, rest_y = to_rest(bones, pose, x, y)
         hide = _paint(LIGHT_HIDE, DARK_HIDE, look_up(coat, rest_x, rest_y))
         hide = hide * (shade * relief(distance, rest_y))[..., None]
-        picture = _paint(picture, hide, step(-distance, 1 / scale))
+        picture = _paint(picture, hide, soft_step(-distance, 1 / scale))
         inside |= distance < 0
     picture = _grow(picture, trap.grass, stream, count=10)
     return _expose(picture, light, stream), _box(inside, stream)
@@ -142,7 +142,7 @@ def _grow(
         patch = picture[height - int(tall * height) :, columns]
         up = np.linspace(1, 0, len(patch), dtype=np.float32)[:, None]  # 0 at the root, 1 at the tip
         off = np.abs(x[columns] - root - lean * tall * up * up)
-        patch[:] = _paint(patch, colour, step(half * (1 - up) - off, 1 / width))
+        patch[:] = _paint(patch, colour, soft_step(half * (1 - up) - off, 1 / width))
     return picture
 
 
@@ -155,7 +155,7 @@ def _expose(picture: np.ndarray, light: Light, stream: np.random.Generator) -> n
     )
     leaves = waves(stream, (height, width), float(stream.uniform(0.15, 0.4)) * width, 1.5)
     brightness = stream.normal(0.2, 0.15) + stream.uniform(0, 0.3) * ramp
-    brightness = brightness - stream.uniform(0, 0.3) * step(leaves - 0.3, 2)
+    brightness = brightness - stream.uniform(0, 0.3) * soft_step(leaves - 0.3, 2)
     gain = (light.exposure * np.exp(brightness)).astype(np.float32)
     tint = stream.normal(0, 0.08, 3).astype(np.float32)
     picture = picture * gain[..., None] * light.cast * np.exp(tint)

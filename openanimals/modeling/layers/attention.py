@@ -4,9 +4,9 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from openanimals.modeling.layout import mean
-from openanimals.modeling.norms import make_norm
-from openanimals.modeling.precision import full_precision
+from openanimals.modeling.layers.norms import make_norm
+from openanimals.modeling.layers.pools import mean
+from openanimals.modeling.layers.precision import full_precision
 
 
 class NonLocal(nn.Module):
@@ -21,7 +21,7 @@ class NonLocal(nn.Module):
 
     Args:
         channels: of the map.
-        norm: a name of :data:`~openanimals.modeling.norms.NORMS`.
+        norm: a name of :data:`~openanimals.modeling.layers.norms.NORMS`.
     """
 
     def __init__(self, channels: int, norm: str = "BN") -> None:

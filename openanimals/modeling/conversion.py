@@ -1,14 +1,18 @@
-"""The names of FastReID's weights, which are also the release's, and ours: from one to the other.
+"""The names of FastReID's weights, of the release's and of MiewID's, and ours: from one to another.
 
 FastReID's Baseline has one ``backbone`` with torchvision's names, whose non-local blocks lie apart
 as ``NL_<stage>.<n>``, and ``heads``. Its MGN has the shared layers as a numbered ``backbone``, the
 branches ``b1``, ``b2``, ``b3`` (``<branch>.0`` is the third stage without its first block,
 ``<branch>.1`` the fourth stage) and a head for each stripe, ``b1_head``, ``b21_head``, ...
-Both are read from names alone: no tensor is touched.
+MiewID (Otarashvili et al. 2024, arXiv 2412.05602) is timm's EfficientNetV2 with GeM and a batch
+norm, so a :class:`~openanimals.modeling.model.ReIDModel` with one branch can hold it.
+All are read from names alone: no tensor is touched.
 """
 
 import re
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Mapping
+
+from torch import Tensor
 
 from openanimals.modeling.weights import WeightsError
 
@@ -187,3 +191,29 @@ def _check_fastreid_has(heads: set[str], ours: Collection[str]) -> None:
 
 def _numbers(pattern: str, keys: Iterable[str]) -> list[int]:
     return [int(found[1]) for key in keys if (found := re.match(pattern, key))]
+
+
+_MIEWID = (
+    (r"backbone\.((conv_stem|bn1|blocks\.[012]|blocks\.3\.0)\..+)", r"stem.\1"),
+    (r"backbone\.(.+)", r"tails.b1.\1"),
+    (r"pooling\.p", "heads.b1.pool.p"),
+    (r"bn\.(.+)", r"heads.b1.neck.\1"),
+)
+
+
+def is_miewid(keys: Collection[str]) -> bool:
+    """Tell whether these are the names of MiewID's weights."""
+    return {"backbone.conv_stem.weight", "pooling.p", "bn.weight"} <= set(keys)
+
+
+def miewid_renamed(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Return the weights under our names, but for the classifier, which is of other animals."""
+    kept = {key: value for key, value in state.items() if not key.startswith("final.")}
+    return {_of_miewid(key): value for key, value in kept.items()}
+
+
+def _of_miewid(key: str) -> str:
+    for pattern, ours in _MIEWID:
+        if found := re.fullmatch(pattern, key):
+            return found.expand(ours)
+    return key

@@ -4,12 +4,29 @@ Names and numerics are FastReID's, so that its configs and checkpoints keep thei
 """
 
 from collections.abc import Callable
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from openanimals.modeling.layout import mean
-from openanimals.modeling.precision import full_precision
+from openanimals.modeling.layers.precision import full_precision
+
+
+class _Mean(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, x: Tensor) -> Tensor:
+        ctx.shape = x.shape
+        return x.mean((2, 3), keepdim=True)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> Tensor:
+        # Divided before it is spread over the positions, and spread as a view.
+        return (gradients[0] / ctx.shape[2:].numel()).expand(ctx.shape)
+
+
+def mean(x: Tensor) -> Tensor:
+    """Return the mean over positions, ``[B, C, H, W]`` to ``[B, C, 1, 1]``."""
+    return _Mean.apply(x)
 
 
 class Flatten(nn.Module):

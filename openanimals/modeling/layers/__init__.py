@@ -1,0 +1,1 @@
+"""What networks and heads are built of, under FastReID's names."""
