@@ -34,5 +34,5 @@ def trainer(cfg: CfgNode, train: TrainSet, cache: ImageCache | None = None) -> T
 def step_on(trained: Trainer, images: Tensor) -> Callable[[], object]:
     """Return a call that does a step on images ``[B, 3, H, W]``, as they are."""
     trained.transforms = lambda images, draws: images  # type: ignore[assignment]
-    batch = Batch(images, torch.arange(len(images)), [], [])
+    batch = Batch(images, torch.arange(len(images)), {}, {})
     return partial(trained.train_step, batch)

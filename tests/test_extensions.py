@@ -119,3 +119,47 @@ def test_a_method_of_ones_own_trains_resumes_and_is_evaluated(folder):
     assert finished.returncode == 0, finished.stderr
     again = json.loads((out / "again/results.json").read_text())["folder:zebras"]
     assert again == trained
+
+
+TRACKER = """import json
+
+class Run:
+    def log(self, scalars, step):
+        with open("tracked.jsonl", "a") as file:
+            file.write(json.dumps({"iteration": step, **scalars}) + "\\n")
+
+    def finish(self):
+        open("finished", "w").close()
+
+def init(dir, config):
+    assert config["TRAINER"] in {"MixupTrainer", "Trainer"} and dir
+    return Run()
+"""
+
+
+def test_a_step_callback_transform_and_tracker_of_ones_own(folder):
+    """The tracker has a stand-in; it is told what metrics.json is told."""
+    (folder / "wandb.py").write_text(TRACKER)
+    (line,) = re.findall(r"\$ (python .*my_loop.*)", WHOLE)
+    small = [str(part) for part in overrides(folder, folder, **SMALL)]
+    command = [sys.executable, *shlex.split(line)[1:], *small]
+
+    def weights(name, *keys):
+        finished = run([*command, "OUTPUT_DIR", str(folder / name), *keys], cwd=folder)
+        assert finished.returncode == 0, finished.stderr
+        return checkpoint.read(folder / name / "model_final.pth")["model"]["stem.0.weight"]
+
+    ours = weights("ours")
+    tracked = [json.loads(text) for text in (folder / "tracked.jsonl").read_text().splitlines()]
+    lines = (folder / "ours/metrics.json").read_text().splitlines()
+    written = [json.loads(text) for text in lines]
+    for record in written:
+        del record["epoch"]
+    assert tracked == written
+    assert any(record.get("weight_norm", 0) > 0 for record in tracked)
+    assert any("loss_triplet" in record for record in tracked)
+    assert (folder / "finished").exists()
+    again = weights("again")
+    assert ours.equal(again)  # all that is random is seeded
+    assert not ours.equal(weights("plain", "TRAINER", "Trainer"))
+    assert not ours.equal(weights("bright", "INPUT.TRANSFORMS", "[]"))

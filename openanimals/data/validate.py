@@ -7,12 +7,11 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict
 from pathlib import Path
 
-from tqdm import tqdm
-
 from openanimals.data.catalogue import UNKNOWN, Catalogue
 from openanimals.data.image_io import ImageError, box_overlaps, open_image
 from openanimals.data.masks import is_shape
 from openanimals.data.splits import Split
+from openanimals.utils.progress import Progress
 from openanimals.utils.viewpoints import lateral_viewpoint
 
 NEAR_EMPTY = 10  # a part of a split with fewer images than this says little
@@ -146,11 +145,12 @@ def _decode_all(
     gone = set(missing)
     photos = [photo for photo in zip(paths, masks, strict=True) if photo[0] not in gone]
     photos = list(dict.fromkeys(photos))
-    with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
-        bar = tqdm(
-            pool.map(decode, photos), f"checking {name}", len(photos), unit="file", disable=None
-        )
-        found = dict(zip(photos, bar, strict=True))
+    found: dict[tuple[str, str | None], tuple[int, int] | str] = {}
+    threads = ThreadPoolExecutor(min(8, os.cpu_count() or 1))
+    with threads as pool, Progress(f"checking {name}", len(photos), "file") as progress:
+        for photo, outcome in zip(photos, pool.map(decode, photos), strict=True):
+            found[photo] = outcome
+            progress.update()
     sizes = {path: size for (path, _), size in found.items() if isinstance(size, tuple)}
     return sizes, list(dict.fromkeys(cause for cause in found.values() if isinstance(cause, str)))
 

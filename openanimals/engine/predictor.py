@@ -83,14 +83,15 @@ class Predictor:
                 - the name of a data set, such as ``"folder:my_photos"``.
 
         Returns:
-            A table of the photographs with their features ``[N, D]``, in the order given. Those
-            that cannot be read are left out, and a warning names each.
+            A table of the photographs with their features ``[N, D]``, in the order given; the
+            identity of those that nobody has named is None. Those that cannot be read are left out,
+            and a warning names each.
 
         Raises:
             UserError: it is none of these, or nothing can be read.
         """
         images = photographs
-        if isinstance(images, str) and not Path(images).is_file():
+        if isinstance(images, str) and not Path(images).expanduser().is_file():
             images = self._catalogue(images)
         if isinstance(images, str | os.PathLike):
             images = [images]
@@ -109,6 +110,8 @@ class Predictor:
         if not readable:
             raise ImageError(f"none of the {len(images)} photographs can be read")
         table = images.select(readable).table.assign(path=[str(images.path(r)) for r in readable])
+        # Nobody's photographs must not match one another.
+        table["identity"] = table["identity"].replace({UNKNOWN: None})
         return FeatureSet(table, features[readable], self.fingerprint, images.name)
 
     def _catalogue(self, name: str) -> Catalogue:
@@ -138,7 +141,7 @@ class Predictor:
         pixels = torch.from_numpy(np.stack(resized)).permute(0, 3, 1, 2)
         features, _ = extract(self.cfg, self._network, pixels, self.device)
         table = pd.DataFrame({"path": [f"image {number}" for number in range(len(arrays))]})
-        return FeatureSet(table.assign(identity=UNKNOWN), features, self.fingerprint, "images")
+        return FeatureSet(table.assign(identity=None), features, self.fingerprint, "images")
 
 
 def load_model(

@@ -37,6 +37,7 @@ from openanimals.evaluation import Result
 from openanimals.evaluation.build import check_protocol
 from openanimals.modeling import build_model
 from openanimals.utils import distributed
+from openanimals.utils.errors import UserError
 from openanimals.utils.files import atomic_path, remove_leftovers
 from openanimals.utils.logging import set_up_logging, table
 
@@ -164,7 +165,7 @@ def _prepare(
         sets = load_sets(cfg, train=training)
         for test_set in [*sets.tests, *filter(None, [sets.validation])]:
             check_protocol(cfg, test_set.name, (test_set.query.table, test_set.gallery.table))
-    except ValueError as error:
+    except UserError as error:
         if not problems:
             raise
         problems.append(str(error))

@@ -16,7 +16,7 @@ from openanimals.modeling.backbones.resnet import resnet
 from openanimals.modeling.backbones.timm import timm_backbone
 from openanimals.modeling.heads import REID_HEADS_REGISTRY, EmbeddingHead
 from openanimals.modeling.losses import LOSS_REGISTRY, Losses, LossTerm
-from openanimals.modeling.meta import on_meta
+from openanimals.modeling.meta_device import on_meta
 from openanimals.modeling.model import ReIDModel
 from openanimals.modeling.weights import RESNET_WEIGHTS, fetch
 from openanimals.utils.errors import UserError

@@ -1,1 +1,1 @@
-"""Helpers that know nothing of animals: registries, logging, randomness, files, processes."""
+"""What every package may use: errors, registries, logging, randomness, files, processes."""

@@ -99,6 +99,24 @@ def test_what_is_no_photograph(given, message, predictor):
         predictor.embed(given)
 
 
+def test_photographs_of_nobody_match_no_other(predictor, tmp_path):
+    paths = []
+    for name in ("unknown", "ada"):
+        for number in range(2):
+            paths.append(tmp_path / name / f"{number}.png")
+            paths[-1].parent.mkdir(exist_ok=True)
+            coat(number, 0, 48).save(paths[-1])
+    for given in (paths, [read_image(path) for path in paths]):
+        found = predictor.embed(given)
+        assert found.column("identity") == [None] * 4
+        with pytest.raises(UserError, match="none of the 2 queries"):
+            openanimals.evaluate(found.select([0, 1]), found.select([2, 3]))
+    named = predictor.embed(f"folder:{tmp_path}")
+    assert named.column("identity") == ["ada", "ada", None, None]
+    result = openanimals.evaluate(named.select([0, 2]), named.select([1, 3]))
+    assert result.matched.tolist() == [True, False]
+
+
 def test_a_folder_is_not_guessed_at(predictor, tmp_path):
     with pytest.raises(UserError, match=f"is a folder; .*'folder:{tmp_path}'"):
         predictor.embed(str(tmp_path))
@@ -143,6 +161,7 @@ def test_the_page_of_the_api_runs(run, tmp_path, monkeypatch):
     names: dict = {}
     exec(compile("".join(blocks), "docs/api.md", "exec"), names)
     assert names["features"].shape == (4, 64)
+    assert rescore("matched")["my_photos"].mAP == names["result"].mAP
     rescored = rescore("matched")["my_photos"]
     assert rescored.rank(1) == names["result"].rank(1)
 

@@ -13,7 +13,7 @@ from torch.nn.modules.module import (
 )
 
 from openanimals.modeling.backbones import Backbone, timm_weights
-from openanimals.modeling.meta import on_meta
+from openanimals.modeling.meta_device import on_meta
 from openanimals.utils.errors import UserError
 
 _CUT_STRIDE = 16  # where ResNet-50 is cut as well: after the first block of its third stage
