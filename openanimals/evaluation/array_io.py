@@ -6,6 +6,7 @@ which images it belongs.
 
 import hashlib
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -71,7 +72,8 @@ def save_array(
     path = path.with_name(f"{path.name.removesuffix('.safetensors')}.safetensors")
     write_table(beside(path, "images"), images)
     # As one text, since safetensors writes several in any order.
-    header = {"openanimals": json.dumps({**known, "images": digest(images)})}
+    known = {"name": "", "fingerprint": "", **known, "images": digest(images)}
+    header = {"openanimals": json.dumps(known)}
     with atomic_path(path) as temporary:
         save_file({kind: torch.from_numpy(np.ascontiguousarray(array))}, temporary, header)
     return path
@@ -96,7 +98,9 @@ def load_array(path: Path, kind: str) -> tuple[pd.DataFrame, np.ndarray, dict[st
         with safe_open(path, framework="pt") as file:
             known = json.loads((file.metadata() or {})["openanimals"])
             array = file.get_tensor(kind).numpy()
-    except (SafetensorError, OSError, KeyError) as error:
+            if array.ndim != 2 or not {"name", "fingerprint", "images"} <= known.keys():
+                raise ValueError("not written here")
+    except (SafetensorError, OSError, ValueError, LookupError, TypeError, AttributeError) as error:
         raise SavedResultError(
             f"{path} is not a file of {kind}, or is damaged ({error}); evaluate again"
         ) from error
@@ -136,11 +140,16 @@ def _stored(column: pd.Series) -> pd.Series:
     return pd.Series(values, column.index, object)
 
 
-def read_table(path: Path) -> pd.DataFrame:
+def read_table(path: Path, columns: Sequence[str] = ("path", "identity")) -> pd.DataFrame:
     """Read a table as it was before it was written, None where a value is missing.
 
+    Args:
+        path: its file.
+        columns: that it must have.
+
     Raises:
-        SavedResultError: the file is missing or damaged, or has a date that is none.
+        SavedResultError: the file is missing or damaged, lacks a column, or has a date that
+            is none.
     """
     import pyarrow as pa
 
@@ -149,11 +158,18 @@ def read_table(path: Path) -> pd.DataFrame:
     try:
         with open(path, "rb") as file:
             found = pd.read_parquet(file)
-        table = found.apply(lambda column: pd.Series([*map(_restored, column)], dtype=object))
+        for name in columns:
+            if name not in found:
+                raise ValueError(f"no column {name}")
+        if not found.columns.is_unique:
+            raise ValueError("two columns of one name")
+        restored = {name: [*map(_restored, values)] for name, values in found.items()}
+        table = pd.DataFrame(restored, dtype=object)
         days(table.get("date", []))
-    except (pa.ArrowException, OSError, ValueError) as error:
+    except (pa.ArrowException, OSError, ValueError, TypeError) as error:
         raise SavedResultError(
-            f"{path}: {error}; expected a Parquet table as an evaluation writes it"
+            f"{path}: {error}; expected a Parquet table with the columns {', '.join(columns)} and "
+            "what else is known"
         ) from error
     table.attrs = found.attrs
     return table

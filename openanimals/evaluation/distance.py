@@ -72,24 +72,21 @@ def metric_named(name: str) -> tuple[Between, torch.dtype]:
     return METRICS[name]
 
 
-def squared_lengths(query: Features, gallery: Features) -> tuple[Tensor, Tensor]:
-    """Return the squared lengths `[Q]`, `[G]` of features, in float64, having checked the features.
+def squared_lengths(features: Features, what: str) -> Tensor:
+    """Return the squared lengths of features, having checked them.
+
+    Args:
+        features: `[N, D]`.
+        what: names them in messages.
+
+    Returns:
+        `[N]` in float64.
 
     Raises:
-        UserError: the features have no rows, no or different dimensions, or one of them is not
-            finite, also where only its square is not in float32.
+        UserError: the features have no dimensions, or one of them is not finite, also where only
+            its square is not in float32.
     """
-    lengths = _lengths(query, "query"), _lengths(gallery, "gallery")
-    if query.shape[1] != gallery.shape[1]:
-        raise UserError(
-            f"query features have {query.shape[1]} dimensions, "
-            f"gallery features {gallery.shape[1]}; they must come from the same model"
-        )
-    return lengths
-
-
-def _lengths(features: Features, what: str) -> Tensor:
-    if features.ndim != 2 or 0 in features.shape:
+    if features.ndim != 2 or not features.shape[1] or (what == "query" and not len(features)):
         raise UserError(
             f"{what} features have the shape {list(features.shape)}; "
             "expected [images, dimensions], at least one of each"
@@ -107,6 +104,22 @@ def _lengths(features: Features, what: str) -> Tensor:
             f"{broken[0]}); nothing can be ranked by them"
         )
     return found
+
+
+def checked_lengths(query: Features, gallery: Features) -> tuple[Tensor, Tensor]:
+    """Return the squared lengths of both `[Q]`, `[G]`, having checked that they can be compared.
+
+    Raises:
+        UserError: there are no queries, the features have different lengths, or one of them is not
+            finite.
+    """
+    lengths = squared_lengths(query, "query"), squared_lengths(gallery, "gallery")
+    if query.shape[1] != gallery.shape[1]:
+        raise UserError(
+            f"query features have {query.shape[1]} dimensions, "
+            f"gallery features {gallery.shape[1]}; they must come from the same model"
+        )
+    return lengths
 
 
 def as_tensor(features: Features) -> Tensor:
@@ -127,7 +140,7 @@ def distance_blocks(
 
     Args:
         query: features `[Q, D]`, of any type of number.
-        gallery: features `[G, D]`.
+        gallery: features `[G, D]`; none at all, `[0, D]`, are fine.
         metric: ``"cosine"`` (1 - cosine of the whole vectors, 0 to 2) or ``"euclidean"`` (the
             squared Euclidean distance, as FastReID has it; it ranks like the plain one).
         device: where to compute.
@@ -137,10 +150,11 @@ def distance_blocks(
         in float32.
 
     Raises:
-        UserError: the metric is unknown, or as :func:`squared_lengths`.
+        UserError: the metric is unknown, there are no queries, the features have different
+            lengths, or one of them is not finite.
     """
-    lengths = squared_lengths(query, gallery)
-    for rows, block in _tiled_blocks((query, lengths[0]), (gallery, lengths[1]), metric, device):
+    own, other = checked_lengths(query, gallery)
+    for rows, block in _tiled_blocks((query, own), (gallery, other), metric, device):
         yield rows, block.cpu().numpy()
         del block  # before the next one is made
 
@@ -151,7 +165,11 @@ def _tiled_blocks(
     metric: str,
     device: torch.device | str,
 ) -> Iterator[tuple[slice, Tensor]]:
-    """Do what :func:`distance_blocks` does on the device, given features and squared lengths."""
+    """Do what :func:`distance_blocks` does, given features and their squared lengths `[N]`.
+
+    Yields:
+        The block's query rows, and their distances `[rows, G]` in float32, on the device.
+    """
     between, least = metric_named(metric)
     wide = any(as_tensor(side[:1]).dtype == torch.float64 for side, _ in (query, gallery))
     like = torch.empty(0, dtype=torch.float64 if wide else least, device=device)
@@ -198,14 +216,19 @@ def nearest(
     *,
     device: torch.device | str = "cpu",
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Find the ``k`` nearest of each feature `[N, D]` among all of them, itself included.
+    """Find each feature's nearest among all of them, itself included.
+
+    Args:
+        features: `[N, D]`, finite.
+        k: how many; all, where there are fewer.
+        metric: as for :func:`distance_blocks`.
+        device: where to compute.
 
     Returns:
-        Their rows `[N, k]`, nearest first and equally near ones by row, and distances `[N, k]`;
-        where there are fewer than ``k``, all of them.
+        Their rows `[N, k]`, nearest first and equally near ones by row, and distances `[N, k]`.
     """
     k, count = min(k, len(features)), len(features)
-    lengths = _lengths(features, "image")
+    lengths = squared_lengths(features, "image")
     found = torch.full((count, k), torch.iinfo(torch.int64).max, device=device)
     for start in range(0, count, QUERY_TILE):
         # A distance counts for both its images and is computed once: a tile of images to all from
@@ -243,9 +266,17 @@ def pair_distances(
     *,
     device: torch.device | str = "cpu",
 ) -> np.ndarray:
-    """Return the distances `[P]`, in float32, of some pairs of features `[N, D]`.
+    """Return the distances of some pairs of features; sums are taken in float64.
 
-    The rows of a pair are in ``first`` and ``second`` `[P]`. Sums are taken in float64.
+    Args:
+        features: `[N, D]`, finite.
+        first: a row of each pair `[P]`.
+        second: its other row `[P]`.
+        metric: as for :func:`distance_blocks`.
+        device: where to compute.
+
+    Returns:
+        `[P]` in float32.
     """
     between, _ = metric_named(metric)
     parts = [np.empty(0, dtype=np.float32)]
@@ -261,11 +292,11 @@ def pair_distances(
 
 
 def joined(query: Features, gallery: Features) -> Tensor:
-    """Return all features as one tensor on the CPU: in float64 if they are, else in float32.
+    """Return all features `[Q + G, D]` on the CPU: in float64 if one side is, else in float32.
 
     Raises:
-        UserError: as :func:`squared_lengths`.
+        UserError: see :func:`checked_lengths`.
     """
-    squared_lengths(query, gallery)
-    sides = as_tensor(query), as_tensor(gallery)
+    checked_lengths(query, gallery)
+    sides = (as_tensor(side) for side in (query, gallery))
     return torch.cat([side if side.dtype == torch.float64 else side.float() for side in sides])

@@ -143,11 +143,18 @@ class Result:
 def bootstrap_interval(
     values: np.ndarray, groups: np.ndarray, *, seed: int = 0, samples: int = 1000
 ) -> tuple[float, float]:
-    """Return the 95 % percentile interval of the mean of values `[N]`, one a query.
+    """Return the 95 % percentile interval of a mean, resampling whole groups.
 
-    Queries of one individual succeed and fail together, so individuals, in ``groups`` `[N]`, are
-    drawn with replacement, not queries. Of a single one both ends are the mean. The interval is a
-    pure function of the arguments.
+    Queries of one individual succeed and fail together, so individuals are drawn, not queries.
+
+    Args:
+        values: `[N]`, one a query.
+        groups: `[N]`, the individual of each.
+        seed: seed of the draws; the interval is a pure function of the arguments.
+        samples: how many times the groups are drawn, with replacement.
+
+    Returns:
+        Lower and upper end. With a single group both are the mean: nothing can be resampled.
     """
     group, _ = pd.factorize(np.asarray(groups, dtype=object))
     sums, counts = np.bincount(group, weights=values), np.bincount(group)

@@ -11,8 +11,7 @@ lacks what a rule looks at gets None, which equals no other label.
 """
 
 from collections.abc import Sequence
-from datetime import datetime, timedelta
-from functools import reduce
+from datetime import datetime
 
 import numpy as np
 import pandas as pd
@@ -22,6 +21,8 @@ from openanimals.utils.viewpoints import lateral_viewpoint
 
 Labels = Sequence[object] | np.ndarray
 Pair = tuple[Labels, Labels]  # labels of the queries and of the gallery
+
+MICROSECONDS = 60_000_000  # of a minute
 
 
 class ProtocolError(UserError):
@@ -80,31 +81,27 @@ class Protocol:
             Same identity `[queries, G]`; removed, or None where nothing ever is.
         """
         matches = _equal(self._identities, queries)
-        removed = [matches & _equal(codes, queries) for codes in self._occasions]
+        removed = None
+        for codes in self._occasions:
+            same = matches & _equal(codes, queries)
+            removed = same if removed is None else removed | same
         if self._viewpoints is not None:
-            removed.append(~_equal(self._viewpoints, queries))
-        return matches, reduce(np.logical_or, removed) if removed else None
+            other = ~_equal(self._viewpoints, queries)
+            removed = other if removed is None else removed | other
+        return matches, removed
 
-    def check_matches(self, reason: str) -> None:
-        """Raise, before there are any distances, if no query has a match left in its ranking.
-
-        Raises:
-            ProtocolError: none has, and for this reason.
-        """
-        queries = len(self.identities[0])
-        for query in range(queries):
+    def matched(self) -> np.ndarray:
+        """Return which queries have a match left in their ranking `[Q]`; needs no distances."""
+        found = np.zeros(len(self.identities[0]), dtype=bool)
+        for query in range(len(found)):
             matches, removed = self.masks(slice(query, query + 1))
-            if (matches if removed is None else matches & ~removed).any():
-                return
-        raise ProtocolError(
-            f"under the protocol {self.rule!r} (TEST.PROTOCOL) none of the {queries} queries has a "
-            f"match left in its ranking: {reason}"
-        )
+            found[query] = (matches if removed is None else matches & ~removed).any()
+        return found
 
 
 def paper(query: pd.DataFrame, gallery: pd.DataFrame) -> Protocol:
     """Return the paper's protocol, which removes images by the query's own counted camera."""
-    return Protocol(*_identities_and_cameras(query, gallery))
+    return Protocol(_both("identity", query, gallery), _both("counted_camera", query, gallery))
 
 
 def encounter(
@@ -138,13 +135,14 @@ def encounter(
         )
     note = f"{unknown} of {len(labels)} images have no {lacking}, each is an encounter of its own"
     protocol = Protocol(
-        *_identities_and_cameras(query, gallery),
+        _both("identity", query, gallery),
+        _both("counted_camera", query, gallery),
         encounters=(labels[: len(query)], labels[len(query) :]),
         rule=f"encounter by {by}" + (f" of {gap:g} minutes" if by == "gap" else ""),
         note=note if unknown else "",
     )
-    protocol.check_matches(
-        "the images of their individuals in the gallery are all of their own encounters"
+    _check_matches(
+        protocol, "the images of their individuals in the gallery are all of their own encounters"
     )
     return protocol
 
@@ -160,13 +158,14 @@ def viewpoint(query: pd.DataFrame, gallery: pd.DataFrame) -> Protocol:
     )
     unknown, images = own.count(None) + others.count(None), len(own) + len(others)
     protocol = Protocol(
-        *_identities_and_cameras(query, gallery),
+        _both("identity", query, gallery),
+        _both("counted_camera", query, gallery),
         viewpoints=(own, others),
         rule="flank",
         note=f"{unknown} of {images} images show no known side" if unknown else "",
     )
-    protocol.check_matches(
-        f"{own.count(None)} queries and {others.count(None)} gallery images have no side"
+    _check_matches(
+        protocol, f"{own.count(None)} queries and {others.count(None)} gallery images have no side"
     )
     return protocol
 
@@ -202,14 +201,21 @@ def bursts(
         UserError: a text is no date.
     """
     codes, _ = pd.factorize(np.array(identities, dtype=object))
-    times = [_moment(date) if date and len(date) > len("YYYY-MM-DD") else None for date in dates]
-    images = pd.DataFrame({"identity": codes, "time": np.array(times, dtype="datetime64[us]")})
-    images = images.dropna().sort_values(["identity", "time"])
-    begins = images["identity"].diff().ne(0) | (images["time"].diff() > timedelta(minutes=gap))
+    timed = [row for row, date in enumerate(dates) if has_time_of_day(date)]
+    times = np.array([_moment(dates[row]) for row in timed], dtype="datetime64[us]")
+    times, individuals = times.astype(np.int64), codes[timed]
+    order = np.lexsort((times, individuals))
+    apart = np.diff(times[order]) > round(gap * MICROSECONDS)
+    begins = apart | (np.diff(individuals[order]) != 0)
     chains: list[int | None] = [None] * len(dates)
-    for row, chain in begins.cumsum().items():
-        chains[row] = chain
+    for place, chain in zip(order, [0, *begins.cumsum().tolist()], strict=False):
+        chains[timed[place]] = chain
     return chains
+
+
+def has_time_of_day(date: str | None) -> bool:
+    """Tell whether a date holds more than a day."""
+    return date is not None and len(date) > len("YYYY-MM-DD")
 
 
 def _moment(date: str | None) -> datetime:
@@ -224,10 +230,6 @@ def _moment(date: str | None) -> datetime:
     return moment
 
 
-def _identities_and_cameras(query: pd.DataFrame, gallery: pd.DataFrame) -> tuple[Pair, Pair]:
-    return _both("identity", query, gallery), _both("counted_camera", query, gallery)
-
-
 def _both(column: str, query: pd.DataFrame, gallery: pd.DataFrame) -> tuple[list, list]:
     """Return a column's values of the queries and of the gallery, None where there are none."""
     own, others = (
@@ -235,6 +237,14 @@ def _both(column: str, query: pd.DataFrame, gallery: pd.DataFrame) -> tuple[list
         for images in (query, gallery)
     )
     return own, others
+
+
+def _check_matches(protocol: Protocol, reason: str) -> None:
+    if not protocol.matched().any():
+        raise ProtocolError(
+            f"under the protocol {protocol.rule!r} (TEST.PROTOCOL) none of the "
+            f"{len(protocol.identities[0])} queries has a match left in its ranking: {reason}"
+        )
 
 
 def _codes(labels: Pair) -> tuple[np.ndarray, np.ndarray]:

@@ -49,9 +49,17 @@ def expand(
     *,
     device: torch.device | str = "cpu",
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Return expanded features of the same shapes `[Q, D]` and `[G, D]`.
+    """Expand features.
 
-    Features need not be of unit length. Those in float64 stay so, all others become float32.
+    Args:
+        query: features `[Q, D]`, which need not be of unit length.
+        gallery: features `[G, D]`.
+        expansion: how to expand.
+        device: where to find the neighbours, ``"cpu"`` or a CUDA device.
+
+    Returns:
+        New features of the queries and of the gallery, of the same shapes; in float64 if they are,
+        else in float32.
 
     Raises:
         UserError: the features have no rows or different lengths, or one of them is not finite.

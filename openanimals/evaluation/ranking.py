@@ -116,7 +116,10 @@ def _measures(
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Return average precision, inverse negative penalty and first rank of each query `[Q]`.
 
-    Hits have a query, ascending, and a rank, `[H]` each.
+    Args:
+        query: the query of each hit `[H]`, ascending.
+        ranks: the rank of each hit `[H]`.
+        queries: how many there are.
     """
     ranks = ranks[np.lexsort((ranks, query))]
     starts, stops = (np.searchsorted(query, np.arange(queries), side) for side in ("left", "right"))

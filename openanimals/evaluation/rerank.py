@@ -66,9 +66,15 @@ def rerank_blocks(
     *,
     device: torch.device | str = "cpu",
 ) -> ScoreBlocks:
-    """Mix the Jaccard distance of neighbourhoods into distances, where these lie.
+    """Mix the Jaccard distance of neighbourhoods into distances.
 
-    Neighbours are found by the same metric. Galleries smaller than ``k1`` are fine.
+    Args:
+        blocks: the distances, which are replaced where they lie.
+        query: features `[Q, D]`.
+        gallery: features `[G, D]`; galleries smaller than ``k1`` are fine.
+        metric: by which neighbours are found: that of the distances.
+        rerank: how to re-rank.
+        device: where to find the neighbours, ``"cpu"`` or a CUDA device.
 
     Yields:
         The query rows, and ``(1 - weight) * jaccard + weight * distance`` `[rows, G]` in float32.
@@ -150,9 +156,11 @@ def _listed(ranked: np.ndarray, values: np.ndarray) -> sparse.csr_array:
 
 
 def _jaccard(codes: sparse.csr_array, members: sparse.csr_array) -> np.ndarray:
-    """Return Jaccard distances `[Q, G]`, 1 - sum of minima / sum of maxima.
+    """Return the Jaccard distances `[Q, G]` of some queries: 1 - sum of minima / sum of maxima.
 
-    The encodings of the queries are `[Q, N]`, those of the gallery, by neighbour, `[N, G]`.
+    Args:
+        codes: the encodings of the queries `[Q, N]`.
+        members: those of the gallery, by neighbour `[N, G]`.
     """
     queries, gallery = len(codes.indptr) - 1, members.shape[1]
     having = members[codes.indices]  # a row for each neighbour of each query: who else has it

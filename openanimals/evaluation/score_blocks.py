@@ -7,7 +7,6 @@ can as well.
 """
 
 from collections.abc import Iterable, Iterator
-from itertools import chain
 from typing import Any
 
 import numpy as np
@@ -17,7 +16,7 @@ from openanimals.utils.errors import UserError
 
 BLOCK_PAIRS = 2**22  # distances at hand at once, 16 MiB; but never less than a tile of queries
 
-EXPECTED = "expected blocks of consecutive queries, from the first to the last, and no others"
+EXPECTED = "expected blocks of consecutive queries, from the first to the last"
 
 ScoreBlocks = Iterator[tuple[slice, np.ndarray]]
 Scores = np.ndarray | Tensor | Iterable[tuple[slice, Any]]
@@ -38,19 +37,8 @@ def checked_blocks(scores: Scores, queries: int, gallery: int) -> ScoreBlocks:
     Raises:
         UserError: scores have another shape or are not finite, or queries are missing or repeated.
     """
-    if isinstance(scores, np.ndarray | Tensor):
-        array, step = scores, max(1, BLOCK_PAIRS // max(1, gallery))
-        # The last rows with all that an array of another length has beyond them.
-        starts = range(0, max(queries, len(array)), step)
-        scores = ((slice(start, start + step), array[start : start + step]) for start in starts)
     done = 0
-    for item in chain(scores, [(slice(queries, queries), np.empty((0, gallery)))]):
-        if not isinstance(item, tuple) or not isinstance(item[0], slice):
-            raise UserError(
-                f"a block of scores is {item!r:.60}; expected a slice of query rows and the "
-                "distances of these queries"
-            )
-        rows, given = item
+    for rows, given in _pairs(scores, queries, gallery):
         block = given.detach().cpu().numpy() if isinstance(given, Tensor) else np.asarray(given)
         start, stop, _ = rows.indices(queries)
         if block.shape != (stop - start, gallery) or block.dtype.kind not in "fiu":
@@ -58,9 +46,12 @@ def checked_blocks(scores: Scores, queries: int, gallery: int) -> ScoreBlocks:
                 f"scores of the query rows {start} to {stop - 1} are {block.dtype} of the shape "
                 f"{list(block.shape)}; expected numbers [{stop - start}, {gallery}]"
             )
-        if start != done:
-            lack = "there twice" if start < done else "missing"
-            raise UserError(f"scores of query row {min(start, done)} are {lack}; {EXPECTED}")
+        if start < done:
+            raise UserError(f"scores of query row {start} are there twice; {EXPECTED}")
+        if start > done:
+            raise UserError(
+                f"scores of the query rows {done} to {start - 1} are missing; {EXPECTED}"
+            )
         with np.errstate(over="ignore"):  # told below
             block = block.astype(np.float32)  # a copy
         if not np.isfinite(block).all():
@@ -73,3 +64,27 @@ def checked_blocks(scores: Scores, queries: int, gallery: int) -> ScoreBlocks:
         if len(block):
             yield slice(start, stop), block
         del block  # before the next one is made
+    if done < queries:
+        raise UserError(f"scores of the query rows {done} to {queries - 1} are missing; {EXPECTED}")
+
+
+def _pairs(scores: Scores, queries: int, gallery: int) -> Iterator[tuple[slice, Any]]:
+    """Yield query rows and their scores: of an array, some rows at a time."""
+    if not isinstance(scores, np.ndarray | Tensor):
+        for item in scores:
+            if not (isinstance(item, tuple) and len(item) == 2 and isinstance(item[0], slice)):
+                raise UserError(
+                    f"a block of scores is {item!r:.60}; expected a slice of query rows and the "
+                    "distances of these queries"
+                )
+            yield item
+        return
+    if tuple(scores.shape) != (queries, gallery):
+        raise UserError(
+            f"scores have the shape {list(scores.shape)}; expected [{queries}, {gallery}], one for "
+            "each query and gallery image"
+        )
+    step = max(1, BLOCK_PAIRS // max(1, gallery))
+    for start in range(0, queries, step):
+        rows = slice(start, min(start + step, queries))
+        yield rows, scores[rows]

@@ -13,6 +13,7 @@ import pandas as pd
 
 from openanimals.evaluation.array_io import SavedResultError, beside, read_table
 from openanimals.evaluation.metrics import bootstrap_interval
+from openanimals.evaluation.results_io import MEASURES
 from openanimals.utils.errors import UserError
 
 FLIPS = 10_000  # sign patterns drawn; where there are no more than these, all are enumerated
@@ -99,7 +100,7 @@ def _saved(path: Path) -> dict[str, pd.DataFrame]:
             f"no rankings_*.parquet in {path.absolute()}; expected the output folder of a run "
             "that has ended, or of an evaluation"
         )
-    tables = [read_table(file) for file in files]
+    tables = [read_table(file, ("identity", "protocol", *MEASURES)) for file in files]
     for file, table in zip(files, tables, strict=True):
         if not {"name", "images"} <= table.attrs.keys():
             raise SavedResultError(f"{file} does not say which images it is of; evaluate again")

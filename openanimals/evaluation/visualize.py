@@ -12,13 +12,20 @@ from openanimals.utils.files import atomic_path
 
 OpenImage = Callable[[int], np.ndarray]
 
-RIGHT, WRONG = "#16a34a", "#dc2626"  # frames, green and red; the captions say it by signs as well
-QUERY, INK, FAINT, EMPTY = "#475569", "#0f172a", "#64748b", "#e2e8f0"
+RIGHT = "#16a34a"  # frame colours, green and red; the captions say it by signs as well
+WRONG = "#dc2626"
+QUERY = "#475569"
+INK, FAINT, EMPTY = "#0f172a", "#64748b", "#e2e8f0"
 
 DPI = 100
-# In pixels: an image's square and its frame, what lies between two, and between query and ranking.
-TILE, FRAME, GAP, QUERY_GAP = 144, 5, 12, 20
-CAPTION, HEADING, TITLE, MARGIN = 42, 46, 66, 24  # heights of texts; and around it all
+TILE = 144  # side of the square that holds an image, in pixels
+FRAME = 5
+GAP = 12
+QUERY_GAP = 20  # more air between the query and its ranking
+CAPTION = 42  # two lines of text under a tile
+HEADING = 46
+MARGIN = 24
+TITLE = 66
 MIN_WIDTH = 780  # room for the text at the head, however short the rankings
 
 SCORES = {"cosine": "cosine similarity", "euclidean": "squared distance"}
@@ -65,6 +72,8 @@ def draw_rank_lists(
     best: int = 3,
     worst: int = 3,
     random: int = 3,
+    k: int = 10,
+    seed: int = 0,
 ) -> None:
     """Draw queries with their nearest gallery images, right ones framed green and wrong ones red.
 
@@ -77,14 +86,16 @@ def draw_rank_lists(
         best: how many of the queries with the highest average precision to show.
         worst: how many of those with the lowest.
         random: how many of the rest, drawn at random.
+        k: how many gallery images to show; at most as many as ``result.top`` holds.
+        seed: seed of the draw.
 
     Raises:
         OSError: the picture cannot be written.
     """
     from matplotlib.figure import Figure
 
-    sections = _choose(result, best, worst, random)
-    k = result.top.shape[1]
+    sections = _choose(result, best=best, worst=worst, random=random, seed=seed)
+    k = min(k, result.top.shape[1])
     row_height = TILE + CAPTION + GAP
     width = max(MIN_WIDTH, 2 * MARGIN + (k + 1) * TILE + k * GAP + QUERY_GAP)
     height = TITLE + MARGIN + sum(HEADING + row_height * len(rows) for _, rows in sections)
@@ -106,13 +117,15 @@ def draw_rank_lists(
             identity = result.query_identities[query]
             precision = f"AP {100 * result.ranking.average_precision[query]:.1f} %"
             _draw_tile(axes, (MARGIN, top), open_query(query), QUERY, identity, precision)
-            for rank, row in enumerate(result.top[query].tolist()):
+            for rank, row in enumerate(result.top[query, :k].tolist()):
                 if row < 0:
                     break
                 left = MARGIN + (rank + 1) * (TILE + GAP) + QUERY_GAP
-                found, distance = result.gallery_identities[row], result.ranking.top_distances
+                found, near = (
+                    result.gallery_identities[row],
+                    result.ranking.top_distances[query, rank],
+                )
                 colour, sign = (RIGHT, "✓") if found == identity else (WRONG, "✗")
-                near = distance[query, rank]
                 score = f"{1 - near:.3f}" if result.metric == "cosine" else f"{near:#.4g}"
                 pixels = open_gallery(row)
                 _draw_tile(axes, (left, top), pixels, colour, found, f"{sign} {score}")
@@ -120,9 +133,11 @@ def draw_rank_lists(
     _save(figure, path)
 
 
-def _choose(result: Result, best: int, worst: int, random: int) -> list[tuple[str, np.ndarray]]:
+def _choose(
+    result: Result, *, best: int, worst: int, random: int, seed: int
+) -> list[tuple[str, np.ndarray]]:
     """Return the sections of the picture, each with its queries; empty ones are left out."""
-    queries = np.random.RandomState(0).permutation(np.flatnonzero(result.matched))
+    queries = np.random.RandomState(seed).permutation(np.flatnonzero(result.matched))
     # The draw also decides between equals, so that "best" is not one individual's first photos.
     ordered = queries[np.argsort(-result.ranking.average_precision[queries], kind="stable")]
     best = min(best, len(ordered))
@@ -140,14 +155,16 @@ def _draw_tile(
     axes: Any, corner: tuple[int, int], pixels: np.ndarray, colour: str, name: object, score: str
 ) -> None:
     """Draw an image, whole and centred in a framed square, and two lines of text below it."""
+    from matplotlib.patches import Rectangle
     from PIL import Image, ImageOps
 
     left, top = corner
     side = TILE - 2 * FRAME
-    whole = ImageOps.pad(Image.fromarray(pixels), (side, side), color=EMPTY)
-    framed = np.asarray(ImageOps.expand(whole, FRAME, fill=colour))
-    extent = left, left + TILE, top + TILE, top
-    axes.imshow(framed, extent=extent, interpolation="nearest", aspect="auto")
+    whole = np.asarray(ImageOps.pad(Image.fromarray(pixels), (side, side), color=EMPTY))
+    square = Rectangle(corner, TILE, TILE, facecolor=colour, linewidth=0, antialiased=False)
+    axes.add_patch(square)
+    edges = left + FRAME, left + TILE - FRAME, top + TILE - FRAME, top + FRAME
+    axes.imshow(whole, extent=edges, interpolation="nearest", aspect="auto", zorder=2)
     _write(axes, (left, top + TILE + 5), str(name), INK, 12, TILE)
     _write(axes, (left, top + TILE + 21), score, colour, 12, TILE)
 

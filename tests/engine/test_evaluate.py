@@ -137,19 +137,24 @@ def test_flanks_are_reported_by_side():
     assert results["herd (flank right)"].top.tolist() == [[0, 1, -1, -1, -1, -1]]
 
 
-def test_what_a_side_has_not(caplog):
-    """One without a match is skipped; a ROC curve is of the whole; curves show the whole alone."""
-    caplog.set_level(logging.INFO, "openanimals")
-    flank = {"PROTOCOL": "flank", "ROC__ENABLED": True}
-    assert list(score(cfg(**flank), herd(), CPU, extras=False)) == ["herd"]
-    assert not caplog.text
+def test_a_roc_curve_is_of_the_whole_not_of_a_side():
     gallery = [row for row in GALLERY if row[0] != "g1"]  # the right sides are all of one animal
-    results = score(cfg(**flank), herd(QUERY, gallery), CPU)
+    results = score(cfg(PROTOCOL="flank", ROC__ENABLED=True), herd(QUERY, gallery), CPU)
     assert [name for name, result in results.items() if result.roc] == ["herd", "herd (paper)"]
     assert "herd (flank right)" in results
-    results = score(cfg(**flank), herd(QUERY[:1], GALLERY), CPU)
+
+
+def test_a_side_without_a_match_is_skipped(caplog):
+    caplog.set_level(logging.INFO, "openanimals")
+    results = score(cfg(PROTOCOL="flank"), herd(QUERY[:1], GALLERY), CPU)
     assert "herd (flank left)" in results and "herd (flank right)" not in results
     assert "without the side right" in caplog.text
+
+
+def test_curves_get_the_first_protocol_only(caplog):
+    caplog.set_level(logging.INFO, "openanimals")
+    assert list(score(cfg(PROTOCOL="flank"), herd(), CPU, extras=False)) == ["herd"]
+    assert not caplog.text
 
 
 DATELESS = [[row[:4] + [None] + row[5:] for row in part] for part in (QUERY, GALLERY)]
@@ -169,25 +174,26 @@ def test_encounters_that_cannot_be_applied(images, by, message, caplog):
         build_protocols(cfg(PROTOCOL="encounter", ENCOUNTER__BY=by), "herd", herd(*images).images)
     assert list(score(cfg(ENCOUNTER__BY=by), herd(*images), CPU)) == ["herd"]
     assert "without the protocol encounter: herd: " in caplog.text
-    with pytest.raises(ValueError, match="'1/5/2025' is no date"):  # no reason to leave it out
-        score(cfg(), herd([[*QUERY[0][:4], "1/5/2025", None, None]]), CPU)
-    nobody_knows = herd([[*QUERY[2][:-1], "up"]], GALLERY).images
-    with pytest.raises(ProtocolError, match="1 queries and 1 gallery images have no side"):
-        build_protocols(cfg(PROTOCOL="flank"), "herd", nobody_knows)
 
 
-@pytest.mark.parametrize(
-    ("keys", "message"),
-    [
-        ({"TEST__PROTOCOL": "encounter"}, "none of the 8 images has a date"),
-        ({"TEST__PCA": 99}, "TEST.PCA is 99, but the gallery has . images"),
-    ],
-)
-def test_what_cannot_be_applied_ends_a_run_before_it_begins(keys, message, tmp_path):
+def test_a_protocol_that_cannot_be_applied_ends_a_run_before_it_begins(tmp_path):
     name = photographs.source(tmp_path / "data", photographs.herd())
-    with pytest.raises(ProtocolError, match=message):
-        run.train(tiny_cfg(tmp_path / "run", tmp_path, DATASETS__NAMES=(name,), **keys))
+    keys = {"DATASETS__NAMES": (name,), "TEST__PROTOCOL": "encounter"}
+    with pytest.raises(ProtocolError, match="none of the 8 images has a date"):
+        run.train(tiny_cfg(tmp_path / "run", tmp_path, **keys))
     assert not (tmp_path / "run").exists()
+
+
+def test_a_wrong_date_is_no_reason_to_leave_a_protocol_out():
+    images = herd([[*QUERY[0][:4], "1/5/2025", None, None]])
+    with pytest.raises(ValueError, match="'1/5/2025' is no date"):
+        score(cfg(), images, CPU)
+
+
+def test_flanks_that_nobody_knows():
+    images = herd([[*QUERY[2][:-1], "up"]], GALLERY).images
+    with pytest.raises(ProtocolError, match="1 queries and 1 gallery images have no side"):
+        build_protocols(cfg(PROTOCOL="flank"), "herd", images)
 
 
 def test_cameras_count_under_every_protocol_of_a_person_set():
@@ -241,6 +247,13 @@ def test_fewer_dimensions():
     np.testing.assert_array_equal(both.top, score(cfg(), herd(), CPU)["herd"].top)
     with pytest.raises(ValueError, match=r"to 3 dimensions \(TEST.PCA\): .* span 2"):
         score(cfg(PCA=3), herd(), CPU)
+
+
+def test_more_dimensions_than_the_gallery_has_images_end_a_run_before_it_begins(tmp_path):
+    name = photographs.source(tmp_path / "data", photographs.herd())
+    with pytest.raises(ProtocolError, match="TEST.PCA is 99, but the gallery has . images"):
+        run.train(tiny_cfg(tmp_path / "run", tmp_path, DATASETS__NAMES=(name,), TEST__PCA=99))
+    assert not (tmp_path / "run").exists()
 
 
 @pytest.fixture

@@ -58,7 +58,7 @@ def test_does_not_depend_on_the_blocks(large, metric, monkeypatch):
 def test_does_not_depend_on_the_rest_of_the_gallery_nor_on_threads(large, metric):
     query, gallery = large
     whole = distances(*large, metric)
-    for start, stop in ((0, 1024), (1024, 2048), (1024, 2300), (2048, 2300)):
+    for start, stop in ((0, 1024), (1024, 2048), (1024, 2300), (2048, 2300), (2048, 2048)):
         part = distances(query, gallery[start:stop], metric)
         np.testing.assert_array_equal(part, whole[:, start:stop])
     before = torch.get_num_threads()
@@ -158,7 +158,6 @@ def test_a_feature_of_zeros_is_orthogonal_to_all():
         (np.ones((2, 3)), np.ones((2, 3)), "cosin", "did you mean 'cosine'"),
         (np.ones((2, 3)), np.ones((2, 4)), "cosine", "3 dimensions, gallery features 4"),
         (np.ones((0, 3)), np.ones((2, 3)), "cosine", r"query features have the shape \[0, 3\]"),
-        (np.ones((2, 3)), np.ones((0, 3)), "cosine", r"gallery features have the shape \[0, 3\]"),
         (np.ones((2, 3)), np.ones(3), "cosine", r"gallery features have the shape \[3\]"),
         (np.ones((2, 3)), np.array([[1, 2, 3], [1, np.nan, 3]]), "cosine", "1 of 2 gallery.*row 1"),
         (np.full((1, 3), 1e30), np.ones((2, 3)), "cosine", "1 of 1 query features are not finite"),

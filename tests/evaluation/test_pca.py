@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from openanimals.evaluation import pca
+from openanimals.evaluation import evaluate, pca
 from openanimals.evaluation.pca import reduce_dimensions
 from tests.evaluation import DEVICES
 from tests.evaluation import distances as all_distances
@@ -101,3 +101,12 @@ def test_features_that_cannot_be_reduced():
         reduce_dimensions(query, gallery, 4)
     with pytest.raises(ValueError, match="1 of 7 gallery features are not finite"):
         reduce_dimensions(gallery, query, 4)
+
+
+def test_individuals_are_found_by_few_dimensions():
+    rng = np.random.default_rng(0)
+    centres = rng.standard_normal((4, 50))
+    names = np.repeat(np.arange(4), 10)
+    images = centres[names] + rng.standard_normal((40, 50)) / 4
+    reduced = reduce_dimensions(images[::10], images, 4)
+    assert evaluate(*reduced, names[::10], names).mAP == 100

@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from openanimals.evaluation.protocols import Protocol, ProtocolError, bursts, days, paper
+from openanimals.evaluation.protocols import Protocol, bursts, days, paper
 
 ALL = slice(None)
 
@@ -20,11 +20,25 @@ def test_a_table_says_which_cameras_count():
     assert paper(person, both).masks(ALL)[1].tolist() == [[False, True]]
 
 
+def test_same_identity_and_camera_are_removed():
+    protocol = Protocol(
+        (["ada", "bo"], ["ada", "ada", "bo", "cy"]), (["1", "2"], ["1", "2", "1", "2"])
+    )
+    matches, removed = protocol.masks(ALL)
+    assert matches.tolist() == [[True, True, False, False], [False, False, True, False]]
+    assert removed.tolist() == [[True, False, False, False], [False] * 4]
+    assert protocol.masks(slice(1, 2))[0].tolist() == matches[1:].tolist()
+
+
 def test_a_missing_camera_equals_no_other():
     _, removed = Protocol(
         (["ada"] * 3, ["ada"] * 3), ([None, "1", np.nan], [None, "1", None])
     ).masks(ALL)
     assert removed.tolist() == [[False] * 3, [False, True, False], [False] * 3]
+
+
+def test_without_cameras_nothing_is_removed():
+    assert Protocol(([7, 8], [8])).masks(ALL)[1] is None
 
 
 def test_errors():
@@ -66,15 +80,31 @@ def test_all_rules_at_once_against_two_loops(seed):
     matches, removed = protocol.masks(ALL)
     expected = naive_masks(query, gallery)
     assert (matches.tolist(), removed.tolist()) == expected
-    part, _ = protocol.masks(slice(3, 7))
-    assert part.tolist() == expected[0][3:7]
+    left = [any(m and not r for m, r in zip(*rows, strict=True)) for rows in zip(*expected)]  # noqa: B905
+    assert protocol.matched().tolist() == left
 
 
-def test_whether_a_query_has_a_match_is_known_without_features():
+def test_encounters_remove_images_of_the_querys_own_individual_only():
+    protocol = Protocol(
+        (["ada"], ["ada", "ada", "bo"]), encounters=(["may"], ["may", "june", "may"])
+    )
+    assert protocol.masks(ALL)[1].tolist() == [[True, False, False]]
+
+
+def test_another_or_unknown_side_is_removed_of_all_individuals():
+    sides = ["left", None], ["left", "right", None, "left"]
+    matches, removed = Protocol((["ada"] * 2, ["ada", "ada", "ada", "bo"]), viewpoints=sides).masks(
+        ALL
+    )
+    assert removed.tolist() == [[False, True, True, False], [True] * 4]
+    assert matches.tolist() == [[True, True, True, False]] * 2
+
+
+def test_queries_with_a_match_are_known_without_features():
     names = ["ada", "bo", "eve"], ["ada", "bo"]
-    Protocol(names, encounters=([1, 2, 3], [1, 1])).check_matches("")
-    with pytest.raises(ProtocolError, match="none of the 3 queries has a match .*: alone"):
-        Protocol(names, encounters=([1, 2, 3], [1, 2])).check_matches("alone")
+    assert Protocol(names).matched().tolist() == [True, True, False]
+    alone = Protocol(names, encounters=([1, 2, 3], [1, 1]))
+    assert alone.matched().tolist() == [False, True, False]
 
 
 def naive_chains(identities, dates, gap):
@@ -110,6 +140,13 @@ def test_chains_against_single_linkage_by_definition(seed, gap):
         for j, other in enumerate(chains):
             same = identities[i] == identities[j] and one is not None and one == other
             assert same == expected[i][j]
+
+
+def test_a_chain_outlasts_the_gap_and_another_animal_does_not_join_it():
+    dates = [f"2025-04-01T09:{minute:02}:00" for minute in (0, 10, 20, 31, 15)]
+    first, second, third, fourth, other = bursts(["ada"] * 4 + ["bo"], dates, 10)
+    assert first == second == third
+    assert len({first, fourth, other}) == 3
 
 
 @pytest.mark.parametrize("gap", [0.1, 0.7])

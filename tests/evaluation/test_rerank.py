@@ -162,6 +162,13 @@ def test_features_must_be_finite(herd):
         evaluate(query, gallery, ["ada"] * 9, ["ada"] * 31, rerank=Rerank())
 
 
+def test_nearest_breaks_ties_by_row():
+    images = torch.tensor([[1.0, 0], [0, 1], [1, 0], [1, 0], [-1, 0]])
+    rows, found = distance.nearest(images, 4)
+    assert rows.tolist() == [[0, 2, 3, 1], [1, 0, 2, 3], [0, 2, 3, 1], [0, 2, 3, 1], [4, 1, 0, 2]]
+    assert found[4].tolist() == [0, 1, 2, 2]
+
+
 def test_neighbours_are_in_order_to_the_last_bit_of_float32():
     rng = np.random.default_rng(0)
     images = (rng.standard_normal(4096) + 0.1 * rng.standard_normal((400, 4096))).astype("f4")

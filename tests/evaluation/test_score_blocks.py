@@ -86,17 +86,17 @@ RIGHT = np.zeros((4, 5))
 @pytest.mark.parametrize(
     ("scores", "message"),
     [
-        (RIGHT.T, r"of the shape \[5, 4\]; expected numbers \[4, 5\]"),
-        (RIGHT[0], r"of the shape \[5\]; expected numbers \[4, 5\]"),
+        (RIGHT.T, r"have the shape \[5, 4\]; expected \[4, 5\]"),
+        (RIGHT[0], r"have the shape \[5\]; expected \[4, 5\]"),
         (broken(np.nan), "query row 1 and gallery row 2 is nan"),
         (broken(np.inf, 3, 4), "query row 3 and gallery row 4 is inf"),
         (broken(1e300), "query row 1 and gallery row 2 is inf"),
         (RIGHT.astype(str), "query rows 0 to 3 are <U32 of"),
-        (cut(RIGHT, 2)[:1], "query row 2 are missing"),
-        (cut(RIGHT, 2)[1:], "query row 0 are missing"),
-        ([], "query row 0 are missing"),
+        (cut(RIGHT, 2)[:1], "query rows 2 to 3 are missing"),
+        (cut(RIGHT, 2)[1:], "query rows 0 to 1 are missing"),
+        ([], "query rows 0 to 3 are missing"),
         ([*cut(RIGHT, 2), (slice(1, 2), RIGHT[:1])], "query row 1 are there twice"),
-        (cut(RIGHT, 3)[::-1], "query row 0 are missing"),
+        (cut(RIGHT, 3)[::-1], "query rows 0 to 2 are missing"),
         (
             [(slice(0, 4), RIGHT[:, :3])],
             r"rows 0 to 3 are float64 of the shape \[4, 3\]; .*\[4, 5\]",

@@ -44,6 +44,14 @@ def test_equal_models_do_not_differ():
     assert (same.queries, same.identities) == (6, 2)
 
 
+def test_drawn_signs_agree_with_all_signs():
+    sums = np.random.default_rng(1).normal(0.4, 1, 12)
+    exact = sign_flip_p_value(sums, samples=2**12)
+    drawn = sign_flip_p_value(sums, samples=2**12 - 1)
+    assert drawn != exact == exact_p_value(sums)
+    assert drawn == pytest.approx(exact, abs=4 * math.sqrt(exact * (1 - exact) / 2**12))
+
+
 def test_many_individuals_follow_the_normal_law():
     """Under flips the sum has mean 0 and variance sum(d^2)."""
     changes = np.random.default_rng(0).normal(0.1, 1, 300)

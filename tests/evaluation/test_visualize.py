@@ -54,7 +54,7 @@ def test_short_rankings_and_tall_images(tmp_path):
     names = ["ada", "ada", "bo"]
     removed = evaluate(np.eye(3)[:1], np.eye(3), ["ada"], names, ["1"], ["1", "2", "1"])
     tall = np.zeros((50, 10, 3), dtype=np.uint8)
-    visualize.draw_rank_lists(removed, lambda i: tall, lambda i: tall, tmp_path / "lists.jpg")
+    visualize.draw_rank_lists(removed, lambda i: tall, lambda i: tall, tmp_path / "lists.jpg", k=3)
     assert Image.open(tmp_path / "lists.jpg").format == "JPEG"
 
 
@@ -65,7 +65,7 @@ def test_names_of_every_script(tmp_path, caplog):
     for name in ("Zürich-Łoś", "Жираф", "雪", "ada\udcff", "$x_1$", "two\nlines", "W" * 99, ""):
         result = evaluate(np.eye(1), np.eye(1), [name], [name])
         path = tmp_path / "lists.png"
-        visualize.draw_rank_lists(result, black, black, path, title=name)
+        visualize.draw_rank_lists(result, black, black, path, title=name, k=1)
         pictures[name] = path.read_bytes()
     assert len(set(pictures.values())) == len(pictures)
     assert not caplog.text
