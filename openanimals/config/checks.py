@@ -1,85 +1,15 @@
 """Everything that can be known to be wrong from the configuration alone, in one error."""
 
-import importlib
 import math
-import os
-import sys
-from collections.abc import Iterable, Sequence
-from pathlib import Path
-from typing import Any
 
-from openanimals.config.defaults import get_cfg, numbers
-from openanimals.config.files import Setting, read_file, read_overrides, read_text
+from openanimals.config.defaults import numbers
 from openanimals.config.node import RULES, CfgNode, ConfigError
+from openanimals.config.plugins import import_modules
 from openanimals.utils.registry import did_you_mean
 
 PK_SAMPLERS = ("NaiveIdentitySampler", "BalancedIdentitySampler")  # K images of P identities
 
 BRANCHES_OF = {"Baseline": [[1]], "MGN": [[1], [1, 2], [1, 3]]}
-
-
-def load(
-    files: str | Path | Sequence[str | Path] | None = None, overrides: Sequence[Any] = ()
-) -> CfgNode:
-    """Return the checked, frozen configuration of files and ``[KEY, VALUE, ...]`` overrides.
-
-    Args:
-        files: a YAML file, or several, merged in order, such as a method and a species. One that
-            is not there is looked for among the shipped ones. The run of several goes to
-            ``logs/<their names, joined by +>``, unless one of them or an override sets
-            ``OUTPUT_DIR``.
-        overrides: ``[KEY, VALUE, ...]``.
-
-    Raises:
-        ConfigError: lists every mistake of the files, their bases, the overrides and their sum.
-    """
-    files = [files] if isinstance(files, str | Path) else files or []
-    paths = [Path(file) for file in files if file]
-    settings = [setting for path in paths for setting in read_file(path)]
-    if len(paths) > 1:
-        folder = "logs/" + "+".join(path.stem for path in paths)
-        settings.insert(0, ("the names of the files", "OUTPUT_DIR", folder))
-    return _checked([*settings, *read_overrides(overrides)])
-
-
-def load_text(text: str, overrides: Sequence[Any] = (), *, where: str = "text") -> CfgNode:
-    """Return the checked, frozen configuration of YAML text and overrides.
-
-    Args:
-        text: keys and values, for instance those that a checkpoint carries.
-        overrides: ``[KEY, VALUE, ...]``.
-        where: what the text is of, for errors.
-
-    Raises:
-        ConfigError: lists every mistake.
-    """
-    return _checked([*read_text(text, where), *read_overrides(overrides)])
-
-
-def without_pretraining(cfg: CfgNode) -> CfgNode:
-    """Return the configuration with PRETRAIN off: nothing is downloaded only to be replaced."""
-    changed: CfgNode = cfg.clone()
-    changed.defrost()
-    changed.MODEL.BACKBONE.PRETRAIN = False
-    changed.freeze()
-    return changed
-
-
-def _checked(settings: Sequence[Setting]) -> CfgNode:
-    """Set and check all; plugins that are named declare their keys before."""
-    cfg = get_cfg()
-    problems = cfg.merge(settings)
-    if cfg.IMPORTS:
-        import_modules(cfg.IMPORTS)  # check tells which are not there
-        cfg = get_cfg()
-        problems = cfg.merge(settings)
-    try:
-        check(cfg)
-    except ConfigError as error:
-        problems += error.problems
-    ConfigError.raise_for(problems)
-    cfg.freeze()
-    return cfg
 
 
 def check(cfg: CfgNode) -> None:
@@ -175,30 +105,3 @@ def batch_problems(cfg: CfgNode, processes: int = 1) -> list[str]:
         return []
     unit = " x ".join(name.format(count) for name, count in factors.items() if count > 1)
     return [f"SOLVER.IMS_PER_BATCH ({batch}) must be a multiple of {unit}"]
-
-
-def import_modules(names: Iterable[object]) -> list[str]:
-    """Import modules, also from the working directory.
-
-    Returns:
-        One sentence for each module that is not there.
-    """
-    if os.getcwd() not in sys.path:  # for good: a plugin may import others of them later
-        sys.path.insert(0, os.getcwd())
-    importlib.invalidate_caches()
-    problems = []
-    for name in dict.fromkeys(map(str, names)):
-        missing = not name or name.startswith(".")
-        try:
-            if not missing:
-                importlib.import_module(name)
-        except ModuleNotFoundError as error:
-            missing = error.name is not None and f"{name}.".startswith(f"{error.name}.")
-            if not missing:
-                raise  # the module is there, and something that it imports is not
-        if missing:
-            problems.append(
-                f"IMPORTS names {name!r}, but there is no such module in {os.getcwd()} or "
-                "among the installed packages"
-            )
-    return problems

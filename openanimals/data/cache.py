@@ -9,7 +9,6 @@ import json
 import logging
 import os
 import shutil
-import time
 import warnings
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -21,12 +20,12 @@ import numpy as np
 import torch
 from filelock import FileLock, Timeout
 from torch import Tensor
-from tqdm import tqdm
 
 from openanimals.data.dataset import ReIDDataset
 from openanimals.data.image_io import ImageError
 from openanimals.utils.errors import UserError
 from openanimals.utils.machine import cores
+from openanimals.utils.progress import Progress
 
 logger = logging.getLogger(__name__)
 
@@ -34,7 +33,6 @@ CORES = cores()
 OURS = f"{'[0-9a-f]' * 32}.images"  # the folder may have other files, which are left alone
 FULL = (errno.ENOSPC, errno.EDQUOT)  # the disk, or one's share of it
 CHUNK = 256  # images that are read before the first of them is stored: it bounds the memory
-SECONDS = 30.0  # between lines that tell how far the reading is
 
 
 @dataclass(frozen=True)
@@ -260,16 +258,12 @@ def _read_all(dataset: ReIDDataset, unreadable: dict[int, str]) -> Iterator[np.n
             unreadable[row] = str(error)
             return np.zeros(dataset.shape[1:], np.uint8)
 
-    said, count = time.monotonic(), dataset.shape[0]
-    bar = tqdm(total=count, disable=None, unit="image", leave=False)  # on a terminal only
-    with bar, ThreadPoolExecutor(CORES) as pool:
+    count = dataset.shape[0]
+    with Progress("reading", count, "image") as progress, ThreadPoolExecutor(CORES) as pool:
         for start in range(0, count, CHUNK):
             chunk = range(start, min(start + CHUNK, count))
             yield from pool.map(read, chunk)
-            bar.update(len(chunk))
-            if bar.disable and time.monotonic() - said > SECONDS:
-                said = time.monotonic()
-                logger.info("%d of %d images are read", chunk.stop, count)
+            progress.update(len(chunk))
 
 
 def _alone(folder: Path) -> AbstractContextManager:

@@ -12,7 +12,7 @@ from openanimals.engine import checkpoint
 from openanimals.engine.checkpoint import CheckpointError
 from openanimals.engine.loading import Weights, config_from_checkpoint, fitting_state, read_weights
 from openanimals.modeling import build_model, conversion
-from openanimals.modeling.architecture import count_classes
+from openanimals.modeling.config_of_weights import count_classes
 from openanimals.modeling.weights import WeightsError
 
 

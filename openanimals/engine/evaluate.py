@@ -30,6 +30,7 @@ from openanimals.modeling import class_weights, fold_norms, naming_the_size
 from openanimals.modeling.weights import HEAD_CLASSIFIERS, fits_any
 from openanimals.utils import distributed
 from openanimals.utils.files import atomic_path
+from openanimals.utils.progress import Progress
 
 logger = getLogger(__name__)
 
@@ -139,8 +140,10 @@ def extract(
     features = np.zeros((0, 0), dtype=np.float32)
     if own.start < own.stop:
         flip, dtype = cfg.TEST.FLIP.ENABLED, evaluation_dtype(cfg, device)
-        with naming_the_size(cfg, model):
-            features = extract_features(model, batches, device, flip=flip, dtype=dtype)
+        progress = Progress("extracting features", own.stop - own.start, "image")
+        with naming_the_size(cfg, model), progress:
+            told = progress.update
+            features = extract_features(model, batches, device, flip=flip, dtype=dtype, told=told)
     told = distributed.gather((features.shape[1], lost))
     lengths, messages = zip(*told, strict=True)  # of a process without images, 0
     collected = distributed.collect(features.reshape(-1, max(lengths)), shares)

@@ -12,7 +12,7 @@ from openanimals.config import CfgNode, load, load_text
 from openanimals.engine import checkpoint
 from openanimals.engine.checkpoint import CheckpointError
 from openanimals.modeling import ReIDModel, class_weights, conversion
-from openanimals.modeling.architecture import NOT_TOLD, count_classes, fitting_values
+from openanimals.modeling.config_of_weights import NOT_TOLD, count_classes, fitting_values
 from openanimals.modeling.weights import (
     HEAD_CLASSIFIERS,
     ArchitectureError,

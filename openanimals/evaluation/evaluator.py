@@ -1,9 +1,7 @@
 """From a model and images to features, and from features or scores to a Result."""
 
-import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from logging import getLogger
 from typing import Any
 
 import numpy as np
@@ -22,9 +20,6 @@ from openanimals.evaluation.roc import Pairs, pairs, verification
 from openanimals.evaluation.score_blocks import ScoreBlocks, Scores, checked_blocks
 from openanimals.utils.errors import UserError
 
-logger = getLogger(__name__)
-
-PERIOD = 30.0  # seconds between lines that tell how far an extraction is
 GIVEN = "given scores"  # what is ranked by, where it is no distance of features
 
 
@@ -35,6 +30,7 @@ def extract_features(
     *,
     flip: bool = False,
     dtype: torch.dtype | None = None,
+    told: Callable[[int], None] | None = None,
 ) -> np.ndarray:
     """Run a model over images.
 
@@ -46,6 +42,7 @@ def extract_features(
         device: where the model is.
         flip: whether to average the features of each image and of its mirror image.
         dtype: what the model computes in, by autocast; None: in its own type.
+        told: called after each batch with the number of its images, or None.
 
     Returns:
         Features `[N, D]` in float32, in the order of the images and not normalised.
@@ -55,7 +52,6 @@ def extract_features(
     """
     device = torch.device(device)
     features: list[np.ndarray] = []
-    said = time.monotonic()
     precision = torch.autocast(device.type, dtype, enabled=dtype not in (None, torch.float32))
     with _eval_mode(model), torch.inference_mode(), precision:
         for batch in batches:
@@ -64,9 +60,8 @@ def extract_features(
             if flip:
                 output = (output + model(images.flip(3)).float()) / 2
             features.append(output.cpu().numpy())
-            if time.monotonic() - said > PERIOD:
-                said = time.monotonic()
-                logger.info("features of %d images so far", sum(map(len, features)))
+            if told:
+                told(len(images))
     if not features:
         raise UserError("there are no images to extract features from")
     return np.concatenate(features)

@@ -7,7 +7,7 @@ import torch
 
 from openanimals.config import load
 from openanimals.modeling import build_model
-from openanimals.modeling.architecture import count_classes, fitting_values
+from openanimals.modeling.config_of_weights import count_classes, fitting_values
 from openanimals.modeling.conversion import ForeignError, is_foreign, our_names, their_names
 from tests.modeling import released
 
