@@ -25,7 +25,7 @@ demo: install
 	$(BIN)/python tools/train_net.py --config-file configs/ARBase/demo.yml --resume
 
 test: lint
-	$(BIN)/python -m pytest -n 2 --dist loadfile
+	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
 lint: install
 	$(BIN)/ruff check .

@@ -13,6 +13,11 @@ from openanimals.utils.logging import LOGGER, close_logging
 REPOSITORY = Path(__file__).parent.parent
 
 
+def pytest_collection_modifyitems(items):
+    """Begin with the longest, so that no process is left alone with them at the end."""
+    items.sort(key=lambda item: item.get_closest_marker("cli") is None)
+
+
 @pytest.fixture(scope="session", autouse=True)
 def _one_thread():  # of the session: what a module's fixtures make must be as in its tests
     torch.set_num_threads(1)

@@ -55,7 +55,7 @@ def test_one_step_and_features(name, autocast):
     cfg = method_cfg(name, "18x", 512)
     torch.manual_seed(0)
     model = build_model(cfg, 3)
-    images = torch.randint(0, 256, (6, 3, 96, 48), dtype=torch.uint8)
+    images = torch.randint(0, 256, (6, 3, 96, 32), dtype=torch.uint8)
     with torch.autocast("cpu", torch.bfloat16, enabled=autocast):
         output = model(images, TARGETS)
     values = build_losses(cfg)(output, TARGETS)

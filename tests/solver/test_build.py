@@ -143,9 +143,11 @@ def test_clipping_takes_each_parameter_on_its_own():
     torch.testing.assert_close(small.grad, torch.tensor([0.3, 0.35]))
 
 
+@pytest.mark.parametrize("steps", [4, pytest.param(None, marks=pytest.mark.slow)])
 @pytest.mark.parametrize("variant", RECORDED)
-def test_follows_the_recorded_training(variant):
+def test_follows_the_recorded_training(variant, steps):
     recorded = RECORDED[variant]
+    steps = steps if variant != "adam_freeze7" else None  # its layers learn from the eighth on
     cfg = load(REPOSITORY / "configs/Base-bagtricks.yml", recorded["overrides"])
     schedule = build_schedule(cfg, iters_per_epoch=5)
     rates = [schedule.lr_at(i, cfg.SOLVER.BASE_LR) for i in range(schedule.max_iter)]
@@ -157,7 +159,7 @@ def test_follows_the_recorded_training(variant):
     assert groups == {tuple(group) for group in recorded["groups"]}
 
     targets = torch.tensor([0, 0, 1, 1, 2, 2, 3, 3])
-    for iteration, expected in enumerate(recorded["losses"]):
+    for iteration, expected in enumerate(recorded["losses"][:steps]):
         model.freeze(cfg.MODEL.FREEZE_LAYERS if iteration < cfg.SOLVER.FREEZE_ITERS else [])
         for group in optimizer.param_groups:
             group["lr"] = schedule.lr_at(iteration, group["initial_lr"])
