@@ -104,13 +104,12 @@ def test_a_compiled_run_is_a_run(tmp_path, herd_root):
 
 
 def test_a_compiled_run_resumes(tmp_path, herd_root):
-    _, expected, _ = train(tmp_path / "whole", herd_root, SOLVER__COMPILE=True)
     keys = {"SOLVER__COMPILE": True, "SOLVER__CHECKPOINT_PERIOD": 1}
-    train(tmp_path / "part", herd_root, **keys)
+    _, expected, _ = train(tmp_path, herd_root, **keys)
     for name in ("model_0001.pth", "model_final.pth"):
-        (tmp_path / "part" / name).unlink()
-    (tmp_path / "part/last_checkpoint").write_text("model_0000.pth")
-    _, weights, _ = train(tmp_path / "part", herd_root, resume=True, **keys)
+        (tmp_path / name).unlink()
+    (tmp_path / "last_checkpoint").write_text("model_0000.pth")
+    _, weights, _ = train(tmp_path, herd_root, resume=True, **keys)
     assert all(torch.equal(weights[name], expected[name]) for name in expected)
 
 
