@@ -22,6 +22,7 @@ from requests import codes
 from tqdm import tqdm
 from urllib3.exceptions import HTTPError, ProtocolError
 
+from openanimals.data.archives import LARGEST_RATIO, ArchiveError, unpack
 from openanimals.data.catalogue import UNKNOWN, Catalogue, CatalogueError
 from openanimals.data.datasets import wildlife
 from openanimals.data.splits import paper_partition
@@ -114,7 +115,7 @@ def _download(cls: Any, archives: Path) -> None:
     if whole and all(whole):
         return
     try:
-        with _inside(archives), _our_download_url():
+        with _inside(archives), _our_functions():
             cls._download()
     except Exception as cause:  # no network, "set up Kaggle", "quota reached", "do it manually"...
         page = getattr(cls, "summary", {}).get("url") or "its home page"
@@ -130,30 +131,35 @@ def _unpack(cls: Any, archives: Path, unpacking: Path) -> None:
     for file in archives.glob("*gz"):
         with gzip.open(file) as stream:  # to its end, where the checksum is; tarfile stops before
             while stream.read(_CHUNK):
-                pass
+                if stream.tell() > LARGEST_RATIO * _size(file) + _CHUNK:
+                    raise ArchiveError(f"{file} unpacks to over {LARGEST_RATIO} times its size")
     if unpacking.exists():  # an interrupted try
         shutil.rmtree(unpacking)
     unfinished = shutil.ignore_patterns("*.part")
     shutil.copytree(archives, unpacking, copy_function=_link, ignore=unfinished)
-    with _inside(unpacking):
+    with _inside(unpacking), _our_functions():
         cls._extract()
 
 
 @contextlib.contextmanager
-def _our_download_url() -> Iterator[None]:
-    """Let the classes of wildlife-datasets download by :func:`fetch`.
+def _our_functions() -> Iterator[None]:
+    """Let the classes of wildlife-datasets download by :func:`fetch` and unpack by ``unpack``.
 
     They all call ``utils.download_url(url, file)``, which can neither resume nor notice that a
-    file was cut short. It is the one function of theirs that is replaced, and only in here.
+    file was cut short, and ``utils.extract_archive``, which trusts whatever is in an archive.
+    These two functions of theirs are replaced, and only in here.
     """
     from wildlife_datasets.datasets import utils
 
-    original = utils.download_url
+    originals = utils.download_url, utils.extract_archive
     utils.download_url = lambda url, output_path: fetch(url, Path(output_path).absolute())
+    utils.extract_archive = lambda archive, extract_path=".", delete=False: unpack(
+        archive, extract_path, delete
+    )
     try:
         yield
     finally:
-        utils.download_url = original
+        utils.download_url, utils.extract_archive = originals
 
 
 @contextlib.contextmanager

@@ -159,7 +159,8 @@ def box_overlaps(path: str | os.PathLike[str], bbox: Sequence[float]) -> bool:
 def _opened(path: str | os.PathLike[str]) -> Iterator[Image.Image]:
     """Open a file with Pillow; whatever goes wrong within the block becomes an ImageError."""
     try:
-        with Image.open(path) as image:
+        # By its name, Pillow maps a TIFF into memory, and mixes up the pixels if EXIF turns it.
+        with open(path, "rb") as file, Image.open(file) as image:
             yield image
     except ImageError:
         raise

@@ -112,6 +112,15 @@ def test_goes_on_with_an_interrupted_unpacking(hyena, server, root, monkeypatch)
     assert names(root / "HyenaID2022/hyena.coco") == ["annotations", "images"]
 
 
+def test_archive_that_leaves_its_folder(hyena, server, root, tmp_path):
+    with tarfile.open(tmp_path / "evil.tar.gz", "w:gz") as archive:
+        archive.addfile(tarfile.TarInfo("../../escaped"))
+    server.files["hyena.coco.tar.gz"] = (tmp_path / "evil.tar.gz").read_bytes()
+    with pytest.raises(DownloadError, match="'../../escaped' is outside its folder"):
+        download.prepare("HyenaID2022", root)
+    assert not list(tmp_path.rglob("escaped"))
+
+
 def test_damaged_archive(hyena, server, root):
     body = bytearray(server.files["hyena.coco.tar.gz"])
     body[len(body) // 2] ^= 255

@@ -252,3 +252,14 @@ def test_files_are_closed_again(photo):
     images = [open_image(photo) for _ in range(5)]
     assert len(os.listdir(descriptors)) == before
     assert len(images) == 5
+
+
+@pytest.mark.parametrize("mode", ["L", "P", "CMYK", "RGBA", "RGB"])
+def test_tiffs_that_exif_turns(tmp_path, mode):
+    pixels = np.random.default_rng(0).integers(0, 256, (5, 3, 3), np.uint8)
+    lying = Image.fromarray(pixels).convert(mode)
+    exif = Image.Exif()
+    exif[ExifTags.Base.Orientation] = 6
+    lying.save(tmp_path / "a.tif", exif=exif)
+    expected = np.rot90(np.asarray(lying.convert("RGB")), -1)
+    np.testing.assert_array_equal(read_image(tmp_path / "a.tif"), expected)
