@@ -8,7 +8,7 @@ from pathlib import Path, PurePosixPath
 
 from openanimals.utils.errors import UserError
 
-LARGEST_RATIO = 100  # of what an archive unpacks to, to its own size; photographs hardly shrink in one
+LARGEST_RATIO = 100  # of what an archive unpacks to, to its own size
 
 
 class ArchiveError(UserError):
