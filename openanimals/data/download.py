@@ -91,9 +91,11 @@ def _get(class_name: str, folder: Path) -> None:
         _unpack(cls, archives, unpacking)
         wildlife.scan(cls, unpacking)
     except Exception as cause:  # unpackers and parsers raise whatever a damaged archive leads to
+        advice = "; if a file in it is damaged, delete that file and run the same command again"
+        if isinstance(cause, ArchiveError):  # which another download of it would not mend
+            advice = ""
         raise DownloadError(
-            f"Animals-{class_name}: cannot unpack {archives} ({cause}); if a file in it is "
-            "damaged, delete that file and run the same command again"
+            f"Animals-{class_name}: cannot unpack {archives} ({cause}){advice}"
         ) from cause
     if folder.exists():
         folder.rmdir()

@@ -139,11 +139,16 @@ def extract(
         lost = batches.unreadable  # filled while they are read
     features = np.zeros((0, 0), dtype=np.float32)
     if own.start < own.stop:
-        flip, dtype = cfg.TEST.FLIP.ENABLED, evaluation_dtype(cfg, device)
         progress = Progress("extracting features", own.stop - own.start, "image")
         with naming_the_size(cfg, model), progress:
-            told = progress.update
-            features = extract_features(model, batches, device, flip=flip, dtype=dtype, told=told)
+            features = extract_features(
+                model,
+                batches,
+                device,
+                flip=cfg.TEST.FLIP.ENABLED,
+                dtype=evaluation_dtype(cfg, device),
+                told=progress.update,
+            )
     told = distributed.gather((features.shape[1], lost))
     lengths, messages = zip(*told, strict=True)  # of a process without images, 0
     collected = distributed.collect(features.reshape(-1, max(lengths)), shares)
