@@ -14,6 +14,7 @@ TIMM = ["timm>=1.0"]
 TEST = [
     "pytest>=8.2",  # importorskip(exc_type=...)
     "pytest-xdist",
+    "hypothesis>=6.100",
     "ruff>=0.9",
     "mypy>=1.14",
     "pandas-stubs",
@@ -46,7 +47,7 @@ setup(
         "matplotlib",
         "tensorboard",
         "tqdm",
-        "filelock",  # torch has it, too
+        "filelock>=3.32",  # whose locks forked processes do not inherit
         "requests",
         "wildlife-datasets>=1.0.7,<1.0.9",
         "six",  # kaggle, which wildlife-datasets downloads with, imports it without asking for it

@@ -2,11 +2,12 @@
 
 import argparse
 import os
+import re
 import sys
 from collections.abc import Sequence
 
 from openanimals.utils.errors import UserError
-from openanimals.utils.logging import set_up_logging
+from openanimals.utils.logging import entry, set_up_logging, visible
 
 NEEDED = ("yacs", "yaml", "torch", "torchvision", "numpy", "pandas", "PIL", "tqdm")
 """Packages without which no verb works: the wrong Python runs it."""
@@ -26,14 +27,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
         arguments: what follows the program's name; None takes them from the system.
     """
     arguments = list(sys.argv[1:] if arguments is None else arguments)
-    options = build_parser().parse_args(arguments)
+    options = parse(arguments)
     set_up_logging(quiet=os.environ.get("RANK", "0") != "0")
     try:
-        options.run(options, arguments)
+        return options.run(options, arguments) or 0
     except UserError as error:
         if os.environ.get("OPENANIMALS_TRACEBACK"):
             raise
-        print(f"error: {error}", file=sys.stderr)
+        print(entry(f"error: {error}"), file=sys.stderr)
         return 2
     except ModuleNotFoundError as error:
         if error.name not in NEEDED:
@@ -49,8 +50,23 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return 0
 
 
+def parse(arguments: Sequence[str]) -> argparse.Namespace:
+    """Return what a command line asks for; options count also after KEY VALUE pairs."""
+    options, pairs = build_parser().parse_args(arguments), []
+    while "again" in options and (late := [o for o in options.opts if re.match("--.", o)]):
+        first = options.opts.index(late[0])
+        pairs += options.opts[:first]
+        options = options.again.parse_args(options.opts[first:], options)
+    if pairs:
+        options.opts = [*pairs, *options.opts]
+    return options
+
+
 def build_parser() -> argparse.ArgumentParser:
-    """Return the parser of all verbs; each sets ``run``, called with the options."""
+    """Return the parser of all verbs; each sets ``run``, called with the options.
+
+    Those with options beside KEY VALUE pairs set ``again``, which reads options from among these.
+    """
     parser = argparse.ArgumentParser("openanimals", description=__doc__)
     verbs = parser.add_subparsers(required=True, metavar="VERB")
     _add_train(verbs)
@@ -101,10 +117,15 @@ def _add_train(verbs: argparse._SubParsersAction) -> None:
         "--max-restarts", type=int, default=0, help="times to go on after a process has failed"
     )
     parser.add_argument("opts", nargs=argparse.REMAINDER, metavar="KEY VALUE", help="overrides")
-    parser.set_defaults(run=_train)
+    parser.set_defaults(run=_train, again=parser)
 
 
 def _train(options: argparse.Namespace, arguments: list[str]) -> None:
+    launched = int(os.environ.get("WORLD_SIZE", "1")) > 1
+    if launched:
+        from openanimals.engine.launch import end_with_launcher
+
+        end_with_launcher()
     from openanimals.config import load
     from openanimals.engine import train as run
     from openanimals.engine.loading import config_from_checkpoint
@@ -112,15 +133,17 @@ def _train(options: argparse.Namespace, arguments: list[str]) -> None:
 
     if options.eval_only and options.profile:
         raise UserError("--profile traces iterations of a training, and --eval-only has none")
-    weights = dict(zip(options.opts[::2], options.opts[1::2], strict=False)).get("MODEL.WEIGHTS")
+    opts = options.opts
+    weights = dict(zip(opts[::2], opts[1::2], strict=False)).get("MODEL.WEIGHTS")
+    if options.eval_only and "DATASETS.NAMES" in opts[::2]:  # to evaluate on, what else
+        opts = ["DATASETS.TESTS", (), *opts]
     if options.eval_only and weights and not options.config_file:
-        cfg = config_from_checkpoint(weights, options.opts)
-    elif options.config_file or options.opts:
-        cfg = load(options.config_file, options.opts)
+        cfg = config_from_checkpoint(weights, opts)
+    elif options.config_file or opts:
+        cfg = load(options.config_file, opts)
     else:
         raise UserError("nothing named to train on: --config-file configs/ARBase/demo.yml, say")
 
-    launched = int(os.environ.get("WORLD_SIZE", "1")) > 1
     if options.num_gpus * options.num_machines > 1 and not launched:
         from openanimals.engine.launch import launch
 
@@ -150,16 +173,18 @@ def _train(options: argparse.Namespace, arguments: list[str]) -> None:
 
 
 def _add_check(verbs: argparse._SubParsersAction) -> None:
-    parser = verbs.add_parser("check", help="look for what is wrong with data sets")
+    parser = verbs.add_parser(
+        "check", help="look for what is wrong with data sets; exit status 1 if there is"
+    )
     _add_config_file(parser, "all its data sets are checked")
     drawn = "draw some images of individuals"
     parser.add_argument("--contact-sheet", metavar="FILE", default="", help=drawn)
     named = "Animals-<Class>, folder:DIR, csv:FILE, ...; overrides"
     parser.add_argument("opts", nargs=argparse.REMAINDER, metavar="[NAME] KEY VALUE", help=named)
-    parser.set_defaults(run=_check)
+    parser.set_defaults(run=_check, again=parser)
 
 
-def _check(options: argparse.Namespace, arguments: list[str]) -> None:
+def _check(options: argparse.Namespace, arguments: list[str]) -> int:
     from openanimals.config import load
     from openanimals.engine.check import check
 
@@ -168,7 +193,9 @@ def _check(options: argparse.Namespace, arguments: list[str]) -> None:
         opts = ["DATASETS.NAMES", (opts[0],), "DATASETS.TESTS", (), *opts[1:]]
     if not opts and not options.config_file:
         raise UserError("nothing named to check: folder:my_photos, say, or --config-file my.yml")
-    print(check(load(options.config_file, opts), options.contact_sheet))
+    report, faults = check(load(options.config_file, opts), options.contact_sheet)
+    print(visible(report, keep="\n"))
+    return 1 if faults else 0
 
 
 def _add_prepare(verbs: argparse._SubParsersAction) -> None:

@@ -66,7 +66,7 @@ def test_the_table_of_schedules_is_what_its_block_prints(monkeypatch, capsys):
     monkeypatch.chdir(REPOSITORY)
     exec(compile(block, page.name, "exec"), {})
     printed = capsys.readouterr().out.splitlines()
-    assert len(printed) == 16
+    assert len(printed) == 24
     text = page.read_text(encoding="utf-8")
     assert "\n".join(printed) in text
 

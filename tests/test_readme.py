@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from openanimals.config import get_cfg, load
-from openanimals.config.node import REFUSED
+from openanimals.config.fastreid import REFUSED
 from tests.conftest import REPOSITORY
 from tests.data.wildlife_fixtures import coat, make_hyena
 from tests.engine.tiny_run import overrides

@@ -11,6 +11,7 @@ import pytest
 import torch
 
 from openanimals.config import CfgNode, get_cfg, load
+from openanimals.data.build import load_sets
 from openanimals.data.loaders import build_transforms
 from openanimals.engine import train as run
 from openanimals.evaluation.build import build_blocks
@@ -195,7 +196,7 @@ def test_every_key_is_read(tmp_path, herd_root, monkeypatch):
     build_optimizer(cfg, torch.nn.Linear(2, 2))
     build_schedule(cfg, 10)
     build_blocks(cfg, torch.eye(2), torch.eye(2), torch.device("cpu"))
-    run.Trainer(cfg, run.load_sets(cfg).train, torch.device("cpu")).loader()
+    run.Trainer(cfg, load_sets(cfg).train, torch.device("cpu")).loader()
     names = [name for name in LOSS_REGISTRY]
     build_losses(recorder.watch(load(base, ["MODEL.LOSSES.NAME", names])))
     pretrained = ["MODEL.BACKBONE.PRETRAIN", True, "MODEL.BACKBONE.PRETRAIN_PATH", "none.pth"]

@@ -13,7 +13,8 @@ from collections import defaultdict
 from pathlib import Path
 
 from openanimals.config import defaults, load
-from openanimals.config.node import DECLARED, REFUSED, RULES
+from openanimals.config.fastreid import REFUSED
+from openanimals.config.node import DECLARED, RULES
 
 DOCUMENT = Path(__file__).parent.parent / "docs" / "config.md"
 

@@ -1,7 +1,7 @@
 """Every key: its default, what must hold of it, and what it does. FastReID's keep their meaning.
 
-A key stands here only if something reads it. FastReID's other keys are in ``node.REFUSED``: a file
-may set them to their default and to nothing else.
+A key stands here only if something reads it. FastReID's other keys are in ``fastreid.REFUSED``: a
+file may set them to their default and to nothing else.
 """
 
 import sys
@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 from openanimals.config.node import DECLARED, RULES, Declared, Rule, leaves
 from openanimals.config.node import CfgNode as CN
 from openanimals.utils.errors import UserError
+from openanimals.utils.files import is_address
 
 
 def numbers(value: Any, count: int, kind: type = float) -> bool:
@@ -31,13 +32,26 @@ NOT_NEGATIVE: Rule = (lambda v: v >= 0, "must not be negative")
 SHARE: Rule = (lambda v: 0 <= v <= 1, "must lie in 0..1")
 TEXTS: Rule = (_texts, "must be a list of names")
 LOSSES: Rule = (lambda v: _texts(v) and len(v) > 0, "must name at least one loss")
-DATASETS: Rule = (lambda v: _texts(v) and len(v) > 0, "must name at least one data set")
-SIZE: Rule = (lambda v: numbers(v, 2, int) and min(v) > 0, "must be [height, width] in pixels")
-COLOUR: Rule = (lambda v: numbers(v, 3), "must be three numbers, for red, green and blue")
+DATASETS: Rule = (
+    lambda v: _texts(v) and len(v) > 0,
+    "must be one or more names, a number in quotes",
+)
+SIZE: Rule = (  # larger ones would have the system kill processes, not necessarily ours
+    lambda v: numbers(v, 2, int) and min(v) > 0 and v[0] * v[1] <= 10**8,
+    "must be [height, width] in pixels, and 100 megapixels at most",
+)
+COLOUR: Rule = (
+    lambda v: numbers(v, 3) and min(v) >= 0 and max(v) <= 255,
+    "must be three numbers in 0..255, for red, green and blue",
+)
 SCALES: Rule = (lambda v: numbers(v, 3) and min(v) > 0, "must be three numbers above 0")
 RANGE: Rule = (
     lambda v: numbers(v, 2) and 0 < v[0] <= v[1],
     "must be [low, high] with 0 < low <= high",
+)
+SHARES: Rule = (
+    lambda v: RANGE[0](v) and v[1] <= 1,
+    "must be [low, high] with 0 < low <= high <= 1",
 )
 STRIDE: Rule = (lambda v: v in (1, 2), "must be 1 or 2")
 EPSILON: Rule = (lambda v: v == -1 or 0 <= v < 1, "must lie in 0..1, or be -1")
@@ -45,7 +59,12 @@ HUE: Rule = (lambda v: 0 <= v <= 0.5, "must lie in 0..0.5, half the circle of hu
 PART: Rule = (lambda v: 0 <= v < 1, "must lie in 0..1, below 1")
 FACTOR: Rule = (lambda v: 0 < v <= 1, "must be above 0 and at most 1")
 SEED_32: Rule = (lambda v: 0 <= v < 2**32, "must lie in 0..2**32 - 1")
-EPOCHS: Rule = (lambda v: numbers(v, len(v), int), "must be a list of epochs")
+EPOCHS: Rule = (
+    lambda v: numbers(v, len(v), int) and min(v, default=1) > 0,
+    "must be a list of epochs above 0",
+)
+LOCAL: Rule = (lambda v: not is_address(v), "must be a file on this machine: download it before")
+FOLDER: Rule = (lambda v: v.strip() and not is_address(v), "must name a folder on this machine")
 NORMS = ("BN", "syncBN", "GhostBN", "FrozenBN", "GN")
 PADDINGS = ("constant", "edge", "reflect", "symmetric")
 CACHES = ("auto", "off", "ram", "disk", "device")
@@ -73,8 +92,9 @@ class _Section(dict[str, Any]):
 _C = _Section()
 _C.SEED = Key(0, NOT_NEGATIVE)  # everything random derives from it, but for DATALOADER.SEED
 _C.IMPORTS = Key([], TEXTS)  # modules of your own, of all files, imported first (docs/extending.md)
-_C.OUTPUT_DIR = "logs/"  # checkpoints, logs, curves and results of the run
+_C.OUTPUT_DIR = Key("logs/", FOLDER)  # checkpoints, logs, curves and results of the run
 _C.CUDNN_BENCHMARK = False  # let cuDNN time its algorithms (faster, not reproducible bit for bit)
+_C.TIMEOUT = Key(1800, POSITIVE)  # seconds to wait for another process or for images, then give up
 _C.LOG_PERIOD = Key(10, POSITIVE)  # iterations between reads of the losses, for metrics.json
 _C.TRAINER = "Trainer"  # a registered subclass of it, with a train_step of your own
 _C.CALLBACKS = Key([], TEXTS)  # registered callbacks of your own, called at the end of each epoch
@@ -83,7 +103,7 @@ _C.WRITERS = Key([], TEXTS)  # registered writers, beside console, metrics.json 
 _C.MODEL.DEVICE = "auto"  # auto (CUDA, else MPS, else CPU), cpu, cuda, cuda:<n>, mps
 _C.MODEL.META_ARCHITECTURE = Key("Baseline", ("Baseline", "MGN"))  # fills empty HEADS.BRANCHES
 _C.MODEL.FREEZE_LAYERS = Key([], TEXTS)  # frozen for SOLVER.FREEZE_ITERS: backbone, b1, b1_head...
-_C.MODEL.WEIGHTS = ""  # checkpoint to start from, or to evaluate
+_C.MODEL.WEIGHTS = Key("", LOCAL)  # checkpoint to start from, or to evaluate
 _C.MODEL.CAVEAT = ""  # shown with every result, such as "trained on these individuals"
 _C.MODEL.PIXEL_MEAN = Key([123.675, 116.28, 103.53], COLOUR)  # RGB, of pixels in 0..255
 _C.MODEL.PIXEL_STD = Key([58.395, 57.12, 57.375], SCALES)  # inside the model: (value - mean) / std
@@ -109,39 +129,40 @@ _C.MODEL.HEADS.WITH_BNNECK = False  # batch norm, bias frozen at 0, between embe
 _C.MODEL.HEADS.NECK_FEAT = Key("before", ("before", "after"))  # side that metric losses see
 _C.MODEL.HEADS.POOL_LAYER = "GlobalAvgPool"  # see modeling/layers/pools.py; Identity: timm's own
 _C.MODEL.HEADS.CLS_LAYER = "Linear"  # or CosSoftmax, ArcSoftmax, CircleSoftmax, one of yours
-_C.MODEL.HEADS.MARGIN = 0.0  # margin of CLS_LAYER
-_C.MODEL.HEADS.SCALE = 1.0  # factor on its logits
+_C.MODEL.HEADS.MARGIN = Key(0.0, SHARE)  # margin of CLS_LAYER
+_C.MODEL.HEADS.SCALE = Key(1.0, POSITIVE)  # factor on its logits
 
 _C.MODEL.LOSSES.NAME = Key(("CrossEntropyLoss",), LOSSES)  # registered losses, summed
 _C.MODEL.LOSSES.GATHER = False  # metric losses see the images of all processes, not of their own
 _C.MODEL.LOSSES.CE.EPSILON = Key(0.0, EPSILON)  # label smoothing; -1: adaptive
-_C.MODEL.LOSSES.CE.ALPHA = 0.2  # of the adaptive smoothing
-_C.MODEL.LOSSES.CE.SCALE = 1.0  # weight of the loss
-_C.MODEL.LOSSES.TRI.MARGIN = 0.3  # 0: soft margin, log(1 + exp(ap - an))
+_C.MODEL.LOSSES.CE.ALPHA = Key(0.2, SHARE)  # of the adaptive smoothing
+_C.MODEL.LOSSES.CE.SCALE = Key(1.0, NOT_NEGATIVE)  # weight of the loss
+_C.MODEL.LOSSES.TRI.MARGIN = Key(0.3, NOT_NEGATIVE)  # 0: soft margin, log(1 + exp(ap - an))
 _C.MODEL.LOSSES.TRI.NORM_FEAT = False  # distances between L2-normalised features
 _C.MODEL.LOSSES.TRI.HARD_MINING = False  # batch-hard; else weighted
-_C.MODEL.LOSSES.TRI.SCALE = 1.0  # weight of the loss
-_C.MODEL.LOSSES.CIRCLE.MARGIN = 0.25  # of similarities between pairs
-_C.MODEL.LOSSES.CIRCLE.GAMMA = 128.0  # factor on similarities
-_C.MODEL.LOSSES.CIRCLE.SCALE = 1.0  # weight of the loss
-_C.MODEL.LOSSES.COSFACE.MARGIN = 0.25  # of similarities between pairs
-_C.MODEL.LOSSES.COSFACE.GAMMA = 128.0  # factor on similarities
-_C.MODEL.LOSSES.COSFACE.SCALE = 1.0  # weight of the loss
+_C.MODEL.LOSSES.TRI.SCALE = Key(1.0, NOT_NEGATIVE)  # weight of the loss
+_C.MODEL.LOSSES.CIRCLE.MARGIN = Key(0.25, SHARE)  # of similarities between pairs
+_C.MODEL.LOSSES.CIRCLE.GAMMA = Key(128.0, POSITIVE)  # factor on similarities
+_C.MODEL.LOSSES.CIRCLE.SCALE = Key(1.0, NOT_NEGATIVE)  # weight of the loss
+_C.MODEL.LOSSES.COSFACE.MARGIN = Key(0.25, SHARE)  # of similarities between pairs
+_C.MODEL.LOSSES.COSFACE.GAMMA = Key(128.0, POSITIVE)  # factor on similarities
+_C.MODEL.LOSSES.COSFACE.SCALE = Key(1.0, NOT_NEGATIVE)  # weight of the loss
 _C.MODEL.LOSSES.FL.ALPHA = Key(0.25, SHARE)  # factor of the whole, the same for all classes
 _C.MODEL.LOSSES.FL.GAMMA = Key(2.0, NOT_NEGATIVE)  # how much less easy cases count
-_C.MODEL.LOSSES.FL.SCALE = 1.0  # weight of the loss
+_C.MODEL.LOSSES.FL.SCALE = Key(1.0, NOT_NEGATIVE)  # weight of the loss
 
 _C.INPUT.SIZE_TRAIN = Key([256, 128], SIZE)  # height, width
 _C.INPUT.SIZE_TEST = Key([256, 128], SIZE)  # height, width
 _C.INPUT.BACKGROUND = Key("keep", ("keep", "mask"))  # mask: black outside, where there are masks
 _C.INPUT.EXACT_TRAIN = False  # resize as Pillow does, bit for bit; else some values differ by 1
 _C.INPUT.EXACT_TEST = True  # the same for evaluation
+_C.INPUT.MAX_MEGAPIXELS = Key(179.0, POSITIVE)  # larger photographs are refused: files may be bombs
 _C.INPUT.CACHE = Key("auto", CACHES)  # where decoded images are kept; auto: on disk if they fit
 _C.INPUT.CACHE_LIMIT = Key(16.0, POSITIVE)  # GiB that they may take
 _C.INPUT.CACHE_DIR = ""  # of those on disk; empty: openanimals/images in the user's cache folder
 _C.INPUT.CROP.ENABLED = False  # random resized crop
 _C.INPUT.CROP.SIZE = Key([224, 224], SIZE)  # height, width of what the model gets then
-_C.INPUT.CROP.SCALE = Key([0.16, 1.0], RANGE)  # share of the area
+_C.INPUT.CROP.SCALE = Key([0.16, 1.0], SHARES)  # share of the area
 _C.INPUT.CROP.RATIO = Key([3.0 / 4.0, 4.0 / 3.0], RANGE)  # width to height
 _C.INPUT.FLIP.ENABLED = False  # horizontal
 _C.INPUT.FLIP.PROB = Key(0.5, SHARE)  # share of the images that are flipped
@@ -150,9 +171,9 @@ _C.INPUT.PADDING.MODE = Key("constant", PADDINGS)  # of what lies outside; const
 _C.INPUT.PADDING.SIZE = Key(10, NOT_NEGATIVE)  # pixels on each side
 _C.INPUT.CJ.ENABLED = False  # colour jitter
 _C.INPUT.CJ.PROB = Key(0.5, SHARE)  # share of the images that are changed
-_C.INPUT.CJ.BRIGHTNESS = 0.15  # largest relative change
-_C.INPUT.CJ.CONTRAST = 0.15  # largest relative change
-_C.INPUT.CJ.SATURATION = 0.1  # largest relative change
+_C.INPUT.CJ.BRIGHTNESS = Key(0.15, SHARE)  # largest relative change
+_C.INPUT.CJ.CONTRAST = Key(0.15, SHARE)  # largest relative change
+_C.INPUT.CJ.SATURATION = Key(0.1, SHARE)  # largest relative change
 _C.INPUT.CJ.HUE = Key(0.1, HUE)  # largest turn, of a full circle
 _C.INPUT.AFFINE.ENABLED = False  # random rotation, scale and shear
 _C.INPUT.AUTOAUG.ENABLED = False  # torchvision's ImageNet AutoAugment, before the resize
@@ -174,6 +195,7 @@ _C.DATASETS.SPLIT = Key("auto", SPLITS)  # auto: source, else paper
 _C.DATASETS.SPLIT_FILE = ""  # of SPLIT: file; ours, or the release's partition.json
 _C.DATASETS.VAL_FRACTION = Key(0.0, PART)  # share of training identities that choose model_best.pth
 _C.DATASETS.FLANKS = Key("ignore", ("ignore", "separate"))  # separate: each side is an animal
+_C.DATASETS.KEEP_UNKNOWN = False  # True: names like Unknown_2, NaN or ? are individuals, too
 _C.DATASETS.DATE_PATTERN = ""  # regular expression with groups year, month, day for file names
 
 _C.DATALOADER.SAMPLER_TRAIN = "TrainingSampler"  # or Naive- or BalancedIdentitySampler (P x K)
@@ -186,18 +208,18 @@ _C.SOLVER.AMP.DTYPE = Key("float16", ("float16", "bfloat16"))  # CUDA has both, 
 _C.SOLVER.OPT = "Adam"  # Adam, AdamW, SGD, or one of yours
 _C.SOLVER.MAX_EPOCH = Key(120, POSITIVE)  # epochs; one has as many batches as fit into the images
 _C.SOLVER.BASE_LR = Key(3e-4, POSITIVE)  # learning rate after warm-up
-_C.SOLVER.HEADS_LR_FACTOR = 1.0  # on the learning rate of the heads
-_C.SOLVER.BIAS_LR_FACTOR = 1.0  # on the learning rate of biases
-_C.SOLVER.MOMENTUM = 0.9  # of SGD
+_C.SOLVER.HEADS_LR_FACTOR = Key(1.0, NOT_NEGATIVE)  # on the learning rate of the heads
+_C.SOLVER.BIAS_LR_FACTOR = Key(1.0, NOT_NEGATIVE)  # on the learning rate of biases
+_C.SOLVER.MOMENTUM = Key(0.9, PART)  # of SGD
 _C.SOLVER.NESTEROV = False  # of SGD
-_C.SOLVER.WEIGHT_DECAY = 5e-4  # of all other weights
-_C.SOLVER.WEIGHT_DECAY_NORM = 5e-4  # of norm layers, but for their biases
-_C.SOLVER.WEIGHT_DECAY_BIAS = 5e-4  # of all biases
+_C.SOLVER.WEIGHT_DECAY = Key(5e-4, NOT_NEGATIVE)  # of all other weights
+_C.SOLVER.WEIGHT_DECAY_NORM = Key(5e-4, NOT_NEGATIVE)  # of norm layers, but for their biases
+_C.SOLVER.WEIGHT_DECAY_BIAS = Key(5e-4, NOT_NEGATIVE)  # of all biases
 _C.SOLVER.SCHED = "MultiStepLR"  # or CosineAnnealingLR, or one of yours
 _C.SOLVER.DELAY_EPOCHS = Key(0, NOT_NEGATIVE)  # epochs of plateau before the schedule starts
-_C.SOLVER.GAMMA = 0.1  # of MultiStepLR
+_C.SOLVER.GAMMA = Key(0.1, FACTOR)  # of MultiStepLR
 _C.SOLVER.STEPS = Key([30, 55], EPOCHS)  # its milestones, in epochs after warm-up and delay
-_C.SOLVER.ETA_MIN_LR = 1e-7  # where CosineAnnealingLR ends
+_C.SOLVER.ETA_MIN_LR = Key(1e-7, NOT_NEGATIVE)  # where CosineAnnealingLR ends
 _C.SOLVER.WARMUP_FACTOR = Key(0.1, FACTOR)  # part of the learning rate that training begins with
 _C.SOLVER.WARMUP_ITERS = Key(1000, NOT_NEGATIVE)  # iterations until the full learning rate
 _C.SOLVER.WARMUP_EPOCHS = Key(0, NOT_NEGATIVE)  # if not 0, instead of WARMUP_ITERS
@@ -211,7 +233,7 @@ _C.SOLVER.COMPILE = False  # torch.compile the blocks of the model; the first st
 _C.SOLVER.CLIP_GRADIENTS.ENABLED = False  # limit gradients
 _C.SOLVER.CLIP_GRADIENTS.CLIP_TYPE = Key("norm", ("norm", "value"))  # norm: of each parameter
 _C.SOLVER.CLIP_GRADIENTS.CLIP_VALUE = Key(5.0, POSITIVE)  # largest norm, or absolute value
-_C.SOLVER.CLIP_GRADIENTS.NORM_TYPE = 2.0  # p of the p-norm
+_C.SOLVER.CLIP_GRADIENTS.NORM_TYPE = Key(2.0, POSITIVE)  # p of the p-norm
 
 _C.TEST.EVAL_PERIOD = 20  # epochs between evaluations; 0 or less: only at the end
 _C.TEST.BEFORE_TRAINING = False  # evaluate the network as it was, too, and show both at the end

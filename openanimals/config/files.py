@@ -1,18 +1,21 @@
 """YAML files to keys and values: found, and read with their bases in the order of merging."""
 
+import os
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from logging import getLogger
 from pathlib import Path
 from typing import Any
 
-import yaml
-
+from openanimals.config.strict_yaml import MOST_CHARACTERS, YamlError, parse
+from openanimals.utils.errors import shown
+from openanimals.utils.files import expanded
 from openanimals.utils.registry import did_you_mean
 
 logger = getLogger(__name__)
 
 BASE_KEY = "_BASE_"
+MOST_BASES = 100
 
 SHIPPED = Path(__file__).parent.parent / "configs"
 if not SHIPPED.is_dir():  # in a checkout they lie beside the package
@@ -34,7 +37,10 @@ def shipped() -> dict[str, str]:
 
 
 def read_file(
-    path: str | Path, folder: Path = Path(), below: tuple[Path, ...] = ()
+    path: str | Path,
+    folder: Path = Path(),
+    below: tuple[Path, ...] = (),
+    read: list[Path] | None = None,
 ) -> list[Setting]:
     """Return the settings of a YAML file, those of its ``_BASE_`` files first.
 
@@ -43,44 +49,59 @@ def read_file(
             ``configs/ARBase/demo.yml`` and ``ARBase/demo.yml`` name the same.
         folder: that a relative path starts from.
         below: the files that this one is a base of.
+        read: all bases so far.
     """
-    name, file = _shipped_name(Path(path)), folder / Path(path).expanduser()
+    name, file = _shipped_name(Path(path)), folder / expanded(path)
+    read = [] if read is None else read
+    read.append(file)
+    if len(read) > MOST_BASES:
+        said = f"{[*below, file][0]}: its {BASE_KEY} leads to more than {MOST_BASES} files"
+        return [said] * (len(read) == MOST_BASES + 1)  # once
     try:
         if not file.exists() and (SHIPPED / name).is_file():
             file = SHIPPED / name
             if not below:
                 logger.info("%s is not here; the shipped one is taken: %s", path, file)
-        if file.resolve() in below:
+        real = Path(os.path.realpath(file))  # Path.resolve raises at links that lead to themselves
+        if real in below:
             return [f"{file}: is its own {BASE_KEY}"]
-        text = file.read_text(encoding="utf-8")
+        with file.open(encoding="utf-8") as opened:
+            text = opened.read(MOST_CHARACTERS + 1)
     except FileNotFoundError as error:
         hint = did_you_mean(name, shipped()) or did_you_mean(Path(name).name, shipped())
         return [f"{file}: cannot be read ({error}){hint}"]
-    except (OSError, ValueError) as error:  # UnicodeDecodeError among them
+    except (OSError, ValueError, RuntimeError) as error:  # not UTF-8, or links in a circle
         return [f"{file}: cannot be read ({error})"]
-    return read_text(text, str(file), (*below, file.resolve()))
+    return read_text(text, str(file), (*below, real), read)
 
 
-def read_text(text: str, where: str, files: tuple[Path, ...] = ()) -> list[Setting]:
+def read_text(
+    text: str, where: str, files: tuple[Path, ...] = (), read: list[Path] | None = None
+) -> list[Setting]:
     """Return the settings of YAML text.
 
     Args:
         text: keys and values.
         where: what the text is of.
         files: the file it is of, last, after those that it is a base of.
+        read: all bases so far.
     """
+    read = [] if read is None else read
     try:
-        tree = yaml.safe_load(text) or {}
-    except yaml.YAMLError as error:
-        return [f"{where}: is not YAML: {' '.join(str(error).split())}"]
+        tree = parse(text)
+    except YamlError as error:
+        return [f"{where}: {error}"]
+    tree = {} if tree is None else tree
     if not isinstance(tree, dict):
         return [f"{where}: expected keys and values, found {type(tree).__name__}"]
-    bases = tree.pop(BASE_KEY, [])
-    bases = [bases] if isinstance(bases, str) else bases
-    if not isinstance(bases, list) or not all(isinstance(base, str) for base in bases):
-        return [f"{where}: {BASE_KEY} must be a file or a list of files, not {bases!r}"]
+    named = tree.pop(BASE_KEY, [])
+    named = [named] if isinstance(named, str) else named
+    if not isinstance(named, list) or not all(isinstance(base, str) for base in named):
+        return [f"{where}: {BASE_KEY} must be a file or a list of files, not {shown(named)}"]
+    if named and not files:
+        return [f"{where}: {BASE_KEY} is for files; nothing else may have one read"]
     folder = files[-1].parent if files else Path()
-    below = [setting for base in bases for setting in read_file(base, folder, files)]
+    below = [setting for base in named for setting in read_file(base, folder, files, read)]
     return [*below, *((where, key, value) for key, value in leaves(tree))]
 
 
@@ -90,6 +111,13 @@ def read_overrides(overrides: Sequence[Any]) -> list[Setting]:
     misplaced = [str(key) for key in overrides[::2] if str(key).startswith("--")]
     if misplaced:
         return [f"{where}: {misplaced[0]} must stand before the KEY VALUE pairs"]
+    stray = [str(key) for key in overrides[::2] if str(key).endswith((".pth", ".yml", ".yaml"))]
+    if stray:
+        return [
+            f"{where}: {stray[0]} stands where a KEY is expected. Weights are MODEL.WEIGHTS FILE, "
+            "a configuration is --config-file FILE; --resume takes no file: it goes on from the "
+            "last checkpoint in OUTPUT_DIR"
+        ]
     pairs = zip(map(str, overrides[::2]), overrides[1::2], strict=False)
     odd = overrides[-1:] if len(overrides) % 2 else []
     lacking = [f"{where}: {key!r} has no value (KEY VALUE pairs)" for key in odd]

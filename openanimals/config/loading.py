@@ -1,6 +1,9 @@
 """Files, text and overrides to one checked, frozen configuration."""
 
-from collections.abc import Sequence
+import os
+import re
+from collections.abc import Mapping, Sequence
+from logging import getLogger
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +12,10 @@ from openanimals.config.defaults import get_cfg
 from openanimals.config.files import Setting, read_file, read_overrides, read_text
 from openanimals.config.node import CfgNode, ConfigError
 from openanimals.config.plugins import import_modules
+
+logger = getLogger(__name__)
+
+WRITTEN = ("OUTPUT_DIR", "INPUT.CACHE_DIR")  # decide where is written
 
 
 def load(
@@ -28,25 +35,56 @@ def load(
     """
     files = [files] if isinstance(files, str | Path) else files or []
     paths = [Path(file) for file in files if file]
-    settings = [setting for path in paths for setting in read_file(path)]
+    layers = [read_file(path) for path in paths]
     if len(paths) > 1:
         folder = "logs/" + "+".join(path.stem for path in paths)
-        settings.insert(0, ("the names of the files", "OUTPUT_DIR", folder))
-    return _checked([*settings, *read_overrides(overrides)])
+        layers.insert(0, [("the names of the files", "OUTPUT_DIR", folder)])
+    return _checked([*layers, read_overrides(overrides)])
 
 
-def load_text(text: str, overrides: Sequence[Any] = (), *, where: str = "text") -> CfgNode:
+def load_text(
+    text: str, overrides: Sequence[Any] = (), *, where: str = "text", trusted: bool = True
+) -> CfgNode:
     """Return the checked, frozen configuration of YAML text and overrides.
 
     Args:
-        text: keys and values, for instance those that a checkpoint carries.
+        text: keys and values, for instance those that a checkpoint carries; no base files.
         overrides: ``[KEY, VALUE, ...]``.
         where: what the text is of, for errors.
+        trusted: whether its keys may run code, choose where is written, and reach other files or
+            the network; else the overrides alone may, and what is passed over is told.
 
     Raises:
         ConfigError: lists every mistake.
     """
-    return _checked([*read_text(text, where), *read_overrides(overrides)])
+    settings, given = read_text(text, where), read_overrides(overrides)
+    if not trusted:
+        named = {setting[1]: setting[2] for setting in given if not isinstance(setting, str)}
+        settings = [setting for setting in settings if _is_safe(setting, where, named)]
+    return _checked([settings, given])
+
+
+def _is_safe(setting: Setting, where: str, given: Mapping[str, Any]) -> bool:
+    if isinstance(setting, str):
+        return True
+    _, key, value = setting
+    if key == "IMPORTS" and value and key not in given:
+        logger.warning(
+            "%s asks for the modules %s, which could do anything, so they are not imported; if you "
+            "trust them, add IMPORTS to the command",
+            *(where, value),
+        )
+    if key == "MODEL.BACKBONE.NAME" and re.match("timm/.*:", str(value)) and key not in given:
+        raise ConfigError(
+            [
+                f"{where} asks for the backbone {value}, which reaches the network or the disk; if "
+                f"you trust it, add {key} {value} to the command (or to the overrides of Predictor)"
+            ]
+        )
+    taken = str(given.get(key) or "the default")
+    if key in WRITTEN and value and os.path.realpath(taken) != os.path.realpath(str(value)):
+        logger.info("%s: its %s %s is not used, but %s", where, key, value, taken)
+    return key not in ("IMPORTS", *WRITTEN)
 
 
 def without_pretraining(cfg: CfgNode) -> CfgNode:
@@ -58,14 +96,21 @@ def without_pretraining(cfg: CfgNode) -> CfgNode:
     return changed
 
 
-def _checked(settings: Sequence[Setting]) -> CfgNode:
+YIELDING = {
+    "DATASETS.NAMES": "DATASETS.TESTS",
+    "MODEL.META_ARCHITECTURE": "MODEL.HEADS.BRANCHES",
+    "SOLVER.WARMUP_ITERS": "SOLVER.WARMUP_EPOCHS",
+    "SOLVER.FREEZE_ITERS": "SOLVER.FREEZE_EPOCHS",
+}
+"""Keys, and those that would overrule them: not where a later layer sets only the first."""
+
+
+def _checked(layers: Sequence[Sequence[Setting]]) -> CfgNode:
     """Set and check all; plugins that are named declare their keys before."""
-    cfg = get_cfg()
-    problems = cfg.merge(settings)
+    cfg, problems = _merged(layers)
     if cfg.IMPORTS:
         import_modules(cfg.IMPORTS)  # check tells which are not there
-        cfg = get_cfg()
-        problems = cfg.merge(settings)
+        cfg, problems = _merged(layers)
     try:
         check(cfg)
     except ConfigError as error:
@@ -73,3 +118,18 @@ def _checked(settings: Sequence[Setting]) -> CfgNode:
     ConfigError.raise_for(problems)
     cfg.freeze()
     return cfg
+
+
+def _merged(layers: Sequence[Sequence[Setting]]) -> tuple[CfgNode, list[str]]:
+    """Return all keys as files and overrides set them, later over earlier, and what is wrong."""
+    cfg, problems = get_cfg(), []
+    empty = dict(cfg.keys_and_values())
+    for layer in layers:
+        given = {setting[1] for setting in layer if not isinstance(setting, str)}
+        if cfg.DATASETS.TESTS != cfg.DATASETS.NAMES:
+            given.add("DATASETS.TESTS")  # chosen, so they stay
+        for first, second in YIELDING.items():
+            if first in given and second not in given:
+                cfg.merge([("", second, empty[second])])
+        problems += cfg.merge(layer)
+    return cfg, problems

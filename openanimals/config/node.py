@@ -1,15 +1,21 @@
 """CfgNode: yacs with base files, all mistakes at once, and the closest right key."""
 
 import ast
+import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from difflib import SequenceMatcher
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from yacs.config import CfgNode as YacsNode
 
+from openanimals.config.fastreid import PROJECTS, REFUSED
 from openanimals.config.files import Setting, leaves, read_file, read_overrides
-from openanimals.utils.errors import UserError
+from openanimals.utils.errors import UserError, shortened, shown
 from openanimals.utils.registry import did_you_mean
+
+MOST_PROBLEMS = 100
+MOST_LITERAL = 10_000  # characters of a number or list
 
 
 class ConfigError(UserError):
@@ -49,29 +55,6 @@ class Declared(NamedTuple):
 DECLARED: dict[str, Declared] = {}
 """The keys of all plugins that this process has imported."""
 
-_QUEUE = "nothing here learns from a queue of features (MoCo)"
-_TRANSFORMER = "only FastReID's transformers read it; timm/<model> builds transformers here"
-_DISTILLATION = "models are not distilled or averaged here"
-
-REFUSED: dict[str, tuple[Any, str]] = {
-    "MODEL.QUEUE_SIZE": (8192, _QUEUE),
-    "MODEL.BACKBONE.SIE_COE": (3.0, _TRANSFORMER),
-    "MODEL.BACKBONE.STRIDE_SIZE": ((16, 16), _TRANSFORMER),
-    "MODEL.BACKBONE.DROP_PATH_RATIO": (0.1, _TRANSFORMER),
-    "MODEL.BACKBONE.DROP_RATIO": (0.0, _TRANSFORMER),
-    "MODEL.BACKBONE.ATT_DROP_RATE": (0.0, _TRANSFORMER),
-    "KD.MODEL_CONFIG": ([], _DISTILLATION),
-    "KD.MODEL_WEIGHTS": ([], _DISTILLATION),
-    "KD.EMA.ENABLED": (False, _DISTILLATION),
-    "KD.EMA.MOMENTUM": (0.999, _DISTILLATION),
-    "DATALOADER.SET_WEIGHT": ([], "no sampler here weighs data sets against each other"),
-    "TEST.PRECISE_BN.DATASET": (
-        "Market1501",
-        "statistics are always estimated from the training set",
-    ),
-}
-"""FastReID's keys that change nothing here: the one value that each accepts, and the reason."""
-
 
 class CfgNode(YacsNode):
     """The tree of keys. Merging lists every mistake of a file or of the overrides in one error."""
@@ -107,11 +90,12 @@ class CfgNode(YacsNode):
 
     def merge(self, settings: Iterable[Setting]) -> list[str]:
         """Set what can be set, later over earlier; return what is wrong."""
-        return [
-            problem
-            for setting in settings
-            for problem in ([setting] if isinstance(setting, str) else self._set(*setting))
-        ]
+        problems: list[str] = []
+        for setting in settings:
+            problems += [setting] if isinstance(setting, str) else self._set(*setting)
+            if len(problems) > MOST_PROBLEMS:  # each costs a search for what was meant
+                return [*problems, "and perhaps more"]
+        return problems
 
     def keys_and_values(self) -> Iterator[tuple[str, Any]]:
         """Yield each dotted key with its value."""
@@ -140,20 +124,22 @@ class CfgNode(YacsNode):
                 return []
             return [
                 f"{where}: {key} is FastReID's and has no effect here ({reason}), so only its "
-                f"default {default!r} is accepted, not {value!r}"
+                f"default {default!r} is accepted, not {shown(value)}"
             ]
         node, name = self._parent(key)
         if name not in node:
-            return [f"{where}: unknown key {key}{self._closest(key)}"]
+            hint = self._closest(key) or " (one of a plugin's? Then IMPORTS must name its module)"
+            return [f"{where}: unknown key {shortened(key)}{hint}"]
         if isinstance(node[name], YacsNode):
             return [f"{where}: {key} is a section with keys of its own, not a value"]
         try:
             fitted = _fit(value, node[name])
             # A plugin that a base file needs is needed by all that build on it.
             node[name] = [*node[name], *fitted] if key == "IMPORTS" else fitted
-        except TypeError:
+        except (TypeError, OverflowError):
             kind = type(node[name]).__name__
-            return [f"{where}: {key} must be of type {kind}, like {node[name]!r}, not {value!r}"]
+            like = f"{key} must be of type {kind}, like {node[name]!r}"
+            return [f"{where}: {like}, not {shown(value)}{_colon(value)}"]
         return []
 
     def _parent(self, key: str) -> tuple[YacsNode, str]:
@@ -166,19 +152,50 @@ class CfgNode(YacsNode):
         return node, name
 
     def _closest(self, key: str) -> str:
-        known = [name for name, _ in self.keys_and_values()]
-        same_end = [name for name in known if name.split(".")[-1] == key.split(".")[-1]]
-        hint = f" (did you mean {same_end[-1]!r}?)" if same_end else ""
-        return did_you_mean(key, known) or hint
+        """Return the known key that was meant, if one is near enough, or what the key is of."""
+        for theirs, project in PROJECTS.items():
+            if f"{key}.".startswith(f"{theirs}."):
+                return f" (of FastReID's project {project}, which is not here)"
+        section, _, name = key[:200].rpartition(".")
+        known = dict(self.keys_and_values())
+        if isinstance(known.get(section), list | tuple):
+            return f" ({section} is a list of names: to write {name}:..., leave no space after :)"
+        parts = {other: other.rpartition(".") for other in known}
+        same = [other for other, (_, _, last) in parts.items() if last == name]
+        near = [
+            other
+            for other, (above, _, last) in parts.items()
+            if _alike(last, name) > 0.6 and (not section or _alike(*_apart(above, section)) > 0.55)
+        ]
+        return did_you_mean(key, near) or (did_you_mean(same[0], same) if len(same) == 1 else "")
+
+
+def _apart(first: str, second: str) -> tuple[str, str]:
+    """Return where two sections lie, without what they share: CE, TRI of MODEL.LOSSES.CE, .TRI."""
+    paths = first.split("."), second.split(".")
+    shared = len(os.path.commonprefix(paths))
+    one, other = (".".join(path[shared:]) for path in paths)
+    return one, other
+
+
+def _alike(first: str, second: str) -> float:
+    return SequenceMatcher(None, first.casefold(), second.casefold()).ratio()
+
+
+def _colon(value: Any) -> str:
+    """Return what to write instead of mappings that a space after a colon made in a list."""
+    pairs = [part for part in value if isinstance(part, Mapping)] if isinstance(value, list) else []
+    said = ", ".join(f"{key}:{text}" for pair in pairs for key, text in pair.items())
+    return f"; write {shortened(said)}, without a space after the colon" if said else ""
 
 
 def _literal(text: Any) -> Any:
     """Return the Python value that a text spells (``"[1, 2]"``, ``"1e-4"``), else what it is."""
-    if not isinstance(text, str):
+    if not isinstance(text, str) or len(text) > MOST_LITERAL:
         return text
     try:
         return ast.literal_eval(text)
-    except (ValueError, SyntaxError):
+    except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError):
         return {"true": True, "false": False}.get(text.casefold(), text)
 
 
@@ -192,13 +209,14 @@ def _fit(value: Any, default: Any) -> Any:
     """
     text, value = value, _literal(value)
     if isinstance(default, str):
-        if value is None or isinstance(value, bool | list | tuple | Mapping):
+        nothing = value is None or isinstance(value, bool | list | tuple | Mapping)
+        if nothing or not isinstance(text, str | int | float):
             raise TypeError
         return value if isinstance(value, str) else str(text)  # a folder called 1e3 is not 1000.0
     if isinstance(default, list | tuple):
         if isinstance(value, str):
             value = [value]
-        if not isinstance(value, list | tuple):
+        if not isinstance(value, list | tuple) or any(isinstance(v, Mapping) for v in value):
             raise TypeError
         return type(default)(value)
     if isinstance(default, bool) or isinstance(value, bool):

@@ -5,6 +5,8 @@ import os
 import sys
 from collections.abc import Iterable
 
+from openanimals.utils.errors import shown
+
 
 def import_modules(names: Iterable[object]) -> list[str]:
     """Import modules, also from the working directory.
@@ -17,7 +19,7 @@ def import_modules(names: Iterable[object]) -> list[str]:
     importlib.invalidate_caches()
     problems = []
     for name in dict.fromkeys(map(str, names)):
-        missing = not name or name.startswith(".")
+        missing = not all(part.isidentifier() for part in name.split("."))
         try:
             if not missing:
                 importlib.import_module(name)
@@ -27,7 +29,7 @@ def import_modules(names: Iterable[object]) -> list[str]:
                 raise  # the module is there, and something that it imports is not
         if missing:
             problems.append(
-                f"IMPORTS names {name!r}, but there is no such module in {os.getcwd()} or "
+                f"IMPORTS names {shown(name)}, but there is no such module in {os.getcwd()} or "
                 "among the installed packages"
             )
     return problems

@@ -2,17 +2,25 @@
 
 import logging
 import os
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
+from itertools import chain
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
 from openanimals.config import CfgNode
+from openanimals.data.boxes import rows_with_bad_boxes
 from openanimals.data.catalogue import Catalogue, CatalogueError, concatenate
 from openanimals.data.datasets import load_catalogue
+from openanimals.data.files import find_copies, unusable_files
+from openanimals.data.image_io import limit_megapixels
+from openanimals.data.masks import is_shape
 from openanimals.data.splits import Split, hold_out, make_split
-from openanimals.data.validate import rows_with_bad_boxes
+from openanimals.data.validate import unmatched
+from openanimals.utils.files import expanded
 from openanimals.utils.reproducibility import derive_seed
 from openanimals.utils.viewpoints import lateral_viewpoint
 
@@ -60,9 +68,11 @@ class TestSet:
     masked: bool = False
 
     def unmatched_queries(self) -> int:
-        """Return how many queries have no image of their individual in the gallery."""
-        searchable = set(self.gallery.identities)
-        return sum(identity not in searchable for identity in self.query.identities)
+        """Return how many queries have no image of their individual in the gallery.
+
+        Where cameras count, images by the query's own camera are none.
+        """
+        return sum(unmatched(self.query, self.gallery))
 
 
 @dataclass
@@ -76,7 +86,8 @@ class Sets:
         splits: for each source in use its catalogue and split, to be written beside the run.
         held_out: images of the training half and the part of them that validates, or None.
         dropped: for each source the number of rows of its split that are left out because their
-            box is empty or outside the image.
+            box cannot be used.
+        lacking: training files that cannot be read, in words; others stand in for them.
     """
 
     train: TrainSet | None = None
@@ -85,6 +96,40 @@ class Sets:
     splits: dict[str, tuple[Catalogue, Split]] = field(default_factory=dict)
     held_out: tuple[Catalogue, Split] | None = None
     dropped: dict[str, int] = field(default_factory=dict)
+    lacking: str = ""
+
+    def copies(self) -> str:
+        """Tell how many images in use are there more than once, by content; nothing if none is.
+
+        It counts the queries whose copy is in the gallery or in training: any model finds those.
+        """
+        train = set(_places(self.train.images) if self.train else ())
+        tests = [(_places(test.query), _places(test.gallery)) for test in self.tests]
+        every = [*dict.fromkeys(chain(train, *chain.from_iterable(tests)))]
+        groups = [[every[row] for row in rows] for rows in find_copies(*zip(*every, strict=True))]
+        first = {place: group[0] for group in groups for place in group}
+        names = defaultdict(set)
+        for catalogue, _ in self.splits.values():
+            for place, identity in zip(_places(catalogue), catalogue.identities, strict=True):
+                names[first.get(place, place)].add(identity)
+        used = {first.get(place, place) for place in every}
+        two = [place for place in used if len(names[place]) > 1]
+        learnt, easy = {first.get(place, place) for place in train}, 0
+        for query, gallery in tests:
+            known = {first.get(place, place) for place in gallery}
+            easy += sum(
+                first.get(q, q) in known or (q not in train and first.get(q, q) in learnt)
+                for q in query
+            )
+        if not (groups or two or easy):
+            return ""
+        shown = " = ".join(file for file, _ in (groups[0] if groups else (two or every))[:2])
+        return (
+            f"{len(groups)} photographs are there more than once under other file names, and "
+            f"{len(two)} have two individuals' names, for instance {shown}; {easy} queries have a "
+            "copy of themselves in the gallery or in training, so they are found too easily "
+            "(python tools/check_data.py lists copies; remove all but one)"
+        )
 
     def table(self) -> list[list[str]]:
         """Return rows of text: part, images, individuals, images of each (from, to)."""
@@ -99,15 +144,58 @@ class Sets:
         return rows
 
 
+def _places(images: Catalogue) -> list[tuple[str, tuple | None]]:
+    """Return the file and the box of each row."""
+    files = (str(images.path(row).absolute()) for row in range(len(images)))
+    return list(zip(files, images.column("bbox"), strict=True))
+
+
+def check_files(cfg: CfgNode, sets: Sets) -> None:
+    """Look, in one pass and without opening any, whether the files of all images in use are there.
+
+    Raises:
+        CatalogueError: one of a test or validation set is not, or all of a training individual.
+    """
+
+    def files(images: Catalogue) -> list[set[str]]:
+        masks = [cfg.INPUT.BACKGROUND == "mask" and images.mask(row) for row in range(len(images))]
+        drawn = [{mask} if mask and not is_shape(mask) else set() for mask in masks]
+        return [{file} | mask for (file, _), mask in zip(_places(images), drawn, strict=True)]
+
+    tests = [*sets.tests, *([sets.validation] if sets.validation else [])]
+    tested = [files(images) for test in tests for images in (test.query, test.gallery)]
+    trained = files(sets.train.images) if sets.train else []
+    bad = unusable_files(file for own in chain(trained, *tested) for file in own)
+    lacking = _named(bad, chain(*tested))
+    if lacking:
+        raise CatalogueError(f"images to evaluate on cannot be read: {lacking}")
+    if sets.train and (lacking := _named(bad, trained)):
+        labels = zip(sets.train.labels.tolist(), trained, strict=True)
+        readable = {label for label, own in labels if not own & bad.keys()}
+        if len(readable) < len(sets.train.identities):
+            raise CatalogueError(f"of an individual no training image can be read: {lacking}")
+        sets.lacking = lacking
+
+
+def _named(bad: Mapping[str, str], images: Iterable[set[str]]) -> str:
+    """Return how many of the images' files are bad, and what is wrong with the first three."""
+    reasons = [bad[file] for file in dict.fromkeys(chain(*images)) if file in bad]
+    dots = "; ..." if len(reasons) > 3 else ""
+    return f"{len(reasons)} files ({'; '.join(reasons[:3])}{dots})" if reasons else ""
+
+
 def data_root(cfg: CfgNode) -> Path:
     """Return the folder of the data sets: DATASETS.ROOT, else the environment's, else datasets."""
     named = (cfg.DATASETS.ROOT, *map(os.environ.get, ("REID_DATASETS", "FASTREID_DATASETS")))
-    return Path(next(filter(None, named), "datasets")).expanduser()
+    return expanded(next(filter(None, named), "datasets"))
 
 
 def load_catalogue_of(cfg: CfgNode, name: str) -> Catalogue:
     """Return the catalogue called ``name``, found and read as the DATASETS keys say."""
-    return load_catalogue(name, data_root(cfg), date_pattern=cfg.DATASETS.DATE_PATTERN)
+    limit_megapixels(cfg.INPUT.MAX_MEGAPIXELS)
+    keys = cfg.DATASETS
+    ways = {"date_pattern": keys.DATE_PATTERN, "keep_unknown": keys.KEEP_UNKNOWN}
+    return load_catalogue(name, data_root(cfg), **ways)
 
 
 def load_sets(cfg: CfgNode, train: bool = True) -> Sets:
@@ -119,8 +207,9 @@ def load_sets(cfg: CfgNode, train: bool = True) -> Sets:
 
     Raises:
         ValueError: a source is unknown or missing; its split is unusable; the training set is
-            empty or of one identity; a test set has no query whose identity is in its gallery; or
-            there are no sides, or no masks, where a key asks for them.
+            empty or of one identity; a test set has no query whose identity is in its gallery, by
+            another camera where cameras count; a source is named twice; its boxes are of another
+            form; or there are no sides, or no masks, where a key asks for them.
     """
     sets = Sets()
     for name in (*(cfg.DATASETS.NAMES if train else ()), *cfg.DATASETS.TESTS):
@@ -131,6 +220,8 @@ def load_sets(cfg: CfgNode, train: bool = True) -> Sets:
             if cfg.INPUT.BACKGROUND == "mask":
                 _check_masks(catalogue, split)
             sets.splits[name] = (catalogue, split)
+    for key in ("NAMES", "TESTS") if train else ("TESTS",):
+        _refuse_repeated(f"DATASETS.{key}", cfg.DATASETS[key], sets)
     for name in cfg.DATASETS.TESTS:
         catalogue, split = sets.splits[name]
         sets.tests.append(_test_set(cfg, name, catalogue, split))
@@ -165,9 +256,30 @@ def _add_train(cfg: CfgNode, sets: Sets) -> None:
         )
 
 
+def _refuse_repeated(key: str, names: Sequence[str], sets: Sets) -> None:
+    """Refuse a source that a key names twice, if by other words (``folder:a``, ``folder:a/``)."""
+    first: dict[tuple[str, str], str] = {}
+    for name in names:
+        catalogue = sets.splits[name][0]
+        same = os.path.realpath(catalogue.root), catalogue.digest()
+        if same in first:
+            raise CatalogueError(
+                f"{key} names one data set twice: {first[same]!r} and {name!r}; remove one of them"
+            )
+        first[same] = name
+
+
 def _test_set(cfg: CfgNode, name: str, catalogue: Catalogue, split: Split) -> TestSet:
     query, gallery = catalogue.select(split.query), catalogue.select(split.gallery)
     test = TestSet(name, query, gallery, cfg.INPUT.BACKGROUND == "mask")
+    _, camera = unmatched(query, gallery)
+    if camera and test.unmatched_queries() == len(query):
+        raise CatalogueError(
+            f"{name}: none of its {len(query)} query images has a match by another camera: of "
+            f"{camera} queries, all images of their individual in the gallery are by their own "
+            "camera, and these do not count; expected other cameras in the column camera, or a "
+            "catalogue with cameras_count=False"
+        )
     if test.unmatched_queries() == len(test.query):
         raise CatalogueError(
             f"{name}: none of its {len(test.query)} query images has another image of the same "
@@ -192,7 +304,7 @@ def _check_masks(catalogue: Catalogue, split: Split) -> None:
 
 
 def _without_bad_boxes(catalogue: Catalogue, split: Split) -> tuple[Split, int]:
-    """Drop rows whose box is empty or outside, after the partition so that nothing shifts.
+    """Drop rows whose box cannot be used, after the partition so that nothing shifts.
 
     Returns:
         The split without them, and how many of its rows they were.

@@ -23,7 +23,7 @@ from torch import Tensor
 
 from openanimals.data.dataset import ReIDDataset
 from openanimals.data.image_io import ImageError
-from openanimals.utils.errors import UserError
+from openanimals.utils.errors import UserError, naming_memory
 from openanimals.utils.machine import cores
 from openanimals.utils.progress import Progress
 
@@ -116,16 +116,14 @@ class ImageCache:
         if self.mode in ("auto", "disk"):
             return self._on_disk(dataset, path, what)
         logger.info("cache: reading %s into memory", what)
-        images, unreadable = torch.empty(dataset.shape, dtype=torch.uint8), dict[int, str]()
-        for row, image in enumerate(_read_all(dataset, unreadable)):
-            images[row] = torch.from_numpy(image)
-        try:
+        unreadable: dict[int, str] = {}
+        with naming_memory(
+            f"INPUT.CACHE is {self.mode!r}, but a cache of {what}", "set it to disk"
+        ):
+            images = torch.empty(dataset.shape, dtype=torch.uint8)
+            for row, image in enumerate(_read_all(dataset, unreadable)):
+                images[row] = torch.from_numpy(image)
             images = images.to(self.device if self.mode == "device" else "cpu")
-        except torch.OutOfMemoryError as error:
-            raise UserError(
-                f"INPUT.CACHE is 'device', but the images do not fit on {self.device}: {error}; "
-                "set it to ram or disk"
-            ) from error
         return CachedImages(images, unreadable)
 
     def _on_disk(self, dataset: ReIDDataset, path: Path, what: str) -> CachedImages | None:

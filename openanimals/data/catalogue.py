@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import re
 from collections.abc import Callable, Sequence
 from datetime import datetime
 from pathlib import Path
@@ -17,6 +18,8 @@ REQUIRED = ("path", "identity")
 OPTIONAL = ("bbox", "camera", "date", "sequence", "viewpoint", "species", "mask", "split")
 COLUMNS = REQUIRED + OPTIONAL
 SPELLINGS = {"orientation": "viewpoint"}  # in the tables of others, wildlife-datasets' among them
+# Year, sign, month, day, and perhaps hour and the rest of the time.
+DATE = re.compile(r"(\d{4})([-/.:])(\d\d?)\2(\d\d?)(?:[Tt _]\s*(\d\d?)(.*))?", re.ASCII)
 UNKNOWN = "unknown"  # the identity of animals that nobody has named; in no list of a partition
 
 
@@ -157,18 +160,19 @@ def iso_date(value: object) -> str:
         value: text, or what has such a text (a date of Python or pandas).
 
     Example:
-        >>> iso_date("2025-04-01"), iso_date("2025-04-01 09:32Z")
+        >>> iso_date("2025-04-01"), iso_date("2025/4/1 9:32Z")
         ('2025-04-01', '2025-04-01T09:32:00')
 
     Raises:
         ValueError: it is not of the form year-month-day, with or without a time after it.
     """
-    text = str(value)
-    moment = datetime.strptime(text[:10], "%Y-%m-%d")
-    if len(text) > 10:
-        moment = datetime.fromisoformat(text.removesuffix("Z"))  # Python 3.10 knows no Z
-        return moment.replace(tzinfo=None).isoformat(timespec="seconds")
-    return moment.date().isoformat()
+    match = DATE.fullmatch(str(value).strip().removesuffix("Z"))  # Python 3.10 knows no Z
+    if match is None:
+        raise ValueError(f"no date: {value!r}")
+    year, month, day, hour, rest = match.group(1, 3, 4, 5, 6)
+    text = f"{year}-{month:0>2}-{day:0>2}"
+    moment = datetime.fromisoformat(f"{text}T{hour:0>2}{rest}" if hour else text)
+    return moment.replace(tzinfo=None).isoformat(timespec="seconds") if hour else text
 
 
 def _located(root: Path, file: str | None) -> str | None:
@@ -178,6 +182,8 @@ def _located(root: Path, file: str | None) -> str | None:
 
 def _box(value: Any) -> tuple[float, ...]:
     """Return four floats, NaN where a number is missing, even all (such rows are dropped later)."""
+    if any("_" in str(number) for number in value):  # Python's 1_0 is 10
+        raise ValueError(value)
     x, y, width, height = map(float, value)
     return x, y, width, height
 
@@ -187,6 +193,7 @@ READERS: dict[str, tuple[Callable, str]] = {
     "bbox": (_box, "four numbers: x, y, width, height"),
     "date": (
         iso_date,
-        "year-month-day like 2025-04-01, and after it perhaps a time like T09:32:14",
+        "year-month-day like 2025-04-01, and after it perhaps a time like T09:32:14 (of 03/04/2025 "
+        "nobody can tell whether the day comes first)",
     ),
 }

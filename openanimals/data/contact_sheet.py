@@ -16,7 +16,7 @@ from PIL import Image, ImageOps
 from openanimals.data.catalogue import UNKNOWN, Catalogue, CatalogueError
 from openanimals.data.image_io import ImageError, open_image
 from openanimals.utils.errors import UserError
-from openanimals.utils.files import atomic_path
+from openanimals.utils.files import atomic_path, expanded
 
 T = TypeVar("T")
 
@@ -81,7 +81,7 @@ def contact_sheet(
             pictures = pool.map(lambda row: _thumbnail(catalogue, row, thumb), chosen)
             for column, picture in enumerate(pictures):
                 sheet.figimage(picture, LABEL + column * pitch, bottom, origin="upper")
-        with atomic_path(path) as temporary:
+        with atomic_path(expanded(path)) as temporary:
             sheet.savefig(temporary, format=suffix[1:], dpi=DPI)
 
 

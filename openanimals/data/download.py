@@ -27,6 +27,7 @@ from openanimals.data.catalogue import UNKNOWN, Catalogue, CatalogueError
 from openanimals.data.datasets import wildlife
 from openanimals.data.splits import paper_partition
 from openanimals.utils.errors import UserError
+from openanimals.utils.files import expanded
 
 _CHUNK = 1 << 20
 _TIMEOUT = 60.0  # seconds without a byte
@@ -48,7 +49,7 @@ def prepare(name: str, root: str | Path) -> Catalogue:
         CatalogueError: unknown name, or there is data already but not all of it.
     """
     class_name = name.removeprefix("Animals-")
-    folder = Path(os.path.abspath(Path(root).expanduser())) / class_name
+    folder = Path(os.path.abspath(expanded(root))) / class_name
     if folder.is_dir() and any(folder.iterdir()):
         print(f"Animals-{class_name}: verifying what is in {folder}", flush=True)
     else:

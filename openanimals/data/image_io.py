@@ -8,16 +8,19 @@ asks for: photographs that are much larger than the model wants them are read fa
 
 import math
 import os
+import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 
 import numpy as np
 import torch
-from PIL import ExifTags, Image, UnidentifiedImageError
+from PIL import ExifTags, Image, ImageStat, UnidentifiedImageError
 from torch import Tensor
 from torch.nn import functional
 
 from openanimals.data.masks import is_shape, shape_mask
+from openanimals.data.rgb import is_dark, joined, low_byte_tiles, to_rgb
 from openanimals.utils.errors import UserError
 
 # What makes an image upright, by the number in its EXIF block (1, upright already, is left out).
@@ -35,9 +38,20 @@ LYING = {UPRIGHT[number] for number in (5, 6, 7, 8)}  # these exchange width and
 # Below it rounding adds up: of photographs, too, one value in 200 differs, some by two levels.
 LEAST_SHRINK = 2
 
+SAMPLE = 1000  # pixels of a side that are enough to tell contrast by
+LEAST_REMOVED = 0.01  # of an image's pixels: a mask that makes fewer black is of no use
+LARGEST_BOX = 100  # times the area of its image; all but a hundredth of such a crop is black
+
 
 class ImageError(UserError):
     """An image that cannot be read, or not be cropped; names the file and the cause."""
+
+
+def limit_megapixels(limit: float) -> None:
+    """Set how many millions of pixels an image, or a box, may have: in this process, for all."""
+    # Pillow refuses from twice its own limit on; of that it warns, which is no news here.
+    warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+    Image.MAX_IMAGE_PIXELS = int(limit * 1e6 / 2)
 
 
 def read_image(
@@ -81,9 +95,9 @@ def open_image(
     """Open an image upright, in RGB, its background black, cropped to its box.
 
     Any format and mode that Pillow reads: palettes are looked up, grey becomes three equal
-    channels, of 16-bit grey the high byte is kept (as Pillow does with 16-bit colour), alpha is
-    dropped (what was stored beneath it shows), of an animation the first frame is taken. A broken
-    EXIF block counts as none.
+    channels, of 16 bits the high byte is kept (of 10, 12 or 14 bits in 16, the highest eight),
+    alpha is dropped (what was stored beneath it shows), of an animation the first frame is taken.
+    A broken EXIF block counts as none.
 
     Args:
         path: the file.
@@ -95,31 +109,68 @@ def open_image(
 
     Raises:
         ImageError: the file is missing, truncated, no image, or has pixels without a defined
-            range (float); the box is empty, not a number or wholly outside; or the mask cannot be
+            range (float); the box is one that :func:`box_is_usable` refuses; or the mask cannot be
             read, is of another shape than the image or leaves nothing of it.
     """
+    return _read(path, bbox, mask)[-1]
+
+
+@dataclass(frozen=True)
+class Look:
+    """What the data check wants to know of a photograph.
+
+    Attributes:
+        size: (width, height) of the upright image, in pixels.
+        deviation: of its levels of grey (0 to 255) from their mean.
+        idle: whether it has a mask that makes next to nothing black.
+    """
+
+    size: tuple[int, int]
+    deviation: float
+    idle: bool
+
+
+def look_at(path: str | os.PathLike[str], mask: str | None = None) -> Look:
+    """Decode a photograph, and its mask, to their ends.
+
+    Raises:
+        ImageError: see :func:`open_image`.
+    """
+    upright, animal, _ = _read(path, None, mask)
+    width, height = upright.size
+    sample = min(width, SAMPLE), min(height, SAMPLE)  # single pixels: a mean would lose contrast
+    grey = upright.resize(sample, Image.Resampling.NEAREST).convert("L")
+    deviation = ImageStat.Stat(grey).stddev[0]
+    removed = animal.histogram()[0] / (width * height) if animal else 1.0
+    return Look(upright.size, deviation, removed < LEAST_REMOVED)
+
+
+def _read(
+    path: str | os.PathLike[str], bbox: Sequence[float] | None, mask: str | None
+) -> tuple[Image.Image, Image.Image | None, Image.Image]:
+    """Return an image upright, its mask of the same size, and what both and a box make of it."""
     with _opened(path) as image:
-        image.load()
-        turn = _turn(image)
-        upright = _rgb(image) if turn is None else _rgb(image).transpose(turn)
+        upright = result = _upright(path, image)
+        animal = None
         if mask is not None:
-            black = Image.new("RGB", upright.size)
-            upright = Image.composite(upright, black, _animal(mask, upright.size))
+            animal = _animal(mask, upright.size)
+            result = Image.composite(upright, Image.new("RGB", upright.size), animal)
         if bbox is not None:
             width, height = upright.size
             edges = _edges(bbox, upright.size)
             if edges is None:
                 raise ImageError(
                     f"cannot crop {path} to the box {tuple(bbox)}; expected x, y, width, height "
-                    f"that overlap the image of {width} x {height} pixels (width x height)"
+                    f"that overlap the image of {width} x {height} pixels (width x height), more "
+                    f"than one pixel, and not {LARGEST_BOX} times as large"
                 )
-            upright = upright.crop(edges)
-        if mask is not None and upright.getbbox() is None:
+            result = result.crop(edges)
+        if mask is not None and result.getbbox() is None:
             raise ImageError(
                 f"the mask of {path} leaves nothing of the image; to keep its background, leave "
                 "the mask of its row empty"
             )
-        return upright
+        return upright, animal, result
 
 
 def resize(image: Image.Image, size: tuple[int, int]) -> Image.Image:
@@ -145,20 +196,23 @@ def image_size(path: str | os.PathLike[str]) -> tuple[int, int]:
         return (height, width) if _turn(image) in LYING else (width, height)
 
 
-def box_overlaps(path: str | os.PathLike[str], bbox: Sequence[float]) -> bool:
-    """Tell whether a box has a pixel of its image; reads no more than the header.
+def box_is_usable(bbox: Sequence[float], size: tuple[float, float]) -> bool:
+    """Tell whether :func:`open_image` can crop an upright image of (width, height) to a box.
 
-    Raises:
-        ImageError: the box is not empty, and the header cannot be read.
+    It cannot if the box is not a number, empty, of one pixel, wholly outside of the image, more
+    than 100 times as large, or above the limit for images.
     """
-    anywhere = (math.inf, math.inf)
-    return bool(_edges(bbox, anywhere) and _edges(bbox, image_size(path)))
+    edges = _edges(bbox, size)
+    limit = math.inf if Image.MAX_IMAGE_PIXELS is None else 2 * Image.MAX_IMAGE_PIXELS
+    return edges is not None and _area(edges) <= limit
 
 
 @contextmanager
 def _opened(path: str | os.PathLike[str]) -> Iterator[Image.Image]:
     """Open a file with Pillow; whatever goes wrong within the block becomes an ImageError."""
     try:
+        if os.path.exists(path) and not os.path.isfile(path):  # a FIFO would wait for ever
+            raise ImageError(f"cannot read image {path}: a directory, FIFO or device, not a file")
         # By its name, Pillow maps a TIFF into memory, and mixes up the pixels if EXIF turns it.
         with open(path, "rb") as file, Image.open(file) as image:
             yield image
@@ -170,6 +224,8 @@ def _opened(path: str | os.PathLike[str]) -> Iterator[Image.Image]:
         elif isinstance(error, UnidentifiedImageError):
             empty = os.path.getsize(path) == 0
             cause = "the file is empty" if empty else "not an image in a format that Pillow knows"
+        elif isinstance(error, Image.DecompressionBombError):
+            cause = f"{str(error).partition(', could')[0]}; to read it, raise INPUT.MAX_MEGAPIXELS"
         else:
             cause = str(error) or type(error).__name__
         raise ImageError(f"cannot read image {path}: {cause}") from error
@@ -183,16 +239,18 @@ def _turn(image: Image.Image) -> Image.Transpose | None:
         return None
 
 
-def _rgb(image: Image.Image) -> Image.Image:
-    """Convert to RGB where Pillow's own conversion would clip or warn, too."""
-    if image.mode.startswith("I"):  # I;16 and its byte orders; I where 16 bits came in as 32
-        high_byte = np.asarray(image).astype(np.int64).clip(0, 65535) >> 8
-        image = Image.fromarray(high_byte.astype(np.uint8))
-    elif image.mode == "F":
-        raise UserError("float pixels have no defined white; expected 8 or 16 bits a channel")
-    elif image.mode == "P" and "transparency" in image.info:
-        image = image.convert("RGBA")  # else Pillow warns of the loss of the transparency
-    return image.convert("RGB")
+def _upright(path: str | os.PathLike[str], image: Image.Image) -> Image.Image:
+    """Decode a file that is open already, and make it RGB and upright."""
+    deep = image.format != "JPEG"  # which has 8 bits
+    low = low_byte_tiles(image) if deep else []
+    image.load()
+    turn = _turn(image)
+    pixels = image.copy() if image.mode == "RGB" else to_rgb(image)
+    if low and is_dark(pixels):  # 12 bits in 16, perhaps: then most of them are in the other bytes
+        with _opened(path) as again:
+            again.tile = low  # type: ignore[attr-defined]
+            pixels = joined(pixels, again)
+    return pixels if turn is None else pixels.transpose(turn)
 
 
 def _animal(mask: str, size: tuple[int, int]) -> Image.Image:
@@ -225,13 +283,19 @@ def _nonzero(image: Image.Image) -> np.ndarray:
 
 
 def _edges(bbox: Sequence[float], size: tuple[float, float]) -> tuple[int, int, int, int] | None:
-    """Return a box's left, top, right and bottom edge; None without a pixel of its image."""
-    if not all(map(math.isfinite, bbox)):
-        return None
+    """Return a box's left, top, right and bottom edge; None if no animal can be in it."""
     x, y, width, height = bbox
-    left, top, right, bottom = round(x), round(y), round(x + width), round(y + height)
+    if not all(map(math.isfinite, (*bbox, x + width, y + height))):
+        return None
+    edges = left, top, right, bottom = round(x), round(y), round(x + width), round(y + height)
     overlaps = left < size[0] and top < size[1] and right > 0 and bottom > 0
-    return (left, top, right, bottom) if overlaps and right > left and bottom > top else None
+    area = _area(edges) if right > left and bottom > top else 0
+    return edges if overlaps and 1 < area <= LARGEST_BOX * size[0] * size[1] else None
+
+
+def _area(edges: tuple[int, int, int, int]) -> int:
+    left, top, right, bottom = edges
+    return (right - left) * (bottom - top)
 
 
 def _read_large(

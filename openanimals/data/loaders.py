@@ -3,11 +3,16 @@
 Here the keys of a config become data sets, samplers and transforms.
 """
 
+import multiprocessing
 import os
+import re
 from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from logging import getLogger
-from pathlib import Path
+from threading import Event, Thread, Timer
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -20,6 +25,7 @@ from openanimals.data.build import TrainSet
 from openanimals.data.cache import ImageCache
 from openanimals.data.catalogue import Catalogue
 from openanimals.data.dataset import ReIDDataset
+from openanimals.data.image_io import limit_megapixels
 from openanimals.data.samplers import (
     SAMPLER_REGISTRY,
     balanced_stream,
@@ -38,12 +44,15 @@ from openanimals.data.transforms import (
     Transform,
     augmix,
 )
+from openanimals.utils.errors import UserError
+from openanimals.utils.files import expanded
 from openanimals.utils.machine import cores, user_cache
 
 logger = getLogger(__name__)
 
 CORES = cores()
 GIB = 2**30
+LOST_WORKER = re.compile(r"DataLoader worker \(pid|Caught MemoryError in DataL|</torch_|ancdata")
 
 
 @dataclass
@@ -61,6 +70,33 @@ class Batch:
     rows: Tensor
     unreadable: dict[int, str]
     lost: dict[int, str]
+
+
+class LoaderError(UserError):
+    """A worker process was killed, or had no memory to work in."""
+
+
+@contextmanager
+def naming_lost_workers() -> Iterator[None]:
+    """Have the loss of a worker process within the block say what to do about it.
+
+    PyTorch raises it wherever the process is that waits for batches, such as in a step.
+
+    Raises:
+        LoaderError: names the cause and the key.
+    """
+    try:
+        yield
+    except (RuntimeError, MemoryError) as error:
+        if not LOST_WORKER.search(str(error)):
+            raise
+        raise LoaderError(
+            f"a process that reads images was lost ({str(error).strip().splitlines()[-1]}). The "
+            "system ends one where memory runs out, and batches on their way need room in "
+            "/dev/shm: lower DATALOADER.NUM_WORKERS (0: this process reads) or the INPUT.SIZE of "
+            "images, or give more memory or, to a container, a larger /dev/shm. A training goes on "
+            "with --resume"
+        ) from error
 
 
 class Loader:
@@ -88,11 +124,14 @@ class Loader:
         self.dataset, self.sampler, self.cache = dataset, sampler, cache
         # No more processes that read than this process's share of the cores.
         here = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))  # torchrun says so
+        self.patience = cfg.TIMEOUT
         self.workers = min(cfg.DATALOADER.NUM_WORKERS, max(1, CORES // here))
         # CUDA copies from page-locked memory without waiting. Asking for it would wake CUDA up.
         cuda = cfg.MODEL.DEVICE.startswith(("auto", "cuda"))
         self.pinned = cuda and torch.cuda.is_available()
         self.unreadable: dict[int, str] = {}
+        self.megapixels = cfg.INPUT.MAX_MEGAPIXELS
+        limit_megapixels(self.megapixels)
 
     def __iter__(self) -> Iterator[Batch]:
         cached = self.cache.open(self.dataset) if self.cache is not None else None
@@ -106,18 +145,71 @@ class Loader:
             num_workers=workers,
             pin_memory=self.pinned,
             prefetch_factor=4 if workers else None,
+            worker_init_fn=partial(_begin_worker, self.megapixels),
         )
-        for images, places, rows, unreadable, lost in batches:
-            if cached is not None:
-                read, images = images, cached.take(rows, self.pinned)
-                if places:
-                    images[places] = read.to(images.device)
-            self.unreadable |= lost
-            # Where images get the layout of the model; before it they are [H, W, 3].
-            batch = Batch(images.permute(0, 3, 1, 2), rows, unreadable, lost)
-            del images
+        with naming_lost_workers():
+            for images, places, rows, unreadable, lost in self._awaited(batches):
+                if cached is not None:
+                    read, images = images, cached.take(rows, self.pinned)
+                    if places:
+                        images[places] = read.to(images.device)
+                self.unreadable |= lost
+                # Where images get the layout of the model; before it they are [H, W, 3].
+                batch = Batch(images.permute(0, 3, 1, 2), rows, unreadable, lost)
+                del images
+                yield batch
+                del batch  # the next one can have its memory
+
+    def _awaited(self, batches: DataLoader) -> Iterator[Any]:
+        """Yield what a loader gives; where nothing comes for too long, end its worker processes."""
+        others = set(multiprocessing.active_children())
+        iterator, expired = iter(batches), Event()
+        workers = set(multiprocessing.active_children()) - others
+
+        def expire() -> None:
+            expired.set()
+            logger.warning("no images for %g s (TIMEOUT): ending what reads them", self.patience)
+            for worker in workers:  # so that the wait for it fails
+                worker.kill()
+
+        while True:
+            timer = Timer(self.patience, expire)
+            timer.daemon = True
+            if workers:
+                timer.start()
+            try:
+                batch = next(iterator)
+            except StopIteration:
+                return
+            except Exception as error:
+                if not expired.is_set():
+                    raise
+                raise LoaderError(
+                    f"no images have come for {self.patience:g} s (TIMEOUT): a process that reads "
+                    "them was stopped, or the disk does not answer. A training goes on with "
+                    "--resume"
+                ) from error
+            finally:
+                timer.cancel()
             yield batch
-            del batch  # the next one can have its memory
+            del batch
+
+
+def _begin_worker(megapixels: float, _worker: int) -> None:
+    """Have a worker process read like the one that it reads for, and end with it, however it ends.
+
+    The parent may be a fork server, which is the default from Python 3.14 on: it hands on no
+    limits, and ends only when all its workers have.
+    """
+    limit_megapixels(megapixels)
+    reader = multiprocessing.parent_process()
+    assert reader
+
+    def watch() -> None:
+        reader.join()
+        os._exit(1)
+
+    Thread(target=watch, daemon=True).start()
 
 
 @SAMPLER_REGISTRY.register("TrainingSampler")
@@ -147,7 +239,7 @@ def build_cache(cfg: CfgNode, device: torch.device, *, build: bool = True) -> Im
         build: whether it is worth caching images that are not: if they are seen repeatedly.
     """
     keys = cfg.INPUT
-    folder = Path(keys.CACHE_DIR).expanduser() if keys.CACHE_DIR else user_cache() / "images"
+    folder = expanded(keys.CACHE_DIR) if keys.CACHE_DIR else user_cache() / "images"
     if build and keys.CACHE != "off" and _auto_augment_prob(cfg):
         logger.info(
             "cache: AutoAugment works on whole photographs, so the images that it changes (%g %%) "
@@ -172,8 +264,9 @@ def build_train_loader(
         ValueError: there is no such sampler, the batch cannot be made of P identities with K
             images, or it cannot be shared among the processes.
     """
-    stream = SAMPLER_REGISTRY.get(cfg.DATALOADER.SAMPLER_TRAIN)(cfg, train)
-    ConfigError.raise_for(batch_problems(cfg, world_size))
+    sampler = SAMPLER_REGISTRY.get(cfg.DATALOADER.SAMPLER_TRAIN)
+    ConfigError.raise_for(batch_problems(cfg, world_size, len(train.identities)))
+    stream = sampler(cfg, train)
     batch_size = cfg.SOLVER.IMS_PER_BATCH
     batches = batch_sampler(stream, batch_size, start=start, rank=rank, world_size=world_size)
     keys = cfg.INPUT
@@ -211,9 +304,15 @@ def build_transforms(cfg: CfgNode) -> Compose:
     Those of ours run in FastReID's order, and then those of INPUT.TRANSFORMS.
 
     Raises:
-        ValueError: INPUT.TRANSFORMS names one that is not registered.
+        ValueError: INPUT.TRANSFORMS names one that is not registered, or the padding is as large
+            as the picture.
     """
     keys, bicubic = cfg.INPUT, v2.InterpolationMode.BICUBIC
+    size = keys.CROP.SIZE if keys.CROP.ENABLED else keys.SIZE_TRAIN
+    if keys.PADDING.ENABLED and min(size) <= keys.PADDING.SIZE:
+        raise ConfigError(
+            [f"INPUT.PADDING.SIZE is {keys.PADDING.SIZE}, but must be below the sides of {size}"]
+        )
     crop = v2.RandomResizedCrop(keys.CROP.SIZE, keys.CROP.SCALE, keys.CROP.RATIO, bicubic)
     jitter = (keys.CJ.BRIGHTNESS, keys.CJ.CONTRAST, keys.CJ.SATURATION, keys.CJ.HUE)
     affine = v2.RandomAffine(degrees=10, scale=(0.9, 1.1), shear=0.1)

@@ -158,8 +158,6 @@ def _rows_by_identity(labels: Sequence[Any], batch_size: int, instances: int) ->
     if not 0 < needed <= len(rows):  # else the stream would hang
         raise UserError(
             f"a batch needs {needed} identities (SOLVER.IMS_PER_BATCH {batch_size} / "
-            f"DATALOADER.NUM_INSTANCE {instances}) but the training set has {len(rows)}; "
-            f"lower SOLVER.IMS_PER_BATCH to at most {len(rows) * instances} "
-            f"or raise DATALOADER.NUM_INSTANCE"
+            f"DATALOADER.NUM_INSTANCE {instances}) but the training set has {len(rows)}"
         )
     return [np.array(rows[label]) for label in sorted(rows)]

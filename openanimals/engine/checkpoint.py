@@ -6,9 +6,9 @@ from typing import Any
 import torch
 
 from openanimals.config import CfgNode
-from openanimals.modeling.weights import WeightsError, find_state_dict, load_file
+from openanimals.modeling.weights import WeightsError, find_state_dict, load_file, local_file
 from openanimals.utils.errors import UserError, naming
-from openanimals.utils.files import atomic_path
+from openanimals.utils.files import atomic_path, expanded
 
 FORMAT = 1
 LAST = "model_last.pth"
@@ -43,9 +43,10 @@ def read(path: str | Path) -> dict[str, Any]:
         Its weights as "model", and what else it holds.
 
     Raises:
+        WeightsError: it is an address on the network.
         CheckpointError: the file is missing, truncated, no checkpoint, or of a later format.
     """
-    path = Path(path).expanduser()
+    path = local_file(path)
     with naming(path, "cannot be read"):
         if not path.is_file():
             raise CheckpointError(f"no checkpoint at {path.absolute()}")
@@ -76,7 +77,7 @@ class RunFolder:
     """
 
     def __init__(self, path: str | Path) -> None:
-        self.path = Path(path).expanduser()
+        self.path = expanded(path)
 
     def latest(self) -> Path | None:
         """Return the checkpoint that was written last, None if the run has none."""

@@ -14,6 +14,7 @@ from openanimals.engine.loading import Weights, config_from_checkpoint, fitting_
 from openanimals.modeling import build_model, conversion
 from openanimals.modeling.config_of_weights import count_classes
 from openanimals.modeling.weights import WeightsError
+from openanimals.utils.files import expanded
 
 
 def convert(
@@ -41,7 +42,7 @@ def convert(
         ValueError: the file is no checkpoint or does not fit the configuration, the other side
             has no such network, or the target is there already.
     """
-    target = Path(target)
+    target = expanded(target)
     if target.exists():
         raise CheckpointError(f"{target} is there already: choose another name, or move it away")
     weights = read_weights(source)

@@ -2,13 +2,16 @@
 
 import os
 import platform
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager
 
 import torch
 from torch import nn
 
 from openanimals.config import CfgNode
+from openanimals.data.loaders import naming_lost_workers
 from openanimals.utils import distributed
-from openanimals.utils.errors import UserError
+from openanimals.utils.errors import UserError, naming_memory
 
 
 class DeviceError(UserError):
@@ -54,7 +57,33 @@ def pick_device(name: str) -> torch.device:
 def place(model: nn.Module, device: torch.device) -> nn.Module:
     """Move a model to a device, in the memory layout that convolutions are fastest in there."""
     layout = torch.contiguous_format if device.type == "mps" else torch.channels_last
-    return model.to(device, memory_format=layout)
+    with naming_memory(f"the model on {device}", "set MODEL.DEVICE to cpu, or take a smaller one"):
+        return model.to(device, memory_format=layout)
+
+
+@contextmanager
+def room_to_evaluate(cfg: CfgNode) -> Iterator[None]:
+    """Return a context in which a lack of memory, or of a process that reads, names the keys.
+
+    Raises:
+        UserError: memory does not suffice, or a worker process was lost.
+    """
+    count, size = cfg.TEST.IMS_PER_BATCH, cfg.INPUT.SIZE_TEST
+    remedy = f"lower TEST.IMS_PER_BATCH ({count}) or INPUT.SIZE_TEST ({size})"
+    with naming_lost_workers(), naming_memory("an evaluation", remedy):
+        yield
+
+
+def room_to_train(cfg: CfgNode) -> AbstractContextManager:
+    """Return a context in which a lack of memory names the keys that a step's depends on."""
+    key, size = "INPUT.SIZE_TRAIN", cfg.INPUT.SIZE_TRAIN
+    if cfg.INPUT.CROP.ENABLED:
+        key, size = "INPUT.CROP.SIZE", cfg.INPUT.CROP.SIZE
+    return naming_memory(
+        "a training step",
+        f"lower SOLVER.IMS_PER_BATCH ({cfg.SOLVER.IMS_PER_BATCH}), raise SOLVER.ACCUMULATE "
+        f"({cfg.SOLVER.ACCUMULATE}), or lower {key} ({size})",
+    )
 
 
 _HALVES = {"float16": torch.float16, "bfloat16": torch.bfloat16}

@@ -2,7 +2,8 @@
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from functools import reduce
 from logging import getLogger
 from operator import or_
@@ -19,7 +20,7 @@ from openanimals.data.cache import ImageCache
 from openanimals.data.catalogue import Catalogue
 from openanimals.data.image_io import ImageError, read_image
 from openanimals.data.loaders import build_test_loader
-from openanimals.engine.device import evaluation_dtype
+from openanimals.engine.device import evaluation_dtype, room_to_evaluate
 from openanimals.evaluation import FeatureSet, Result, extract_features
 from openanimals.evaluation.array_io import file_name
 from openanimals.evaluation.build import build_blocks, judge_test_set
@@ -29,6 +30,7 @@ from openanimals.evaluation.visualize import draw_rank_lists, plot_cmc
 from openanimals.modeling import class_weights, fold_norms, naming_the_size
 from openanimals.modeling.weights import HEAD_CLASSIFIERS, fits_any
 from openanimals.utils import distributed
+from openanimals.utils.errors import UserError
 from openanimals.utils.files import atomic_path
 from openanimals.utils.progress import Progress
 
@@ -77,11 +79,6 @@ def evaluate(
         messages.extend(unreadable.values())
         return features
 
-    extracted = [(features_of(test_set.query), features_of(test_set.gallery)) for test_set in tests]
-    if messages:
-        listed = "\n  ".join(messages)
-        raise ImageError(f"{len(messages)} images cannot be evaluated:\n  {listed}")
-
     def judge() -> dict[str, Result]:
         made_by = fingerprint(cfg, model) if folder is not None else ""
         results: dict[str, Result] = {}
@@ -102,7 +99,12 @@ def evaluate(
             results |= judged
         return results
 
-    return distributed.from_main(judge)
+    with room_to_evaluate(cfg):
+        extracted = [(features_of(test.query), features_of(test.gallery)) for test in tests]
+        if messages:
+            listed = "\n  ".join(messages)
+            raise ImageError(f"{len(messages)} images cannot be evaluated:\n  {listed}")
+        return distributed.from_main(judge)
 
 
 def extract(
@@ -139,18 +141,18 @@ def extract(
         lost = batches.unreadable  # filled while they are read
     features = np.zeros((0, 0), dtype=np.float32)
     if own.start < own.stop:
-        progress = Progress("extracting features", own.stop - own.start, "image")
-        with naming_the_size(cfg, model), progress:
+        total = own.stop - own.start
+        with naming_the_size(cfg, model), Progress("extracting features", total, "image") as told:
             features = extract_features(
                 model,
                 batches,
                 device,
                 flip=cfg.TEST.FLIP.ENABLED,
                 dtype=evaluation_dtype(cfg, device),
-                told=progress.update,
+                told=told.update,
             )
-    told = distributed.gather((features.shape[1], lost))
-    lengths, messages = zip(*told, strict=True)  # of a process without images, 0
+    gathered = distributed.gather((features.shape[1], lost))
+    lengths, messages = zip(*gathered, strict=True)  # of a process without images, 0
     collected = distributed.collect(features.reshape(-1, max(lengths)), shares)
     return collected, reduce(or_, messages)
 
@@ -184,24 +186,42 @@ def write_results(folder: Path, results: Mapping[str, Result], name: str = RESUL
 
 def show_results(results: Mapping[str, Result], before: Path | None = None) -> None:
     """Log the result table, above it the results in the file ``before``, of before training."""
-    rows = {}
+    rows = {name: result.as_dict() for name, result in results.items()}
     if before is not None and before.is_file():
-        for name, result in json.loads(before.read_text(encoding="utf-8")).items():
-            rows[f"{name}, before training"] = result
-    rows.update({name: result.as_dict() for name, result in results.items()})
+        try:
+            earlier = json.loads(before.read_text(encoding="utf-8")).items()
+            told = {f"{name}, before training": result for name, result in earlier}
+            results_table(told)
+            rows = {**told, **rows}
+        except (ValueError, TypeError, KeyError, AttributeError, OSError) as error:
+            logger.warning("%s is damaged (%r); the table goes without it", before, error)
     logger.info("results\n%s", results_table(rows))
 
 
 def draw_results(folder: Path, results: Mapping[str, Result], tests: Sequence[TestSet]) -> None:
-    """Draw the CMC curves, and for each test set its best, worst and some random queries."""
-    plot_cmc(results, folder / "cmc.png")
+    """Draw the CMC curves, and for each test set its best, worst and some random queries.
+
+    What cannot be drawn is told; it costs nothing else.
+    """
+    with _spared(folder / "cmc.png"):
+        plot_cmc(results, folder / "cmc.png")
     for test_set in tests:
         name, path = test_set.name, folder / f"rank_list_{file_name(test_set.name)}.jpg"
         query, gallery = (
             _opener(images, test_set.masked) for images in (test_set.query, test_set.gallery)
         )
-        draw_rank_lists(results[name], query, gallery, path, title=name)
-        logger.info("pictures: %s, %s", folder / "cmc.png", path)
+        with _spared(path):
+            draw_rank_lists(results[name], query, gallery, path, title=name)
+            logger.info("pictures: %s, %s", folder / "cmc.png", path)
+
+
+@contextmanager
+def _spared(picture: Path) -> Iterator[None]:
+    try:
+        yield
+    except Exception as error:
+        known = isinstance(error, UserError)
+        logger.warning("%s could not be drawn: %s", picture, error, exc_info=not known)
 
 
 def _opener(images: Catalogue, masked: bool):

@@ -1,12 +1,18 @@
 """Several processes: ``--num-gpus`` starts what torchrun would start, and torchrun ends them."""
 
+import ctypes
+import os
+import sys
 from collections.abc import Callable, Sequence
-from signal import SIGTERM
+from signal import SIGKILL, SIGTERM
 from typing import TypeVar
 
 from openanimals.utils.errors import UserError
 
 T = TypeVar("T")
+
+LAUNCHER = "OPENANIMALS_LAUNCHER"  # variable of the environment with its number, for its processes
+PR_SET_PDEATHSIG = 1  # of <linux/prctl.h>
 
 
 class LaunchError(UserError):
@@ -58,6 +64,7 @@ def launch(
         ]
     else:
         options.append("--standalone")
+    os.environ[LAUNCHER] = str(os.getpid())
     try:
         run.main([*options, "--module", "openanimals.cli", *arguments])
     except ChildFailedError as error:
@@ -75,6 +82,18 @@ def launch(
         ) from error
     except SignalException as error:
         raise KeyboardInterrupt from error
+
+
+def end_with_launcher() -> None:
+    """Have this process, if torchrun has started it, be killed when torchrun ends in any way.
+
+    It would go on writing, beside those that a new start brings. Linux alone can be asked for it.
+    """
+    if "TORCHELASTIC_RUN_ID" in os.environ and sys.platform == "linux":
+        parent = str(os.getppid())
+        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, SIGKILL)
+        if os.environ.get(LAUNCHER, parent) != parent:  # it had ended before
+            os._exit(1)
 
 
 def recorded(work: Callable[[], T]) -> T:

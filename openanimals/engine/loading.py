@@ -182,7 +182,9 @@ def config_from_checkpoint(path: str | Path, overrides: Sequence[Any] = ()) -> C
     """
     weights = read_weights(path)
     if weights.config is not None:
-        return load_text(weights.config, overrides, where=str(path))
+        # Beside the checkpoint, and not where its configuration, perhaps a stranger's, says.
+        where = ["OUTPUT_DIR", str(Path(path).expanduser().parent)]
+        return load_text(weights.config, [*where, *overrides], where=str(path), trusted=False)
     values = weights.told()
     if "MODEL.BACKBONE.NAME" not in values:
         raise CheckpointError(

@@ -12,16 +12,18 @@ import torch
 from PIL import Image
 
 from openanimals.config import CfgNode, load, without_pretraining
+from openanimals.data.boxes import rows_with_bad_boxes
 from openanimals.data.build import load_catalogue_of
 from openanimals.data.catalogue import UNKNOWN, Catalogue
 from openanimals.data.image_io import ImageError, resize
 from openanimals.engine.checkpoint import CheckpointError, RunFolder
-from openanimals.engine.device import pick_device, place
+from openanimals.engine.device import pick_device, place, room_to_evaluate
 from openanimals.engine.evaluate import extract, fingerprint
 from openanimals.engine.loading import config_from_checkpoint, load_weights
 from openanimals.evaluation import FeatureSet
 from openanimals.modeling import ReIDModel, build_model, fold_norms
 from openanimals.utils.errors import UserError
+from openanimals.utils.files import expanded
 
 logger = getLogger(__name__)
 
@@ -88,10 +90,10 @@ class Predictor:
             and a warning names each.
 
         Raises:
-            UserError: it is none of these, or nothing can be read.
+            UserError: it is none of these, its boxes are of another form, or nothing can be read.
         """
         images = photographs
-        if isinstance(images, str) and not Path(images).expanduser().is_file():
+        if isinstance(images, str) and not expanded(images).is_file():
             images = self._catalogue(images)
         if isinstance(images, str | os.PathLike):
             images = [images]
@@ -100,10 +102,12 @@ class Predictor:
         if not isinstance(images, Catalogue):
             if not isinstance(images[0], str | os.PathLike):
                 return self._embed_arrays(images)
-            paths = [os.path.abspath(os.path.expanduser(path)) for path in images]
+            paths = [os.path.abspath(expanded(path)) for path in images]
             table = pd.DataFrame({"path": paths, "identity": UNKNOWN}, dtype=object)
             images = Catalogue("photographs", Path("/"), table, cameras_count=False)
-        features, unreadable = extract(self.cfg, self._network, images, self.device)
+        rows_with_bad_boxes(images)  # single ones are told below; this refuses boxes misread
+        with room_to_evaluate(self.cfg):
+            features, unreadable = extract(self.cfg, self._network, images, self.device)
         for message in unreadable.values():
             logger.warning("left out: %s", message)
         readable = [row for row in range(len(images)) if row not in unreadable]
@@ -115,7 +119,7 @@ class Predictor:
         return FeatureSet(table, features[readable], self.fingerprint, images.name)
 
     def _catalogue(self, name: str) -> Catalogue:
-        path = Path(name).expanduser()
+        path = expanded(name)
         if path.is_dir():
             raise UserError(
                 f"{name} is a folder; name its files, or write 'folder:{name}' if it has a "
@@ -139,7 +143,8 @@ class Predictor:
             for array in arrays
         ]
         pixels = torch.from_numpy(np.stack(resized)).permute(0, 3, 1, 2)
-        features, _ = extract(self.cfg, self._network, pixels, self.device)
+        with room_to_evaluate(self.cfg):
+            features, _ = extract(self.cfg, self._network, pixels, self.device)
         table = pd.DataFrame({"path": [f"image {number}" for number in range(len(arrays))]})
         return FeatureSet(table.assign(identity=None), features, self.fingerprint, "images")
 
@@ -204,7 +209,7 @@ def _find(source: Source, overrides: Sequence[Any]) -> tuple[CfgNode, Path | Non
         )
     if not isinstance(source, str | Path):
         return load(source, overrides), None
-    path = Path(source).expanduser()
+    path = expanded(source)
     if path.is_dir():
         found = RunFolder(path).finished()
         if found is None:

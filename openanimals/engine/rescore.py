@@ -10,12 +10,13 @@ import torch
 from openanimals.config import CfgNode, ConfigError, load
 from openanimals.engine.evaluate import show_results, write_results
 from openanimals.evaluation import Result
-from openanimals.evaluation.build import build_blocks, judge_test_set
+from openanimals.evaluation.build import Images, build_blocks, judge_test_set, protocol_notes
 from openanimals.evaluation.evaluator import GIVEN
 from openanimals.evaluation.report import comparison_table
 from openanimals.evaluation.results_io import load_evaluation, load_scores
-from openanimals.evaluation.score_blocks import checked_blocks
+from openanimals.evaluation.score_blocks import ScoreBlocks, checked_blocks
 from openanimals.evaluation.significance import compare_evaluations
+from openanimals.utils.files import expanded
 
 logger = getLogger(__name__)
 
@@ -39,7 +40,7 @@ def rescore(folder: str | Path, overrides: Sequence[Any] = ()) -> dict[str, Resu
         UserError: the folder has neither usable features nor scores, or a key is wrong or would
             need what is not there.
     """
-    folder = Path(folder)
+    folder = expanded(folder)
     scores = sorted(folder.glob("scores_*.safetensors"))
     features = not scores or any(folder.glob("features_*.safetensors"))
     cfg = _config(folder, overrides, OF_FEATURES if features else OF_SCORES)
@@ -48,15 +49,23 @@ def rescore(folder: str | Path, overrides: Sequence[Any] = ()) -> dict[str, Resu
         for name in cfg.DATASETS.TESTS:
             query, gallery = load_evaluation(folder, name)
             how = build_blocks(cfg, query.features, gallery.features, torch.device("cpu"))
-            results |= judge_test_set(cfg, name, (query.images, gallery.images), *how)
+            results |= _judged(cfg, name, (query.images, gallery.images), *how)
     for path in () if features else scores:
         name, array, *images = load_scores(path)
         blocks = checked_blocks(array, *map(len, images))
-        results |= judge_test_set(cfg, name, (images[0], images[1]), blocks, GIVEN)
+        results |= _judged(cfg, name, (images[0], images[1]), blocks, GIVEN)
     write_results(folder, results, RESULTS_RESCORED)
     show_results(results)
     logger.info("written: %s", folder / RESULTS_RESCORED)
     return results
+
+
+def _judged(
+    cfg: CfgNode, name: str, images: Images, blocks: ScoreBlocks, ranked_by: str
+) -> dict[str, Result]:
+    for note in protocol_notes(cfg, name, images):
+        logger.info("note: %s", note)
+    return judge_test_set(cfg, name, images, blocks, ranked_by)
 
 
 def comparison(first: str | Path, second: str | Path) -> str:

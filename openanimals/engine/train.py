@@ -1,7 +1,7 @@
 """What the command line asks for: train a model, or evaluate one."""
 
-from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from logging import getLogger
 from pathlib import Path
 from typing import Any
@@ -9,19 +9,17 @@ from typing import Any
 import torch
 
 from openanimals.config import CfgNode, ConfigError, load, load_text, without_pretraining
-from openanimals.config.checks import instances
-from openanimals.data.build import Sets, load_sets
+from openanimals.data.build import Sets
 from openanimals.data.loaders import build_cache
 from openanimals.data.splits.io import write_split
-from openanimals.engine import checkpoint, profiling
+from openanimals.data.validate import unmatched
+from openanimals.engine import checkpoint, profiling, training_state
 from openanimals.engine.callbacks import CALLBACK_REGISTRY, Evaluate, EvaluateBefore, Save
 from openanimals.engine.checkpoint import CheckpointError, RunFolder
 from openanimals.engine.device import (
-    DeviceError,
     describe_environment,
-    evaluation_dtype,
-    pick_device,
     place,
+    room_to_train,
 )
 from openanimals.engine.evaluate import (
     RESULTS_BEFORE,
@@ -31,17 +29,26 @@ from openanimals.engine.evaluate import (
     write_results,
 )
 from openanimals.engine.loading import load_weights, match
+from openanimals.engine.preflight import (
+    check_same_weights,
+    joined,
+    prepare,
+    warn_of_batches,
+    warn_of_schedule,
+)
+from openanimals.engine.seen import mark_seen, trained_by
 from openanimals.engine.trainer import TRAINER_REGISTRY, Trainer
-from openanimals.engine.writers import WRITER_REGISTRY, Writers, build_writers
+from openanimals.engine.writers import Writers, build_writers
 from openanimals.evaluation import Result
-from openanimals.evaluation.build import check_protocol
+from openanimals.evaluation.build import TRAINED, protocol_notes
 from openanimals.modeling import build_model
 from openanimals.utils import distributed
-from openanimals.utils.errors import UserError
 from openanimals.utils.files import atomic_path, remove_leftovers
 from openanimals.utils.logging import set_up_logging, table
 
 logger = getLogger(__name__)
+
+OWN = ("IMPORTS", "OUTPUT_DIR", "INPUT.CACHE_DIR", "MODEL.BACKBONE.NAME")  # not a checkpoint's
 
 
 def train(
@@ -73,8 +80,11 @@ def train(
     folder = RunFolder(cfg.OUTPUT_DIR)
     if not resume:
         folder.refuse_if_used()
-    device, sets = _prepare(cfg, training=True)
-    with distributed.process_group(device):
+    device, sets = prepare(cfg, training=True)
+    mark_seen(sets, [sets.train.images] if sets.train else [])
+    with joined(cfg, sets, device, resume), distributed.alone_in(folder.path):
+        if not resume:
+            folder.refuse_if_used()  # by a run that has ended since
         latest = _latest(folder) if resume else None
         if distributed.is_main():
             remove_leftovers(folder.path)
@@ -88,6 +98,7 @@ def train(
             load_weights(cfg, trainer.model, cfg.MODEL.WEIGHTS, sets.train.identities)
         if latest is not None:
             _resume(trainer, latest)
+            check_same_weights(trainer.model)
         profiling.check_steps(profile, trainer.schedule.max_iter - trainer.iteration)
         if distributed.is_main():
             _introduce(cfg, trainer, sets)
@@ -97,7 +108,10 @@ def train(
         results = results or evaluate(
             cfg, trainer.model, sets.tests, device, folder=folder.path, cache=cache
         )
-        return _report(folder.path, results, sets, before=folder.path / RESULTS_BEFORE)
+        results = _report(folder.path, results, sets, before=folder.path / RESULTS_BEFORE)
+        if distributed.is_main():
+            warn_of_schedule(trainer)
+        return results
 
 
 def evaluate_only(cfg: CfgNode) -> dict[str, Result]:
@@ -117,60 +131,48 @@ def evaluate_only(cfg: CfgNode) -> dict[str, Result]:
             "TEST.PRECISE_BN.ENABLED is True, but its statistics are taken from training images, "
             "and an evaluation has none: set it to False (a model trained with it has them)"
         )
-    device, sets = _prepare(cfg, training=False, problems=problems)
-    with distributed.process_group(device):
-        folder = RunFolder(cfg.OUTPUT_DIR)
+    device, sets = prepare(cfg, training=False, problems=problems)
+    mark_seen(sets, trained_by(cfg, sets))
+    folder = RunFolder(cfg.OUTPUT_DIR)
+    with joined(cfg, sets, device), _own_folder(cfg, folder) as own:
         _start_log(folder.path)
         if cfg.MODEL.WEIGHTS:
             cfg = without_pretraining(cfg)
         model = build_model(cfg, num_classes=0)
         if cfg.MODEL.WEIGHTS:
             load_weights(cfg, model, cfg.MODEL.WEIGHTS)
+        check_same_weights(model)
         if distributed.is_main():
             logger.info(describe_environment(cfg, device))
-            _introduce_data(sets)
-        if folder.latest():  # what the run itself reported stays
-            folder = RunFolder(folder.path / f"eval_{Path(cfg.MODEL.WEIGHTS).stem or 'pretrained'}")
+            _introduce_data(cfg, sets)
         cache = build_cache(cfg, device, build=False)
         model = place(model, device)
-        results = evaluate(cfg, model, sets.tests, device, folder=folder.path, cache=cache)
+        results = evaluate(cfg, model, sets.tests, device, folder=own, cache=cache)
         if distributed.is_main():
-            _write_config(cfg, folder.path)
-        return _report(folder.path, results, sets)
+            _write_config(cfg, own)
+        return _report(own, results, sets)
+
+
+@contextmanager
+def _own_folder(cfg: CfgNode, run: RunFolder) -> Iterator[Path]:
+    """Yield where an evaluation alone may write; what a run reports, or will report, stays."""
+    own = run.path / f"eval_{Path(cfg.MODEL.WEIGHTS).stem or 'pretrained'}"
+    with ExitStack() as stack:
+        place = own if distributed.from_main(run.latest) else run.path
+        try:
+            stack.enter_context(distributed.alone_in(place))
+        except distributed.InUseError:
+            if place == own:
+                raise
+            place = own  # the run goes on and has no checkpoint yet
+            stack.enter_context(distributed.alone_in(place))
+        yield place
 
 
 def _load(config: CfgNode | str | Path | Sequence[str | Path], overrides: Sequence[Any]) -> CfgNode:
     if isinstance(config, CfgNode):
         return load_text(config.dump(), overrides, where="the configuration")
     return load(config, overrides)
-
-
-def _prepare(
-    cfg: CfgNode, training: bool, problems: Sequence[str] = ()
-) -> tuple[torch.device, Sets]:
-    """Find the device and the data; what is wrong with either is told in one error."""
-    problems = list(problems)
-    for registry, names in (
-        (TRAINER_REGISTRY, [cfg.TRAINER]),
-        (CALLBACK_REGISTRY, cfg.CALLBACKS),
-        (WRITER_REGISTRY, cfg.WRITERS),
-    ):
-        problems += registry.unknown(names)
-    try:
-        device = pick_device(cfg.MODEL.DEVICE)
-        evaluation_dtype(cfg, device)
-    except DeviceError as error:
-        problems.append(str(error))
-    try:
-        sets = load_sets(cfg, train=training)
-        for test_set in [*sets.tests, *filter(None, [sets.validation])]:
-            check_protocol(cfg, test_set.name, (test_set.query.table, test_set.gallery.table))
-    except UserError as error:
-        if not problems:
-            raise
-        problems.append(str(error))
-    ConfigError.raise_for(problems)
-    return device, sets
 
 
 def _start_log(folder: Path) -> None:
@@ -183,12 +185,13 @@ def _start_log(folder: Path) -> None:
 def _introduce(cfg: CfgNode, trainer: Trainer, sets: Sets) -> None:
     """Log what the run is made of, and write its configuration and splits beside it."""
     logger.info(describe_environment(cfg, trainer.device))
-    _introduce_data(sets)
-    _warn_of_small_identities(cfg, sets)
+    _introduce_data(cfg, sets)
+    warn_of_batches(cfg, sets.train)
     parameters = sum(p.numel() for p in trainer.model.parameters())
     logger.info("model: %.2f M parameters, output in %s", parameters / 1e6, cfg.OUTPUT_DIR)
     for line in trainer.schedule.describe(cfg.SOLVER.BASE_LR):
         logger.info("schedule: %s", line)
+    warn_of_schedule(trainer)
     folder = RunFolder(cfg.OUTPUT_DIR).path
     _write_config(cfg, folder)
     for number, (catalogue, split) in enumerate(sets.splits.values()):
@@ -203,34 +206,30 @@ def _write_config(cfg: CfgNode, folder: Path) -> None:
         temporary.write_text(cfg.dump(), encoding="utf-8")
 
 
-def _introduce_data(sets: Sets) -> None:
+def _introduce_data(cfg: CfgNode, sets: Sets) -> None:
     """Log the table of images, and count those that are of no use."""
     logger.info("data\n%s", table(sets.table()))
     for name, dropped in sets.dropped.items():
         if dropped:
-            logger.warning(
-                "%s: %d rows dropped; their box is empty or outside of the image", name, dropped
-            )
+            message = "%s: %d rows dropped; their box is empty, outside of the image or far larger"
+            logger.warning(message, name, dropped)
+    if sets.lacking:
+        message = "training images cannot be read, others stand in for them: %s"
+        logger.warning(message, sets.lacking)
+    if copies := sets.copies():
+        logger.warning(copies)
     for test_set in sets.tests:
-        unmatched = test_set.unmatched_queries()
-        if unmatched:
-            logger.warning(
-                "%s: %d queries have no image of their individual in the gallery and are left out",
-                test_set.name,
-                unmatched,
-            )
-
-
-def _warn_of_small_identities(cfg: CfgNode, sets: Sets) -> None:
-    wanted = instances(cfg)
-    small = sum(count < wanted for count in Counter(sets.train.images.identities).values())
-    if small:
-        logger.warning(
-            "%d training identities have fewer than %d images (DATALOADER.NUM_INSTANCE); "
-            "theirs are repeated within a batch",
-            small,
-            wanted,
-        )
+        nobody, camera = unmatched(test_set.query, test_set.gallery)
+        for count, where in ((nobody, "in the gallery"), (camera, "there by another camera")):
+            if count:
+                message = "%s: %d queries have no image of their individual %s and are left out"
+                logger.warning(message, test_set.name, count, where)
+        if seen := sum(test_set.query.table.get(TRAINED, [])):
+            message = "%s: %d of %d queries show photographs that are trained on; results mark it"
+            logger.warning(message, test_set.name, seen, len(test_set.query))
+        images = test_set.query.table, test_set.gallery.table
+        for note in protocol_notes(cfg, test_set.name, images):
+            logger.info("note: %s", note)
 
 
 def _latest(folder: RunFolder) -> Path | None:
@@ -246,12 +245,12 @@ def _latest(folder: RunFolder) -> Path | None:
 
 
 def _resume(trainer: Trainer, latest: Path) -> None:
-    content = checkpoint.read(latest)
-    if not {"optimizer", "identities", "config"} <= content.keys():
-        raise CheckpointError(f"{latest} holds no training state; give it as MODEL.WEIGHTS instead")
+    content = training_state.read(latest)
     trainer.check_identities(content)
     match(trainer.cfg, trainer.model, content["model"], latest)
-    began = load_text(content["config"], where=str(latest))
+    ours = dict(trainer.cfg.keys_and_values())
+    own = [part for key in OWN for part in (key, ours[key])]
+    began = load_text(content["config"], own, where=str(latest), trusted=False)
     if began.SOLVER.OPT != trainer.cfg.SOLVER.OPT:
         raise CheckpointError(
             f"{latest} was trained by {began.SOLVER.OPT}, so SOLVER.OPT {trainer.cfg.SOLVER.OPT} "
@@ -294,7 +293,7 @@ def _fit(
     trainer.after_epoch = [end_epoch]
     traced = profile if distributed.is_main() else 0
     try:
-        with profiling.tracing(traced, folder.path) as trainer.after_step:
+        with room_to_train(cfg), profiling.tracing(traced, folder.path) as trainer.after_step:
             trainer.run(writers)
     finally:
         writers.close()

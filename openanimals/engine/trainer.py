@@ -13,10 +13,17 @@ from openanimals.config import CfgNode, without_pretraining
 from openanimals.data.build import TrainSet
 from openanimals.data.cache import ImageCache
 from openanimals.data.image_io import ImageError
-from openanimals.data.loaders import Batch, Loader, build_train_loader, build_transforms
+from openanimals.data.loaders import (
+    Batch,
+    Loader,
+    build_train_loader,
+    build_transforms,
+    naming_lost_workers,
+)
 from openanimals.engine import compiling
 from openanimals.engine.device import amp_dtype, place
 from openanimals.engine.loss_meter import LossMeter, check_weights
+from openanimals.engine.training_state import check_optimizer
 from openanimals.engine.writers import Writers
 from openanimals.modeling import build_losses, build_model, check_sizes
 from openanimals.modeling.weights import match_state_dict
@@ -104,6 +111,7 @@ class Trainer:
         """Return the base learning rate of an iteration."""
         return self.schedule.lr_at(iteration, self.cfg.SOLVER.BASE_LR)
 
+    @naming_lost_workers()
     def run(self, writers: Writers) -> None:
         """Train from :attr:`iteration` to the end.
 
@@ -111,6 +119,7 @@ class Trainer:
             NonFiniteLossError: names the term, iteration, learning rate and images; or the weights.
             ImageError: not one image of an individual can be read.
             CompileError: SOLVER.COMPILE cannot be honoured here.
+            LoaderError: a process that reads images was killed.
         """
         self.writers = writers
         batches = iter(self.loader())
@@ -311,22 +320,17 @@ class Trainer:
         Rates and decays are those of now, in case they were changed for the rest of the run.
 
         Raises:
-            UserError: the optimiser has other groups of weights, or the losses are others.
+            UserError: the optimiser's state is of other weights or damaged, or the losses are
+                others.
         """
-        groups = self.optimizer.state_dict()["param_groups"]
-        recorded = state["optimizer"]["param_groups"]
-        if [group["params"] for group in groups] != [group["params"] for group in recorded]:
-            raise UserError(
-                "the checkpoint's optimiser has other groups of weights. Resume with the "
-                "SOLVER.WEIGHT_DECAY..., SOLVER...._LR_FACTOR and MODEL.LOSSES keys that the run "
-                "began with"
-            )
-        losses = match_state_dict(self.losses, state.get("losses", {}), source="the checkpoint")
+        check_optimizer(self.optimizer, state["optimizer"], state["iteration"])
+        losses = match_state_dict(self.losses, state["losses"], source="the checkpoint")
         self.losses.load_state_dict(losses)
         self.model.load_state_dict(state["model"])
+        groups = self.optimizer.state_dict()["param_groups"]
         self.optimizer.load_state_dict({**state["optimizer"], "param_groups": groups})
         if state["scaler"]:  # empty where the run had no mixed precision
-            self.scaler.load_state_dict(state["scaler"])
+            self.scaler.load_state_dict(self.scaler.state_dict() | state["scaler"])
         self.iteration = state["iteration"]
         self.best_map = state["best_map"]
 

@@ -3,15 +3,17 @@
 import json
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from datetime import timedelta
 from logging import getLogger
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 from openanimals.config import CfgNode
+from openanimals.evaluation.array_io import file_name
 from openanimals.utils import distributed
-from openanimals.utils.errors import naming
+from openanimals.utils.errors import FileError, naming
 from openanimals.utils.files import atomic_path
 from openanimals.utils.progress import Progress
 from openanimals.utils.registry import Registry
@@ -54,6 +56,11 @@ class MetricsFile:
 
     def write(self, iteration: int, scalars: Mapping[str, float]) -> None:
         """Write a line, at once."""
+        if not self.path.exists():  # a file that is open would be written to all the same
+            raise FileError(
+                f"{self.path} was removed in mid-run, perhaps with its folder; what is in memory "
+                "has nowhere to go, so the run ends here"
+            )
         record = {"iteration": iteration, "epoch": iteration // self.iters_per_epoch, **scalars}
         with naming(self.path):
             self.file.write(json.dumps(record) + "\n")
@@ -66,19 +73,19 @@ class MetricsFile:
     def _forget_from(self, start: int) -> None:
         """Drop the lines of iterations from ``start`` on, and a last line cut short by a kill."""
         kept = []
-        text = self.path.read_text(encoding="utf-8") if self.path.exists() else ""
+        text = self.path.read_text("utf-8", errors="replace") if self.path.exists() else ""
         for line in text.splitlines():
             try:
                 if json.loads(line)["iteration"] < start:
                     kept.append(line + "\n")
-            except ValueError:
+            except (ValueError, TypeError, KeyError):
                 continue
         with atomic_path(self.path) as temporary:
             temporary.write_text("".join(kept), encoding="utf-8")
 
 
 class TensorBoard:
-    """TensorBoard's curves.
+    """TensorBoard's curves; where it is missing or broken, a warning and nothing else.
 
     Args:
         folder: gets the events.
@@ -86,18 +93,34 @@ class TensorBoard:
     """
 
     def __init__(self, folder: Path, start: int) -> None:
-        from torch.utils.tensorboard import SummaryWriter
+        self.curves: Any = None
+        with self._spared():
+            from torch.utils.tensorboard import SummaryWriter
 
-        self.curves = SummaryWriter(str(folder), purge_step=start)
+            self.curves = SummaryWriter(str(folder), purge_step=start)
 
     def write(self, iteration: int, scalars: Mapping[str, float]) -> None:
         """Add a point to each curve."""
-        for name, value in scalars.items():
-            self.curves.add_scalar(name, value, iteration)
+        with self._spared():
+            for name, value in scalars.items() if self.curves else ():
+                test_set, slash, measure = name.rpartition("/")
+                tag = f"{file_name(test_set)}/{measure}" if slash else name
+                self.curves.add_scalar(tag, value, iteration)
 
     def close(self) -> None:
         """Close the file."""
-        self.curves.close()
+        with self._spared():
+            if self.curves:
+                self.curves.close()
+
+    @contextmanager
+    def _spared(self) -> Iterator[None]:
+        try:
+            yield
+        except Exception as error:  # another package's, and the numbers are in metrics.json as well
+            self.curves = None
+            what = f"{type(error).__name__}: {error}"
+            logger.warning("TensorBoard failed (%s); the run goes on without its curves", what)
 
 
 class Writers:

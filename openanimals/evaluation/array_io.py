@@ -19,6 +19,7 @@ from openanimals.utils.errors import UserError
 from openanimals.utils.files import atomic_path
 
 TIED = ("path", "identity", "bbox", "part")  # the columns that features depend on
+SOURCES = ("folder", "csv")  # what stands before the colon of a path
 LONGEST = 200  # bytes; a file's name may have 255, with what stands before and after a test set's
 KINDS = ("features", "scores", "images", "rankings")  # of files, as their names begin
 
@@ -33,11 +34,21 @@ def saved_file(folder: Path, kind: str, name: str) -> Path:
 
 
 def file_name(name: str) -> str:
-    """Return a test set's name as a file's: what that cannot hold is replaced, or cut off."""
-    text = "".join(c if c.isalnum() or c in "-_." else "_" for c in name).strip("_")
-    if len(text.encode()) > LONGEST:
-        text = f"{hashlib.sha256(text.encode()).hexdigest()[:8]}{text[-LONGEST // 5 :]}"
-    return text
+    """Return a test set's name as a file's, which no other name has.
+
+    Simple names stay as they are, and ``folder:photos`` is ``folder_photos``. Of others the last
+    part of the path is kept, and a hash tells them apart.
+    """
+    source, _, path = name.partition(":")
+    if source not in SOURCES:
+        source, path = "", name
+    last = "".join(c if c.isalnum() or c in "-_." else "_" for c in Path(path).name).strip("._")
+    text = f"{source}_{last}" if source else last
+    first, _, rest = text.partition("_")
+    if name == (f"{first}:{rest}" if first in SOURCES else text) and len(text.encode()) <= LONGEST:
+        return text
+    own = hashlib.sha256(name.encode("utf-8", "surrogatepass")).hexdigest()[:8]
+    return f"{text.encode()[: LONGEST - 10].decode(errors='ignore')}-{own}".lstrip("-")
 
 
 def beside(path: Path, kind: str) -> Path:
@@ -71,8 +82,8 @@ def save_array(
 
     path = path.with_name(f"{path.name.removesuffix('.safetensors')}.safetensors")
     write_table(beside(path, "images"), images)
-    # As one text, since safetensors writes several in any order.
     known = {"name": "", "fingerprint": "", **known, "images": digest(images)}
+    # As one text, since safetensors writes several in any order.
     header = {"openanimals": json.dumps(known)}
     with atomic_path(path) as temporary:
         save_file({kind: torch.from_numpy(np.ascontiguousarray(array))}, temporary, header)
@@ -126,7 +137,7 @@ def write_table(path: Path, table: pd.DataFrame) -> None:
     stored.attrs = table.attrs
     with atomic_path(path) as temporary:
         try:
-            stored.to_parquet(temporary, index=False)
+            stored.to_parquet(temporary, index=False, write_page_checksum=True)
         except pa.ArrowException as error:
             raise UserError(f"{path}: {error}; expected one type in each column") from error
 
@@ -157,7 +168,7 @@ def read_table(path: Path, columns: Sequence[str] = ("path", "identity")) -> pd.
         raise SavedResultError(f"no {path.absolute()}; it belongs to the file beside it")
     try:
         with open(path, "rb") as file:
-            found = pd.read_parquet(file)
+            found = pd.read_parquet(file, page_checksum_verification=True)
         for name in columns:
             if name not in found:
                 raise ValueError(f"no column {name}")
@@ -166,7 +177,7 @@ def read_table(path: Path, columns: Sequence[str] = ("path", "identity")) -> pd.
         restored = {name: [*map(_restored, values)] for name, values in found.items()}
         table = pd.DataFrame(restored, dtype=object)
         days(table.get("date", []))
-    except (pa.ArrowException, OSError, ValueError, TypeError) as error:
+    except (pa.ArrowException, OSError, ValueError, TypeError, LookupError) as error:
         raise SavedResultError(
             f"{path}: {error}; expected a Parquet table with the columns {', '.join(columns)} and "
             "what else is known"

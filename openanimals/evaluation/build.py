@@ -3,9 +3,7 @@
 from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
-from logging import getLogger
 
-import numpy as np
 import pandas as pd
 import torch
 
@@ -20,8 +18,7 @@ from openanimals.evaluation.rerank import Rerank
 from openanimals.evaluation.score_blocks import ScoreBlocks
 from openanimals.utils.viewpoints import LATERAL
 
-logger = getLogger(__name__)
-
+TRAINED = "trained"  # a column of the queries: whether training saw the photograph
 Images = tuple[pd.DataFrame, pd.DataFrame]  # tables of the queries and of the gallery
 
 
@@ -46,12 +43,17 @@ def build_blocks(
 
 
 def build_protocols(
-    cfg: CfgNode, name: str, images: Images, *, extras: bool = True
+    cfg: CfgNode,
+    name: str,
+    images: Images,
+    *,
+    extras: bool = True,
+    notes: list[str] | None = None,
 ) -> dict[str, Protocol]:
     """Return the protocols that a test set is judged by, the first the one of TEST.PROTOCOL.
 
     Beside the paper's stands the encounter protocol, wherever images have times; beside any other
-    the paper's. One that stands beside and cannot be applied is skipped.
+    the paper's. One that stands beside and cannot be applied is skipped; ``notes`` gets the reason.
 
     Raises:
         ProtocolError: TEST.PROTOCOL leaves no query with a match, or knows of no encounters.
@@ -72,8 +74,25 @@ def build_protocols(
             except ProtocolError as error:
                 if title == name:
                     raise ProtocolError(f"{name}: {error}") from None
-                logger.info("without the protocol %s: %s: %s", beside, name, error)
+                if notes is not None:
+                    notes.append(f"{name}: without the protocol {beside}: {error}")
     return chosen
+
+
+def protocol_notes(cfg: CfgNode, name: str, images: Images) -> list[str]:
+    """Return what a reader of a test set's results must know of its protocols, to be told once."""
+    notes: list[str] = []
+    for title, protocol in build_protocols(cfg, name, images, notes=notes).items():
+        if protocol.note:
+            notes.append(f"{title}: {protocol.note}")
+        if protocol.viewpoints:
+            matched, own = protocol.matched(), protocol.viewpoints[0]
+            notes += [
+                f"{title}: without the side {side}: no match for its {(own == side).sum()} queries"
+                for side in LATERAL
+                if not matched[own == side].any()
+            ]
+    return notes
 
 
 def check_protocol(cfg: CfgNode, name: str, images: Images) -> None:
@@ -101,6 +120,8 @@ def judge_test_set(
 ) -> dict[str, Result]:
     """Judge the scores of a test set, which are ``ranked_by`` in words.
 
+    Queries that training saw are known by the column :data:`TRAINED` of their table, if it has one.
+
     Returns:
         First the result by TEST.PROTOCOL under the name of the test set, then, with ``extras``,
         those by the protocols that belong beside it, under ``<name> (<protocol>)``.
@@ -110,11 +131,10 @@ def judge_test_set(
     """
     results = {}
     protocols = build_protocols(cfg, name, images, extras=extras)
+    trained = images[0][TRAINED].to_numpy(bool) if TRAINED in images[0] else None
     judged = judge(blocks, [*protocols.values()], ranked_by=ranked_by, roc=cfg.TEST.ROC.ENABLED)
     for (title, protocol), result in zip(protocols.items(), judged, strict=True):
-        results[title] = replace(result, caveat=cfg.MODEL.CAVEAT)
-        if extras and protocol.note:
-            logger.info("%s: %s", title, protocol.note)
+        results[title] = replace(result, caveat=cfg.MODEL.CAVEAT, trained=trained)
         if extras and protocol.viewpoints:
             results |= _by_side(name, results[title], protocol)
     return results
@@ -124,12 +144,8 @@ def _by_side(name: str, whole: Result, protocol: Protocol) -> dict[str, Result]:
     """Return the results of the queries of each side, for the sides that have any with a match."""
     results = {}
     for side in LATERAL:
-        query, gallery = (
-            np.array(part, dtype=object) == side for part in protocol.viewpoints or ()
-        )
+        query, gallery = (part == side for part in protocol.viewpoints or ())
         if whole.matched[query].any():
             part = replace(whole.part(query, gallery), protocol=f"{whole.protocol} {side}")
             results[f"{name} ({part.protocol})"] = part
-        else:
-            logger.info("without the side %s: no match for its %d queries", side, query.sum())
     return results

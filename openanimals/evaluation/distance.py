@@ -18,6 +18,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from openanimals.evaluation.inputs import Features
 from openanimals.evaluation.score_blocks import BLOCK_PAIRS, ScoreBlocks
 from openanimals.utils.errors import UserError
 from openanimals.utils.registry import did_you_mean
@@ -26,9 +27,9 @@ QUERY_TILE, GALLERY_TILE = 256, 1024  # 8 MiB of gallery at 2048 dimensions, 64 
 LENGTHS = 64  # at a time: torch makes a copy in float64
 ROUNDING = 2.0**-44  # of sums of 16384 products in float64, with plenty to spare
 KEYED = 2**18  # distances sorted out at a time: in a cache, not in fresh memory
+NEAR = 2.0**-12  # a cosine distance in float64, below which its noise would show in float32
 GATHERED = 2**18  # numbers of single features gathered at once: 2 MiB, which a cache holds
 
-Features = np.ndarray | Tensor
 # Dot products, and the squared lengths of queries and of gallery images in float64 that broadcast
 # against them, to distances in float32.
 Between = Callable[[Tensor, Tensor, Tensor], Tensor]
@@ -44,6 +45,30 @@ def _cosine(dots: Tensor, query: Tensor, gallery: Tensor) -> Tensor:
     return (1 - dots.float()).clamp_(min=0)
 
 
+def _fine_cosine(dots: Tensor, query: Tensor, gallery: Tensor) -> Tensor:
+    # Of features in float64, which have an order also where float32 finds them all alike.
+    one, other = (squared.sqrt().clamp(min=1e-12).reciprocal() for squared in (query, gallery))
+    return (1 - dots.mul_(one * other)).clamp_(min=0).float()
+
+
+def _sharpen(distances: Tensor, one: Tensor, other: Tensor) -> None:
+    """Replace small cosine distances `[N, M]`, which are noise, by those that differences give.
+
+    Args:
+        distances: of features in float64, changed in place.
+        one: the features `[N, D]`.
+        other: the other ones `[M, D]`.
+    """
+    near = distances < NEAR
+    if near.any():
+        apart = torch.cdist(_unit(one), _unit(other), compute_mode="donot_use_mm_for_euclid_dist")
+        distances[near] = apart[near].square().div(2).float()
+
+
+def _unit(features: Tensor) -> Tensor:
+    return features / torch.linalg.vector_norm(features, dim=1, keepdim=True)
+
+
 def _squared_euclidean(dots: Tensor, query: Tensor, gallery: Tensor) -> Tensor:
     # What two equal features leave is rounding, which depends on where in a tile they stand.
     lengths = query + gallery
@@ -51,16 +76,16 @@ def _squared_euclidean(dots: Tensor, query: Tensor, gallery: Tensor) -> Tensor:
     return distances.masked_fill_(distances < ROUNDING * lengths, 0).float()
 
 
-# How distances follow from products, and the least type of the products.
-METRICS: dict[str, tuple[Between, torch.dtype]] = {
-    "cosine": (_cosine, torch.float32),
+# How distances follow from products, by the type of the products.
+METRICS: dict[str, dict[torch.dtype, Between]] = {
+    "cosine": {torch.float32: _cosine, torch.float64: _fine_cosine},
     # A small difference of large sums, of which float32 would leave little.
-    "euclidean": (_squared_euclidean, torch.float64),
+    "euclidean": {torch.float64: _squared_euclidean},
 }
 
 
-def metric_named(name: str) -> tuple[Between, torch.dtype]:
-    """Return how a metric makes distances, and the least type of its products.
+def metric_named(name: str, *features: Features) -> tuple[Between, torch.dtype]:
+    """Return how a metric makes distances of features, and the type of its products.
 
     Raises:
         UserError: there is none of the name.
@@ -69,7 +94,14 @@ def metric_named(name: str) -> tuple[Between, torch.dtype]:
         raise UserError(
             f"unknown distance {name!r}{did_you_mean(name, METRICS)}; known: {', '.join(METRICS)}"
         )
-    return METRICS[name]
+    narrow = torch.float32 in METRICS[name] and not any(map(is_wide, features))
+    dtype = torch.float32 if narrow else torch.float64
+    return METRICS[name][dtype], dtype
+
+
+def is_wide(features: Features) -> bool:
+    """Tell whether features are in float64."""
+    return as_tensor(features[:1]).dtype == torch.float64
 
 
 def squared_lengths(features: Features, what: str) -> Tensor:
@@ -126,7 +158,8 @@ def as_tensor(features: Features) -> Tensor:
     """Return features as a tensor; a copy only of what torch cannot share."""
     if isinstance(features, Tensor):
         return features
-    return torch.from_numpy(np.require(features, requirements=["C", "W"]))
+    known = np.float64 if features.dtype == np.longdouble else features.dtype.newbyteorder("=")
+    return torch.from_numpy(np.require(features, known, requirements=["C", "W"]))
 
 
 def distance_blocks(
@@ -170,9 +203,8 @@ def _tiled_blocks(
     Yields:
         The block's query rows, and their distances `[rows, G]` in float32, on the device.
     """
-    between, least = metric_named(metric)
-    wide = any(as_tensor(side[:1]).dtype == torch.float64 for side, _ in (query, gallery))
-    like = torch.empty(0, dtype=torch.float64 if wide else least, device=device)
+    between, dtype = metric_named(metric, query[0], gallery[0])
+    like = torch.empty(0, dtype=dtype, device=device)
     step = QUERY_TILE * max(1, BLOCK_PAIRS // (QUERY_TILE * max(gallery[0].shape)))
     for start in range(0, len(query[0]), step):
         rows = slice(start, min(start + step, len(query[0])))
@@ -200,6 +232,8 @@ def _distances(
             height, width = part.shape
             dots = (images @ tile.mT)[:width, :height]  # faster than queries by images
             part.copy_(between(dots, own[row : row + height], other[columns, None]).mT)
+            if between is _fine_cosine:
+                _sharpen(part, tile[:height], images[:width])
     return block
 
 
@@ -278,7 +312,7 @@ def pair_distances(
     Returns:
         `[P]` in float32.
     """
-    between, _ = metric_named(metric)
+    between, _ = metric_named(metric, features)
     parts = [np.empty(0, dtype=np.float32)]
     share = max(1, GATHERED // features.shape[1])
     for start in range(0, len(first), share):
@@ -287,7 +321,12 @@ def pair_distances(
             for side in (first, second)
         )
         dots, *lengths = ((a * b).sum(-1) for a, b in ((one, other), (one, one), (other, other)))
-        parts.append(between(dots, *lengths).cpu().numpy())
+        found = between(dots, *lengths)
+        if between is _fine_cosine:
+            near = found < NEAR
+            apart = _unit(one[near]) - _unit(other[near])
+            found[near] = apart.square().sum(-1).div(2).float()
+        parts.append(found.cpu().numpy())
     return np.concatenate(parts)
 
 
@@ -298,5 +337,5 @@ def joined(query: Features, gallery: Features) -> Tensor:
         UserError: see :func:`checked_lengths`.
     """
     checked_lengths(query, gallery)
-    sides = (as_tensor(side) for side in (query, gallery))
-    return torch.cat([side if side.dtype == torch.float64 else side.float() for side in sides])
+    dtype = torch.float64 if is_wide(query) or is_wide(gallery) else torch.float32
+    return torch.cat([as_tensor(side).to(dtype) for side in (query, gallery)])

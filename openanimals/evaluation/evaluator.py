@@ -9,9 +9,10 @@ import torch
 from torch import nn
 
 from openanimals.evaluation.distance import Features, distance_blocks
+from openanimals.evaluation.inputs import as_features
 from openanimals.evaluation.metrics import Ranking, Result
 from openanimals.evaluation.pca import reduce_dimensions
-from openanimals.evaluation.protocols import Labels, Pair, Protocol
+from openanimals.evaluation.protocols import Labels, Pair, Protocol, as_labels
 from openanimals.evaluation.query_expansion import QueryExpansion, expand
 from openanimals.evaluation.ranking import rank_queries
 from openanimals.evaluation.rerank import Rerank, rerank_blocks
@@ -19,6 +20,7 @@ from openanimals.evaluation.results_io import FeatureSet
 from openanimals.evaluation.roc import Pairs, pairs, verification
 from openanimals.evaluation.score_blocks import ScoreBlocks, Scores, checked_blocks
 from openanimals.utils.errors import UserError
+from openanimals.utils.image_range import check_images
 
 GIVEN = "given scores"  # what is ranked by, where it is no distance of features
 
@@ -48,14 +50,17 @@ def extract_features(
         Features `[N, D]` in float32, in the order of the images and not normalised.
 
     Raises:
-        UserError: there are no images.
+        UserError: there are no images, or they have other than three channels.
     """
     device = torch.device(device)
     features: list[np.ndarray] = []
     precision = torch.autocast(device.type, dtype, enabled=dtype not in (None, torch.float32))
     with _eval_mode(model), torch.inference_mode(), precision:
         for batch in batches:
-            images = getattr(batch, "images", batch).to(device, non_blocking=True)
+            images = getattr(batch, "images", batch)
+            if images.dtype != torch.uint8 or images.shape[1:-2] != (3,):
+                check_images(model, images)
+            images = images.to(device, non_blocking=True)
             output = model(images).float()
             if flip:
                 output = (output + model(images.flip(3)).float()) / 2
@@ -92,10 +97,11 @@ def evaluate(
     this takes besides the features is that of a few hundred distances for each gallery image.
 
     Args:
-        query_features: `[Q, D]`, of any type of number; may be mapped from a file. Or a FeatureSet,
-            whose table then gives the identities and counted cameras that are not given here.
+        query_features: `[Q, D]`, of any type of number, in whatever is like an array; may be mapped
+            from a file. Or a FeatureSet, whose table then gives the identities and counted cameras
+            that are not given here.
         gallery_features: `[G, D]`, the same.
-        query_identities: `[Q]` labels.
+        query_identities: `[Q]` labels: text, numbers or dates, in whatever is like an array.
         gallery_identities: `[G]` labels.
         query_cameras: `[Q]` labels, or None where the protocol uses no cameras.
         gallery_cameras: `[G]` labels, or None.
@@ -114,8 +120,9 @@ def evaluate(
         device: where distances are computed, ``"cpu"`` or a CUDA device.
 
     Raises:
-        UserError: lengths do not fit, features or scores are not finite, scores come with what only
-            features have, FeatureSets are of two models, or no query has a match.
+        UserError: lengths do not fit, labels are of another kind, features or scores are not
+            finite, scores come with what only features have, FeatureSets are of two models, or no
+            query has a match.
 
     Example:
         >>> features = np.eye(3)
@@ -209,8 +216,8 @@ def judge(
     return [
         Result(
             ranking=Ranking(*map(np.concatenate, zip(*ranked, strict=True))),
-            query_identities=np.array(protocol.identities[0], dtype=object),
-            gallery_identities=np.array(protocol.identities[1], dtype=object),
+            query_identities=protocol.identities[0],
+            gallery_identities=protocol.identities[1],
             metric=ranked_by,
             max_rank=max_rank,
             protocol=protocol.rule,
@@ -233,8 +240,11 @@ def _part(
         features = features.features
     if identities is None:
         raise UserError(f"the {what} has no identities; expected one for each image")
-    if features is not None and len(features) != len(identities):
-        raise UserError(f"{len(features)} {what} features for {len(identities)} identities")
+    identities = as_labels(identities, f"{what} identities")
+    if features is not None:
+        features = as_features(features, f"{what} features")
+        if len(features) != len(identities):
+            raise UserError(f"{len(features)} {what} features for {len(identities)} identities")
     return features, identities, cameras
 
 

@@ -13,6 +13,8 @@ import pandas as pd
 
 from openanimals.utils.errors import UserError
 
+FEW = 10  # individuals, of which a bootstrap can draw next to nothing
+
 
 class Ranking(NamedTuple):
     """How some queries fared, one entry each; without a match in the gallery, NaN and 0.
@@ -21,6 +23,7 @@ class Ranking(NamedTuple):
         average_precision: `[Q]`, 0 to 1.
         inverse_negative_penalty: `[Q]`, 0 to 1.
         first_hit: `[Q]`, the rank of the first right image, from 1.
+        chance: `[Q]`, the share of right images in the ranking: how often a random one's first is.
         top: `[Q, k]`, the nearest gallery rows; -1 beyond the end of a ranking.
         top_distances: `[Q, k]`, their distances; NaN beyond the end.
     """
@@ -28,6 +31,7 @@ class Ranking(NamedTuple):
     average_precision: np.ndarray
     inverse_negative_penalty: np.ndarray
     first_hit: np.ndarray
+    chance: np.ndarray
     top: np.ndarray
     top_distances: np.ndarray
 
@@ -47,6 +51,7 @@ class Result:
         protocol: what was removed from the rankings, in words.
         caveat: what a reader of the numbers must know of the model; empty: nothing.
         roc: shares of pairs that a threshold verifies, in percent; empty: not asked for.
+        trained: `[Q]`, True for queries whose photograph was trained on; None: none is known.
 
     Raises:
         UserError: no query has a match.
@@ -60,6 +65,7 @@ class Result:
     protocol: str = "paper"
     caveat: str = ""
     roc: Mapping[str, float] = field(default_factory=dict)
+    trained: np.ndarray | None = None
 
     def __post_init__(self) -> None:
         if not self.matched.any():
@@ -82,6 +88,11 @@ class Result:
     def rank(self, k: int) -> float:
         """Return the percentage of queries whose first right image is among the first ``k``."""
         return float(100 * np.mean(self.ranking.first_hit[self.matched] <= k))
+
+    @property
+    def chance(self) -> float:
+        """Rank-1 of random rankings in percent."""
+        return float(100 * np.mean(self.ranking.chance[self.matched]))
 
     @property
     def cmc(self) -> np.ndarray:
@@ -116,6 +127,7 @@ class Result:
             query_identities=self.query_identities[queries],
             gallery_identities=self.gallery_identities[gallery],
             roc={},
+            trained=None if self.trained is None else self.trained[queries],
         )
 
     def as_dict(self) -> dict[str, Any]:
@@ -123,21 +135,47 @@ class Result:
         individuals = self.query_identities[self.matched]
         hit = 100.0 * (self.ranking.first_hit[self.matched] == 1)
         precision = 100 * self.ranking.average_precision[self.matched]
+        trained = 0 if self.trained is None else int(self.trained[self.matched].sum())
         return {
-            **{f"Rank-{k}": self.rank(k) for k in (1, 5, 10)},
+            "Rank-1": self.rank(1),
+            "Rank-1 by chance": self.chance,
+            **{f"Rank-{k}": self.rank(k) for k in (5, 10)},
             "mAP": self.mAP,
             "mINP": self.mINP,
             **self.roc,
-            "Rank-1 interval": list(bootstrap_interval(hit, individuals)),
-            "mAP interval": list(bootstrap_interval(precision, individuals)),
+            "Rank-1 interval": list(percentage_interval(hit, individuals)),
+            "mAP interval": list(percentage_interval(precision, individuals)),
             "queries": int(self.matched.sum()),
             "queries without match": int((~self.matched).sum()),
+            **({"queries trained on": trained} if trained else {}),
+            "query identities": len({*individuals}),
             "gallery": len(self.gallery_identities),
             "identities": len({*self.query_identities, *self.gallery_identities}),
             "metric": self.metric,
             "protocol": self.protocol,
             **({"caveat": self.caveat} if self.caveat else {}),
         }
+
+
+def percentage_interval(values: np.ndarray, groups: np.ndarray) -> tuple[float, float]:
+    """Return a 95 % interval of the mean of percentages that is never a point.
+
+    It is the bootstrap's. That of fewer groups than :data:`FEW`, or of groups that all fare alike,
+    would look surer than it is: then it is Wilson's (1927) for as many trials as there are groups.
+
+    Args:
+        values: `[N]`, 0 to 100, one a query.
+        groups: `[N]`, the individual of each.
+    """
+    sizes = np.bincount(pd.factorize(np.asarray(groups, dtype=object))[0])
+    low, high = bootstrap_interval(values, groups)
+    if len(sizes) >= FEW and low < high:
+        return low, high
+    trials = float(sizes.sum() ** 2 / (sizes**2).sum())  # fewer where some have most of the queries
+    share, z = float(np.mean(values)) / 100, 1.96**2 / trials
+    middle, half = share + z / 2, float(np.sqrt(z * share * (1 - share) + z**2 / 4))
+    low, high = (round(100 * end / (1 + z), 9) for end in (middle - half, middle + half))
+    return max(0.0, low), min(100.0, high)
 
 
 def bootstrap_interval(

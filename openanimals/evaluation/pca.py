@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from openanimals.evaluation.distance import Features, as_tensor, checked_lengths
+from openanimals.evaluation.distance import Features, as_tensor, checked_lengths, is_wide
 from openanimals.utils.errors import UserError
 
 BLOCK = 2**24  # numbers in float64 at once: 128 MiB
@@ -87,8 +87,8 @@ def _directions(
 
 
 def _project(features: Features, directions: Tensor) -> np.ndarray:
-    wide = as_tensor(features[:1]).dtype == torch.float64
-    found = np.empty((len(features), directions.shape[1]), np.float64 if wide else np.float32)
+    dtype = np.float64 if is_wide(features) else np.float32
+    found = np.empty((len(features), directions.shape[1]), dtype)
     for part in _parts(len(features), len(directions)):
         block = as_tensor(features[part]).to(directions)
         found[part] = (block @ directions).cpu().numpy()

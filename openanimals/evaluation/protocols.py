@@ -7,14 +7,18 @@ takes out all images that do not show the query's own side, of whichever individ
 removed: a query that also stands in the gallery stays there, and is found.
 
 The protocols are functions of two tables of images, the queries' and the gallery's. An image that
-lacks what a rule looks at gets None, which equals no other label.
+lacks what a rule looks at gets None, which equals no other label. Equal labels must be equal
+objects, which two tensors that hold 3 are not: so labels become text, numbers, dates or None first.
 """
 
-from collections.abc import Sequence
-from datetime import datetime
+from collections.abc import Mapping, Sequence, Set
+from datetime import date, datetime
+from numbers import Number
+from typing import Any
 
 import numpy as np
 import pandas as pd
+from torch import Tensor
 
 from openanimals.utils.errors import UserError
 from openanimals.utils.viewpoints import lateral_viewpoint
@@ -22,6 +26,8 @@ from openanimals.utils.viewpoints import lateral_viewpoint
 Labels = Sequence[object] | np.ndarray
 Pair = tuple[Labels, Labels]  # labels of the queries and of the gallery
 
+PARTS = "query", "gallery"
+KINDS = {"text": str, "numbers": Number, "dates": date, "tuples": tuple}
 MICROSECONDS = 60_000_000  # of a minute
 
 
@@ -32,7 +38,8 @@ class ProtocolError(UserError):
 class Protocol:
     """Tells the pairs of a query and a gallery image that match, and those that are removed.
 
-    Labels are text, numbers or None. One that is missing (None, NaN) equals no other.
+    Labels are text, numbers or dates, in whatever is like an array. One that is missing (None, NaN)
+    equals no other.
 
     Args:
         identities: labels of the queries `[Q]` and of the gallery `[G]`.
@@ -45,7 +52,7 @@ class Protocol:
         note: what a reader should know of the images; empty: nothing.
 
     Raises:
-        UserError: there is not one label for each identity.
+        UserError: there is not one label for each identity, or labels are of another kind.
     """
 
     def __init__(
@@ -58,21 +65,23 @@ class Protocol:
         rule: str = "paper",
         note: str = "",
     ) -> None:
-        self.identities, self.viewpoints, self.rule, self.note = identities, viewpoints, rule, note
-        named = {"cameras": cameras, "encounters": encounters, "viewpoints": viewpoints}
-        for name, labels in named.items():
-            for what, names, own in zip(
-                ("query", "gallery"), identities, labels or (), strict=False
-            ):
+        self.rule, self.note = rule, note
+        given = as_pairs(
+            identities=identities, cameras=cameras, encounters=encounters, viewpoints=viewpoints
+        )
+        self.identities = given["identities"]
+        for name, pair in given.items():
+            for what, names, own in zip(PARTS, self.identities, pair, strict=True):
                 if len(names) != len(own):
                     raise UserError(
                         f"{what}: {len(own)} {name} for {len(names)} identities; expected one each"
                     )
-        self._identities = _codes(identities)
-        occasions = [_codes(pair) for pair in (cameras, encounters) if pair is not None]
+        self.viewpoints = given.get("viewpoints")
+        self._identities = _codes(self.identities)
+        occasions = [_codes(given[name]) for name in ("cameras", "encounters") if name in given]
         # Where one side has no labels at all, nothing is removed.
         self._occasions = [c for c in occasions if all((part >= 0).any() for part in c)]
-        self._viewpoints = None if viewpoints is None else _codes(viewpoints)
+        self._viewpoints = None if self.viewpoints is None else _codes(self.viewpoints)
 
     def masks(self, queries: slice) -> tuple[np.ndarray, np.ndarray | None]:
         """Return two masks for some of the queries and the whole gallery.
@@ -247,10 +256,10 @@ def _check_matches(protocol: Protocol, reason: str) -> None:
         )
 
 
-def _codes(labels: Pair) -> tuple[np.ndarray, np.ndarray]:
+def _codes(labels: tuple[np.ndarray, np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
     """Return labels as integers, equal where the labels are, and -1 where there is none."""
-    query, gallery = labels
-    codes, _ = pd.factorize(np.array([*query, *gallery], dtype=object))
+    query, _ = labels
+    codes, _ = pd.factorize(np.concatenate(labels))
     codes = codes.astype(np.int32)  # half as much to compare
     return codes[: len(query)], codes[len(query) :]
 
@@ -258,3 +267,70 @@ def _codes(labels: Pair) -> tuple[np.ndarray, np.ndarray]:
 def _equal(codes: tuple[np.ndarray, np.ndarray], queries: slice) -> np.ndarray:
     query, gallery = codes[0][queries, None], codes[1][None]
     return (query == gallery) & (query >= 0)
+
+
+def as_labels(labels: Any, what: str) -> np.ndarray:
+    """Return labels as `[N]` objects, None where one is missing.
+
+    Args:
+        labels: a list, tuple, array, tensor on any device, Series or the like, of one label each.
+        what: names them in messages.
+
+    Raises:
+        UserError: they are not in a row, or one is no text, number, date or tuple of these.
+    """
+    if isinstance(labels, Tensor):
+        labels = labels.detach().cpu()
+    shape = getattr(labels, "shape", None)
+    if isinstance(labels, str | bytes | Mapping | Set) or not hasattr(labels, "__iter__"):
+        raise UserError(f"the {what} are {labels!r:.60}; expected a list or an array of labels")
+    if shape is not None and len(shape) != 1:
+        raise UserError(f"the {what} have the shape {list(shape)}; expected one label an image")
+    if isinstance(labels, Tensor) or (isinstance(labels, np.ndarray) and labels.dtype.kind != "M"):
+        labels = labels.tolist()
+    plain = [_plain(label, what) for label in labels]
+    found = np.empty(len(plain), dtype=object)
+    found[:] = plain
+    return found
+
+
+def as_pairs(**given: Any) -> dict[str, tuple[np.ndarray, np.ndarray]]:
+    """Return labels of the queries and of the gallery by what they are, but for those not given.
+
+    Raises:
+        UserError: there are not two sides, as for :func:`as_labels`, or the one has text and the
+            other numbers, say, so that no two of them could ever be equal.
+    """
+    return {what: _pair(pair, what) for what, pair in given.items() if pair is not None}
+
+
+def _pair(pair: Any, what: str) -> tuple[np.ndarray, np.ndarray]:
+    if not hasattr(pair, "__len__") or len(pair) != 2:
+        raise UserError(f"the {what} are {pair!r:.60}; expected the queries' and the gallery's")
+    sides = tuple(as_labels(own, f"{part} {what}") for part, own in zip(PARTS, pair, strict=True))
+    kinds = [
+        {name for name, kind in KINDS.items() if any(isinstance(label, kind) for label in labels)}
+        for labels in sides
+    ]
+    if all(kinds) and not kinds[0] & kinds[1]:
+        ours, theirs = (" and ".join(names) for names in kinds)
+        raise UserError(
+            f"the query {what} are {ours}, those of the gallery {theirs}; none is equal"
+        )
+    return sides[0], sides[1]
+
+
+def _plain(label: Any, what: str) -> Any:
+    if label is None or isinstance(label, str):
+        return label
+    if isinstance(label, np.datetime64):
+        label = pd.Timestamp(label)
+    elif isinstance(label, Tensor | np.ndarray | np.generic) and not label.shape:
+        label = label.item()  # of no dimension
+    if isinstance(label, bytes):
+        return label.decode("utf-8", "surrogateescape")
+    if isinstance(label, tuple):
+        return tuple(_plain(part, what) for part in label)
+    if isinstance(label, Number | str | date | type(pd.NA)) or label is None:
+        return None if pd.isna(label) else label  # type: ignore[arg-type]
+    raise UserError(f"one of the {what} is {label!r:.60}; expected text, a number or a date")

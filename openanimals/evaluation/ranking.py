@@ -45,26 +45,28 @@ def rank_queries(distances: np.ndarray, masks: Masks, *, first: int = 0, top: in
         One entry a query. Galleries may be smaller than ``top``.
     """
 
-    def judge(start: int) -> tuple[_Hits, np.ndarray]:
+    def judge(start: int) -> tuple[_Hits, np.ndarray, np.ndarray]:
         own = distances[start : start + QUERIES]
-        hits = _find(own, masks(slice(first + start, first + start + len(own))))
-        return hits._replace(query=start + hits.query), 1 + _count_before(own, hits)
+        matches, removed = masks(slice(first + start, first + start + len(own)))
+        hits = _find(own, matches, removed)
+        left = np.full(len(own), own.shape[1])
+        left -= 0 if removed is None else np.count_nonzero(removed, axis=1)
+        return hits._replace(query=start + hits.query), 1 + _count_before(own, hits), left
 
     with ThreadPoolExecutor(torch.get_num_threads()) as threads:  # numpy works without the GIL
         judged = list(threads.map(judge, range(0, len(distances), QUERIES)))
-    query = np.concatenate([hits.query for hits, _ in judged])
-    ranks = np.concatenate([found for _, found in judged])
+    query = np.concatenate([hits.query for hits, *_ in judged])
+    ranks, left = (np.concatenate(part) for part in list(zip(*judged, strict=True))[1:])
     rows, near = _nearest(distances, top)
     return Ranking(
-        *_measures(query, ranks, len(distances)),
+        *_measures(query, ranks, left),
         top=np.where(np.isinf(near), -1, rows),
         top_distances=np.where(np.isinf(near), np.nan, near),
     )
 
 
-def _find(distances: np.ndarray, masks: tuple[np.ndarray, np.ndarray | None]) -> _Hits:
+def _find(distances: np.ndarray, matches: np.ndarray, removed: np.ndarray | None) -> _Hits:
     """Return the hits of some queries, having put what is removed at infinity."""
-    matches, removed = masks
     if removed is not None:
         distances[removed] = np.inf
         matches = matches & ~removed
@@ -112,15 +114,16 @@ def _nearest(distances: np.ndarray, top: int) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _measures(
-    query: np.ndarray, ranks: np.ndarray, queries: int
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Return average precision, inverse negative penalty and first rank of each query `[Q]`.
+    query: np.ndarray, ranks: np.ndarray, left: np.ndarray
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """Return average precision, inverse negative penalty, first rank and chance of each query.
 
     Args:
         query: the query of each hit `[H]`, ascending.
         ranks: the rank of each hit `[H]`.
-        queries: how many there are.
+        left: the images in each query's ranking `[Q]`.
     """
+    queries = len(left)
     ranks = ranks[np.lexsort((ranks, query))]
     starts, stops = (np.searchsorted(query, np.arange(queries), side) for side in ("left", "right"))
     total, matched = stops - starts, stops > starts
@@ -129,4 +132,4 @@ def _measures(
     first, last = np.zeros(queries, np.int64), np.zeros(queries, np.int64)
     first[matched], last[matched] = ranks[starts[matched]], ranks[stops[matched] - 1]
     with np.errstate(invalid="ignore"):  # no match: 0 / 0 is the NaN that we want
-        return precision / total, total / last, first
+        return precision / total, total / last, first, total / left

@@ -24,9 +24,11 @@ from openanimals.evaluation.array_io import (
     saved_file,
     write_table,
 )
+from openanimals.evaluation.inputs import as_array, as_table
 from openanimals.evaluation.metrics import Result
 from openanimals.evaluation.score_blocks import Scores, checked_blocks
 from openanimals.utils.errors import UserError
+from openanimals.utils.files import expanded
 
 MEASURES = ("average_precision", "inverse_negative_penalty", "first_hit")
 HALF = 2.0**-14, 65504.0  # the range in which float16 keeps 3 digits
@@ -39,7 +41,8 @@ class FeatureSet:
     Attributes:
         images: one row a photograph, with the columns of a catalogue (path, identity, bbox,
             counted_camera, date, ...) as far as they are known; None where a value is missing.
-        features: `[N, D]`, in the order of the rows; may be mapped from a file.
+        features: `[N, D]`, in the order of the rows; may be mapped from a file, and given as
+            whatever is like an array.
         fingerprint: of the model and of what is done to a photograph before it; empty: not known.
         name: in messages.
 
@@ -58,6 +61,8 @@ class FeatureSet:
     name: str = ""
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "features", as_array(self.features, "features"))
+        object.__setattr__(self, "images", as_table(self.images))
         if self.features.ndim != 2 or len(self.features) != len(self.images):
             raise UserError(
                 f"{self} has features of the shape {list(self.features.shape)}; expected "
@@ -136,7 +141,7 @@ class FeatureSet:
                 )
         known = {"name": self.name, "fingerprint": self.fingerprint}
         features = self.features.astype(dtype, copy=False)
-        return save_array(Path(path), "features", self.images, features, known)
+        return save_array(expanded(path), "features", self.images, features, known)
 
     @classmethod
     def load(cls, path: str | Path) -> "FeatureSet":
@@ -146,7 +151,7 @@ class FeatureSet:
             SavedResultError: a file is missing, damaged, or not of the same images as the one
                 beside it; or a date that was filled in is none.
         """
-        images, features, known = load_array(Path(path), "features")
+        images, features, known = load_array(expanded(path), "features")
         return cls(images, features, known["fingerprint"], known["name"])
 
 
@@ -224,9 +229,10 @@ def save_scores(
         OSError: it cannot be written.
     """
     shape = len(query_images), len(gallery_images)
-    path = saved_file(Path(folder), "scores", name)
+    query_images, gallery_images = as_table(query_images), as_table(gallery_images)
+    path = saved_file(expanded(folder), "scores", name)
     path.parent.mkdir(parents=True, exist_ok=True)
-    with TemporaryFile(dir=folder) as file:
+    with TemporaryFile(dir=path.parent) as file:
         whole = np.memmap(file, np.float32, "w+", shape=shape)
         for rows, block in checked_blocks(scores, *shape):
             whole[rows] = block

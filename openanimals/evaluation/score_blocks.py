@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 from torch import Tensor
 
+from openanimals.evaluation.inputs import as_array
 from openanimals.utils.errors import UserError
 
 BLOCK_PAIRS = 2**22  # distances at hand at once, 16 MiB; but never less than a tile of queries
@@ -39,8 +40,8 @@ def checked_blocks(scores: Scores, queries: int, gallery: int) -> ScoreBlocks:
     """
     done = 0
     for rows, given in _pairs(scores, queries, gallery):
-        block = given.detach().cpu().numpy() if isinstance(given, Tensor) else np.asarray(given)
         start, stop, _ = rows.indices(queries)
+        block = as_array(given, f"scores of the query rows {start} to {stop - 1}")
         if block.shape != (stop - start, gallery) or block.dtype.kind not in "fiu":
             raise UserError(
                 f"scores of the query rows {start} to {stop - 1} are {block.dtype} of the shape "

@@ -15,6 +15,7 @@ from openanimals.evaluation.array_io import SavedResultError, beside, read_table
 from openanimals.evaluation.metrics import bootstrap_interval
 from openanimals.evaluation.results_io import MEASURES
 from openanimals.utils.errors import UserError
+from openanimals.utils.files import expanded
 
 FLIPS = 10_000  # sign patterns drawn; where there are no more than these, all are enumerated
 BLOCK = 1000  # patterns held at once
@@ -61,7 +62,7 @@ def compare_evaluations(first: str | Path, second: str | Path) -> dict[str, Diff
         SavedResultError: rankings are missing or damaged, or are not of the same images, judged
             by the same protocol.
     """
-    ours, theirs = _saved(Path(first)), _saved(Path(second))
+    ours, theirs = _saved(expanded(first)), _saved(expanded(second))
     if ours.keys() != theirs.keys():
         raise SavedResultError(
             f"{first} has results on {', '.join(ours)}, {second} on {', '.join(theirs)}; "

@@ -26,6 +26,7 @@ CAPTION = 42  # two lines of text under a tile
 HEADING = 46
 MARGIN = 24
 TITLE = 66
+LEGEND = 60  # letters of a name in the legend of the curves
 MIN_WIDTH = 780  # room for the text at the head, however short the rankings
 
 SCORES = {"cosine": "cosine similarity", "euclidean": "squared distance"}
@@ -47,7 +48,8 @@ def plot_cmc(results: Mapping[str, Result], path: str | Path) -> None:
     axes = figure.add_subplot()
     for name, result in results.items():
         ranks = np.arange(1, result.max_rank + 1)
-        label = f"{name}: Rank-1 {result.rank(1):.1f}, mAP {result.mAP:.1f}"
+        measures = f"Rank-1 {result.rank(1):.1f}, mAP {result.mAP:.1f}"
+        label = f" {_legible(name, LEGEND)}: {measures}"  # one that begins with _ would be left out
         axes.plot(ranks, result.cmc, marker=".", markersize=5, linewidth=1.8, label=label)
     lowest = min(result.cmc[0] for result in results.values())
     axes.set_ylim(max(0, 10 * (lowest // 10) - 5), 101.5)
@@ -58,7 +60,8 @@ def plot_cmc(results: Mapping[str, Result], path: str | Path) -> None:
     axes.set_title("Cumulative match characteristic", loc="left", fontsize=11)
     axes.grid(alpha=0.25)
     axes.spines[["top", "right"]].set_visible(False)
-    axes.legend(loc="lower right", frameon=False)
+    for text in axes.legend(loc="lower right", frameon=False).get_texts():
+        text.set_parse_math(False)
     _save(figure, path)
 
 
@@ -182,13 +185,10 @@ def _write(
 
     The ends are where names and paths differ.
     """
-    # What is no letter at all, such as a surrogate or a line break, matplotlib cannot draw.
-    text = " ".join(text.encode("utf-8", "replace").decode().split())
     most = int(width / (0.66 * size))  # DejaVu's letters are that wide, on average or less
-    text = text if len(text) <= most else f"…{text[1 - most :]}"
     axes.text(
         *corner,
-        text,
+        _legible(text, most),
         color=colour,
         fontsize=72 * size / DPI,
         fontfamily="DejaVu Sans",
@@ -197,6 +197,12 @@ def _write(
         parse_math=False,
         clip_on=True,
     )
+
+
+def _legible(text: str, most: int) -> str:
+    """Return a text without what matplotlib cannot draw, cut to a length at its beginning."""
+    text = " ".join(text.encode("utf-8", "replace").decode().split())
+    return text if len(text) <= most else f"…{text[1 - most :]}"
 
 
 def _save(figure: Any, path: str | Path) -> None:

@@ -7,6 +7,7 @@ from openanimals.modeling.build import (
     check_sizes,
     class_weights,
     naming_the_size,
+    unknown_names,
 )
 from openanimals.modeling.folding import fold_norms
 from openanimals.modeling.heads import REID_HEADS_REGISTRY, EmbeddingHead
@@ -31,4 +32,5 @@ __all__ = [
     "class_weights",
     "fold_norms",
     "naming_the_size",
+    "unknown_names",
 ]

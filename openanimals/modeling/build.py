@@ -10,16 +10,19 @@ from typing import Any
 import torch
 from torch import nn
 
+from openanimals.config.fastreid import instead_of
 from openanimals.modeling import folding, losses
 from openanimals.modeling.backbones import BACKBONE_REGISTRY, Backbone
 from openanimals.modeling.backbones.resnet import resnet
 from openanimals.modeling.backbones.timm import timm_backbone
 from openanimals.modeling.heads import REID_HEADS_REGISTRY, EmbeddingHead
+from openanimals.modeling.layers.margins import CLASSIFIER_REGISTRY
 from openanimals.modeling.losses import LOSS_REGISTRY, Losses, LossTerm
 from openanimals.modeling.meta_device import on_meta
 from openanimals.modeling.model import ReIDModel
+from openanimals.modeling.unseen import warn_of_unseen
 from openanimals.modeling.weights import RESNET_WEIGHTS, fetch
-from openanimals.utils.errors import UserError
+from openanimals.utils.errors import UserError, naming_memory
 
 
 def build_model(cfg: Any, num_classes: int) -> ReIDModel:
@@ -32,10 +35,23 @@ def build_model(cfg: Any, num_classes: int) -> ReIDModel:
         num_classes: identities to classify; 0 for a model that is only evaluated.
 
     Raises:
-        ValueError: a key is wrong, the pre-trained weights cannot be had, or there are no norms to
-            fold. Whether the model can take images of the sizes, :func:`check_sizes` tells.
+        ValueError: a key is wrong, the pre-trained weights cannot be had, there are no norms to
+            fold, or no memory for it. Whether the model can take images of the sizes,
+            :func:`check_sizes` tells.
     """
+    heads = cfg.MODEL.HEADS
+    with naming_memory(
+        "the model",
+        f"lower MODEL.HEADS.EMBEDDING_DIM ({heads.EMBEDDING_DIM}) or MODEL.HEADS.NUM_CLASSES "
+        f"({num_classes}), or take a smaller MODEL.BACKBONE",
+    ):
+        return _build_model(cfg, num_classes)
+
+
+def _build_model(cfg: Any, num_classes: int) -> ReIDModel:
     name = cfg.MODEL.BACKBONE.NAME
+    if problems := unknown_names(cfg):
+        raise UserError("; ".join(problems))
     if name.startswith("timm/"):
         backbone = _timm(cfg, name.removeprefix("timm/"))
     else:
@@ -56,7 +72,22 @@ def build_model(cfg: Any, num_classes: int) -> ReIDModel:
     )
     if cfg.TEST.FOLD_NORMS:
         folding.check(model)  # now, not hours later
+    if name != "build_resnet_backbone":  # which sees all pixels, and ends with an activation
+        sizes = {"INPUT.SIZE_TEST": tuple(cfg.INPUT.SIZE_TEST)}
+        if num_classes:
+            sizes[_train_key(cfg)] = _train_size(cfg)
+        warn_of_unseen(model, name, sizes)
     return model
+
+
+def unknown_names(cfg: Any) -> list[str]:
+    """Return a sentence for each backbone, head and classifier that does not exist."""
+    name, heads = cfg.MODEL.BACKBONE.NAME, cfg.MODEL.HEADS
+    problems = [] if name.startswith("timm/") else BACKBONE_REGISTRY.unknown([name])
+    if problems and instead_of(name):
+        problems = [f"unknown backbone {name!r}{instead_of(name)}"]
+    problems += REID_HEADS_REGISTRY.unknown([heads.NAME])
+    return problems + CLASSIFIER_REGISTRY.unknown([heads.CLS_LAYER])
 
 
 def check_sizes(cfg: Any, model: ReIDModel) -> None:
@@ -66,7 +97,7 @@ def check_sizes(cfg: Any, model: ReIDModel) -> None:
         ValueError: names the key, and says what the layer says.
     """
     keys = {tuple(cfg.INPUT.SIZE_TEST): "INPUT.SIZE_TEST"}
-    keys[_train_size(cfg)] = "INPUT.CROP.SIZE" if cfg.INPUT.CROP.ENABLED else "INPUT.SIZE_TRAIN"
+    keys[_train_size(cfg)] = _train_key(cfg)
     for size, key in keys.items():
         _check_size(key, size, model)
 
@@ -99,6 +130,10 @@ def _check_size(key: str, size: Sequence[int], model: ReIDModel) -> None:
         raise UserError(f"{key} is {list(size)}: {error}") from error
     finally:
         model.train(training)
+
+
+def _train_key(cfg: Any) -> str:
+    return "INPUT.CROP.SIZE" if cfg.INPUT.CROP.ENABLED else "INPUT.SIZE_TRAIN"
 
 
 def _train_size(cfg: Any) -> tuple[int, int]:

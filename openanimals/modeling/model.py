@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from openanimals.modeling.backbones import Backbone
 from openanimals.modeling.layers.norms import layout_of
 from openanimals.utils.errors import UserError
+from openanimals.utils.image_range import check_images
 from openanimals.utils.registry import check_name, did_you_mean
 
 # The dimension of [B, C, H, W] that is cut: into rows for upright bodies, into columns for long.
@@ -104,8 +105,11 @@ class ReIDModel(nn.Module):
             targets: class of each image, ``[B]``; training only.
 
         Raises:
-            ValueError: a feature map has fewer rows (or columns) than a cut needs.
+            ValueError: the images have other than three channels, or a feature map has fewer rows
+                (or columns) than a cut needs.
         """
+        if images.dtype != torch.uint8 or images.shape[1:-2] != (3,):
+            check_images(self, images)
         pixels = (images.to(self.pixel_mean.dtype) - self.pixel_mean).div_(self.pixel_std)
         shared = self.stem(pixels)
         maps: dict[str, Tensor] = {}

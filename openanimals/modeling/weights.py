@@ -12,11 +12,10 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
-from openanimals.utils.errors import UserError
+from openanimals.modeling.weight_files import WeightsError, load_file, local_file
 
 logger = logging.getLogger(__name__)
 
@@ -35,12 +34,12 @@ RESNET_WEIGHTS: dict[tuple[str, bool], str] = {
 }
 """Addresses by depth and whether with IBN; the end of a name is the start of the SHA-256."""
 
+PATIENCE = 20.0  # seconds without an answer after which a network counts as none
+
 HEAD_CLASSIFIERS = ("heads.*.classifier.weight",)
 """The weights that stand for identities in a model of ours, and in FastReID's under our names."""
 
-
-class WeightsError(UserError):
-    """Weights that cannot be had or read; says which file and what to set instead."""
+WRAPPERS = ({"module."}, {"model."})  # of all keys, by parallel training and by Lightning
 
 
 class ArchitectureError(WeightsError):
@@ -70,7 +69,7 @@ def fetch(address: str) -> Path:
     logger.info("downloading %s", address)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with _patience(60):
+        with patience():
             torch.hub.download_url_to_file(
                 address, str(path), hash_prefix=found[1], progress=sys.stderr.isatty()
             )
@@ -84,10 +83,10 @@ def fetch(address: str) -> Path:
 
 
 @contextmanager
-def _patience(seconds: float) -> Iterator[None]:
+def patience() -> Iterator[None]:
     """Have sockets made within the block give up after a while; torch.hub waits for ever."""
     before = socket.getdefaulttimeout()
-    socket.setdefaulttimeout(seconds)
+    socket.setdefaulttimeout(PATIENCE)
     try:
         yield
     finally:
@@ -129,9 +128,9 @@ def read_state_dict(path: str | Path) -> dict[str, Tensor]:
     """Return the weights in a ``.safetensors`` file or a ``.pth`` file, on the CPU.
 
     Raises:
-        WeightsError: no such file, or no weights in it.
+        WeightsError: no such file on this machine, or no weights in it.
     """
-    path = Path(path).expanduser()
+    path = local_file(path)
     if not path.is_file():
         raise WeightsError(f"there is no file of weights {path}")
     try:
@@ -143,59 +142,24 @@ def read_state_dict(path: str | Path) -> dict[str, Tensor]:
     return state
 
 
-def load_file(path: Path) -> Any:
-    """Return what a ``.safetensors`` or ``.pth`` file holds, on the CPU. Nothing is executed.
-
-    Only tensors, numbers and plain containers are unpickled.
-
-    Raises:
-        WeightsError: it is another file, or damaged, or holds anything else; says what, not where.
-    """
-    try:
-        if path.suffix == ".safetensors":
-            from safetensors.torch import load_file
-
-            return load_file(path)
-        with torch.serialization.safe_globals(_numpy_scalars()):
-            return torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:
-        # A file of anything else can fail in any way, and safetensors has its own exception.
-        raise WeightsError(_cause(error)) from error
-
-
-def _numpy_scalars() -> list[Any]:
-    """Return what pickles of numpy's numbers name; FastReID keeps its best metric as one."""
-    scalar = np.float64(0).__reduce__()[0]
-    classes = {type(np.dtype(kind)) for kind in ("f8", "f4", "i8", "i4", "?")}
-    names = [f"numpy.{core}.multiarray.scalar" for core in ("core", "_core")]  # before, since 2.0
-    return [*((scalar, name) for name in names), np.dtype, *classes]
-
-
-def _cause(error: Exception) -> str:
-    """Say in a line why a file cannot be read; torch's own advice is to run what it holds."""
-    text = str(error)
-    if found := re.search(r"GLOBAL ([\w.]+)", text):
-        return (
-            f"it holds {found[1]}, which could be code, so nothing of it was read; only tensors, "
-            "numbers and plain containers are"
-        )
-    return text.splitlines()[0] if text else type(error).__name__
-
-
 def find_state_dict(content: Any) -> dict[str, Tensor] | None:
     """Return the weights in what a file holds, None if there are none.
 
-    They are the content itself, or its "model" or "state_dict"; a prefix ``module.`` on all keys,
-    which parallel training leaves, is taken off.
+    They are the content itself, or its "model" or "state_dict". What wrappers leave is taken off:
+    ``_orig_mod.``, of compiled modules, anywhere, and ``module.`` or ``model.`` before all keys.
     """
     for key in ("model", "state_dict"):
         if isinstance(content, Mapping) and isinstance(content.get(key), Mapping):
             content = content[key]
     if not isinstance(content, Mapping):
         return None
-    tensors = {k: v for k, v in content.items() if isinstance(k, str) and isinstance(v, Tensor)}
-    if all(key.startswith("module.") for key in tensors):
-        tensors = {key.removeprefix("module."): value for key, value in tensors.items()}
+    tensors = {
+        key.replace("_orig_mod.", ""): value
+        for key, value in content.items()
+        if isinstance(key, str) and isinstance(value, Tensor)
+    }
+    while {key[: key.find(".") + 1] for key in tensors} in WRAPPERS:
+        tensors = {key.partition(".")[2]: value for key, value in tensors.items()}
     return tensors or None
 
 
@@ -219,9 +183,11 @@ def match_state_dict(
 
     Raises:
         ArchitectureError: keys are missing, left over or of another shape; lists the first few.
+        WeightsError: what fits cannot be computed with, such as NaN or whole numbers.
     """
     patterns = tuple(ignore)
-    wanted = {key: tuple(value.shape) for key, value in module.state_dict().items()}
+    own = module.state_dict(keep_vars=True)
+    wanted = {key: tuple(value.shape) for key, value in own.items()}
     given = {key: tuple(value.shape) for key, value in state.items()}
 
     def matters(key: str) -> bool:
@@ -245,7 +211,27 @@ def match_state_dict(
         raise ArchitectureError(
             f"{source} holds the weights of another architecture; {'; '.join(found)}"
         )
-    return {k: v for k, v in state.items() if wanted.get(k) == given[k]}
+    fitting = {k: v for k, v in state.items() if wanted.get(k) == given[k]}
+    unfit = {key: flaw for key, value in fitting.items() if (flaw := _flaw(value, own[key]))}
+    if unfit:
+        key, flaw = next(iter(unfit.items()))
+        raise WeightsError(
+            f"{source} holds {len(unfit)} weights that cannot be used, such as {key}, which "
+            f"{flaw}; expected finite numbers in floating point"
+        )
+    return fitting
+
+
+def _flaw(given: Tensor, own: Tensor) -> str:
+    """Say why a tensor of the right shape cannot take the place of a model's own; "" if it can."""
+    if given.is_meta or given.is_quantized or given.layout != torch.strided:
+        return "holds no plain values"
+    if own.is_floating_point() and not given.is_floating_point():
+        return f"is {str(given.dtype).removeprefix('torch.')}"
+    # A mask may be infinite, but only a buffer is one.
+    values = given.to(own.dtype)
+    fine = values.isfinite() if isinstance(own, nn.Parameter) else ~values.isnan()
+    return "" if fine.all() else "is not finite throughout"
 
 
 def fits_any(key: str, patterns: Iterable[str]) -> bool:

@@ -70,7 +70,11 @@ def _adamw(groups: Groups, cfg: CfgNode) -> torch.optim.Optimizer:
 @OPTIMIZER_REGISTRY.register("SGD")
 def _sgd(groups: Groups, cfg: CfgNode) -> torch.optim.Optimizer:
     momentum, nesterov = cfg.SOLVER.MOMENTUM, cfg.SOLVER.NESTEROV
-    return torch.optim.SGD(groups, momentum=momentum, nesterov=nesterov, fused=True)
+    optimizer = torch.optim.SGD(groups, momentum=momentum, nesterov=nesterov, fused=True)
+    if momentum:  # fused, it cannot step where some have one and others, frozen until now, have not
+        for parameter in chain.from_iterable(group["params"] for group in optimizer.param_groups):
+            optimizer.state[parameter]["momentum_buffer"] = torch.zeros_like(parameter)
+    return optimizer
 
 
 def build_schedule(cfg: CfgNode, iters_per_epoch: int) -> Schedule:

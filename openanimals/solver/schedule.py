@@ -11,6 +11,9 @@ SCHEDULE_REGISTRY: Registry[Callable[..., float]] = Registry("schedule (SOLVER.S
 """Pure functions ``f(schedule, iteration, base_lr) -> rate``, asked from the end of warm-up on."""
 
 
+LONG = 0.25  # share of a run that warm-up, or layers that are frozen, should not exceed
+
+
 @dataclass(frozen=True)
 class Schedule:
     """Warm-up by iteration, then a plateau, then decay by epoch. Everything counts from 0.
@@ -80,6 +83,29 @@ class Schedule:
             return self.warmup_factor ** (1 - done)
         return self.warmup_factor * (1 - done) + done
 
+    def caveats(self, base_lr: float, frozen_iters: int = 0) -> list[str]:
+        """Return what of the schedule is too long for a run of this length, and the key to mend it.
+
+        Args:
+            base_lr: the full rate.
+            frozen_iters: iterations at the start that some layers are frozen for.
+        """
+        most, found = self.max_iter, []
+        epochs = max(1, self.max_epoch // 12)  # as 10 of 120 epochs
+        if self.warmup_iters > LONG * most:
+            reached = max(self.lr_at(i, base_lr) for i in (0, most - 1))
+            so = f", so the rate gets to {reached:.2g} of {base_lr:.2g} and nothing decays"
+            found.append(
+                f"warm-up takes {self.warmup_iters} of {most} iterations"
+                f"{so if self.warmup_iters >= most else ''}; set SOLVER.WARMUP_EPOCHS {epochs}"
+            )
+        if frozen_iters > LONG * most:
+            found.append(
+                f"MODEL.FREEZE_LAYERS are frozen for {min(frozen_iters, most)} of {most} "
+                f"iterations; set SOLVER.FREEZE_EPOCHS {epochs}"
+            )
+        return found
+
     def describe(self, base_lr: float) -> list[str]:
         """Return, in words, where warm-up, plateau and decay begin and end."""
         last = self.max_iter - 1
@@ -93,7 +119,7 @@ class Schedule:
                 f"(until epoch {(self.warmup_iters - 1) // self.iters_per_epoch})"
             )
         if self.warmup_iters > last:
-            return [*lines, "WARNING: training ends before warm-up does; nothing decays"]
+            return [*lines, "training ends before warm-up does; nothing decays"]
         if self.kind == "MultiStepLR":
             drops = [self.decay_epoch - 1 + step for step in self.steps]
             reached = [str(epoch) for epoch in drops if epoch < self.max_epoch]

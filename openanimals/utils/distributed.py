@@ -1,22 +1,31 @@
 """The few things a process must know of the others. Alone, it is rank 0 of 1."""
 
+import logging
 import os
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from datetime import timedelta
-from typing import TypeVar
+from itertools import chain
+from pathlib import Path
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
 import torch.distributed as dist
+from filelock import FileLock, Timeout
 from torch import Tensor, nn
 from torch.distributed.rendezvous import rendezvous
 
 from openanimals.utils.errors import UserError
 
+logger = logging.getLogger(__name__)
+
 T = TypeVar("T")
 
-TIMEOUT = timedelta(minutes=30)  # of waiting for the others, such as for a long ranking
+
+class InUseError(UserError):
+    """A folder that another run, which still goes on, writes to."""
 
 
 def rank() -> int:
@@ -46,6 +55,27 @@ def gather(value: T) -> list[T]:
     values: list[T] = [value] * world_size()
     dist.all_gather_object(values, value)
     return values
+
+
+def check_alike(facts: Mapping[str, Any]) -> None:
+    """Raise unless all processes hold the same facts.
+
+    Raises:
+        UserError: names each that differs, and which process has what of it.
+    """
+    everyone = gather(dict(facts))
+    lines = []
+    for name in dict.fromkeys(chain.from_iterable(everyone)):
+        processes: dict[str, list[int]] = {}
+        for number, theirs in enumerate(everyone):
+            processes.setdefault(repr(theirs.get(name)), []).append(number)
+        if len(processes) > 1:
+            held = [f"{value} in process {own[0]}" for value, own in processes.items()]
+            lines.append(f"\n  - {name}: {', '.join(held)}")
+    if lines:
+        raise UserError(
+            f"the processes of this run do not agree; start all of them alike:{''.join(lines)}"
+        )
 
 
 def shares(count: int, unit: int) -> list[slice]:
@@ -142,27 +172,67 @@ def barrier() -> None:
 
 
 @contextmanager
-def process_group(device: torch.device) -> Iterator[None]:
+def alone_in(folder: Path) -> Iterator[None]:
+    """Have a folder to this run, that is to all its processes, for the length of the block.
+
+    The lock goes with the process that holds it, however that ends. Where a file system has none,
+    such as some network shares, the block runs without.
+
+    Raises:
+        InUseError: another run has the folder.
+    """
+    lock = FileLock(folder / ".lock", fallback_to_soft=False)  # which would outlive a kill
+
+    def take() -> str:
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            lock.acquire(timeout=0)
+        except Timeout:
+            return (
+                f"another run, which still goes on, writes to {folder}: wait for its end or stop "
+                "it, or choose another OUTPUT_DIR"
+            )
+        except OSError as error:
+            logger.warning("%s cannot be locked (%s): start no other run into it", folder, error)
+        return ""
+
+    if taken := from_main(take):
+        raise InUseError(taken)
+    try:
+        yield
+    finally:
+        if lock.is_locked:
+            with suppress(OSError):
+                os.unlink(lock.lock_file)  # first, lest it be another's; filelock minds that
+            lock.release()
+
+
+@contextmanager
+def process_group(device: torch.device, seconds: float) -> Iterator[None]:
     """Join the processes that torchrun started, if it did, for the length of the block.
 
     NCCL joins CUDA devices; gloo all others, and what lies in the memory of the CPU.
 
+    Args:
+        device: where to compute.
+        seconds: how long to wait for the others, such as for a long ranking.
+
     Raises:
-        UserError: the processes have not met.
+        UserError: the processes have not met, or one does not answer any more.
     """
     if int(os.environ.get("WORLD_SIZE", "1")) == 1:
         yield
         return
-    of = os.environ.get
+    of, timeout = os.environ.get, timedelta(seconds=seconds)
     try:
-        store, own, processes = next(rendezvous("env://", timeout=TIMEOUT))
-        store.set_timeout(TIMEOUT)
+        store, own, processes = next(rendezvous("env://", timeout=timeout))
+        store.set_timeout(timeout)
         if of("TORCHELASTIC_USE_AGENT_STORE") == "True":
             # torchrun's store outlives processes, and would tell new ones where dead ones were.
             store = dist.PrefixStore(f"start {of('TORCHELASTIC_RESTART_COUNT')}", store)
         backend = "cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo"
         dist.init_process_group(
-            backend, store=store, rank=own, world_size=processes, timeout=TIMEOUT
+            backend, store=store, rank=own, world_size=processes, timeout=timeout
         )
     except RuntimeError as error:
         raise UserError(
@@ -173,5 +243,12 @@ def process_group(device: torch.device) -> Iterator[None]:
         ) from error
     try:
         yield
+    except RuntimeError as error:
+        if not re.search(r"(?i)timed out|timeout", str(error)):
+            raise
+        raise UserError(
+            f"process {own} of {processes} has waited {seconds:g} s (TIMEOUT) for another one: it "
+            "is stopped, hangs or is very slow. A training goes on with --resume"
+        ) from error
     finally:
         dist.destroy_process_group()

@@ -1,12 +1,35 @@
 """Files that are either whole or not there."""
 
+import json
 import os
+import re
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
-from openanimals.utils.errors import naming
+from openanimals.utils.errors import FileError, UserError, naming
+
+
+def is_address(text: object) -> bool:
+    """Tell whether a text is an address on the network, not a file."""
+    return bool(re.match(r"[a-zA-Z][\w+.-]+:/|hf-hub:", str(text)))
+
+
+def expanded(path: str | os.PathLike[str]) -> Path:
+    """Return a path with ``~`` or ``~name`` replaced by the home folder.
+
+    Raises:
+        UserError: there is no such user.
+    """
+    try:
+        return Path(path).expanduser()
+    except RuntimeError:
+        raise UserError(
+            f"{path}: there is no user {Path(path).parts[0][1:]!r}, whose home ~ stands for (a "
+            f"folder that is called so is ./{path})"
+        ) from None
 
 
 @contextmanager
@@ -49,3 +72,21 @@ def remove_leftovers(folder: str | os.PathLike[str], names: str = "*") -> None:
     """
     for leftover in Path(folder).glob(f".{names}.*.tmp"):
         leftover.unlink()
+
+
+def read_json(path: str | os.PathLike[str], *keys: str) -> dict[str, Any]:
+    """Return what a JSON file maps its keys to, among them those that are named.
+
+    Raises:
+        FileError: it is damaged.
+        OSError: it cannot be read.
+    """
+    try:
+        content = json.loads(Path(path).read_text(encoding="utf-8"))
+        if isinstance(content, dict) and content.keys() >= {*keys}:
+            return content
+        found = f"it holds {str(content)!r:.60}"
+    except (ValueError, RecursionError) as error:
+        found = str(error)
+    expected = f"expected an object with {', '.join(keys)}" if keys else "expected an object"
+    raise FileError(f"{path} is damaged: {found}; {expected}. Remove it, or what it belongs to")

@@ -5,7 +5,7 @@ import json
 import pytest
 
 from openanimals.config import get_cfg, load
-from openanimals.config.node import REFUSED
+from openanimals.config.fastreid import REFUSED
 from tests.config.conftest import mistakes
 from tests.conftest import REPOSITORY
 from tests.reference import load_json

@@ -67,9 +67,10 @@ def test_a_configuration_can_be_pickled():
     assert pickle.loads(pickle.dumps(cfg)) == cfg
 
 
-def test_without_the_plugin_its_keys_are_unknown(write):
-    (problem,) = mistakes(write("one.yml", "MODEL: {LOSSES: {MINE: {ALPHA: 0.25}}}\n"))
-    assert f"unknown key {ALPHA}" in problem
+@pytest.mark.parametrize("key", [ALPHA, "MYPLUGIN.X", "MINE"])
+def test_without_the_plugin_its_keys_are_unknown(key):
+    (problem,) = mistakes(overrides=[key, 1])
+    assert f"unknown key {key} (one of a plugin's? Then IMPORTS must name its module)" in problem
 
 
 def test_a_run_without_the_plugin_is_written_down_without_its_keys():

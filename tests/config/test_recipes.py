@@ -3,6 +3,7 @@
 import pytest
 
 from openanimals.config import load
+from openanimals.solver import build_schedule
 from tests.conftest import REPOSITORY
 
 CONFIGS = REPOSITORY / "configs"
@@ -102,6 +103,17 @@ def test_the_fair_variants_change_sampler_warm_up_and_freezing():
     assert changed("Base-SBS", "Base-SBS-fair") == FAIR
     unfrozen_heads = {"MODEL.FREEZE_LAYERS": ["backbone", "b1", "b2", "b3"]}
     assert changed("Base-MGN", "Base-MGN-fair") == {**FAIR, **unfrozen_heads}
+    assert changed("Base-ARBase", "Base-ARBase-fair") == {"SOLVER.WARMUP_EPOCHS": 10}
+
+
+@pytest.mark.parametrize("base", ["Base-ARBase-fair", "Base-ARBase-lite"])
+def test_a_base_for_ones_own_photographs_trains_at_the_full_rate(base):
+    cfg = load(CONFIGS / f"{base}.yml")
+    schedule = build_schedule(cfg, 250 // cfg.SOLVER.IMS_PER_BATCH)  # half of 500 photographs
+    rates = [schedule.lr_at(i, cfg.SOLVER.BASE_LR) for i in range(schedule.max_iter)]
+    assert rates.count(cfg.SOLVER.BASE_LR) > 0.2 * len(rates)
+    assert rates[-1] < 0.1 * cfg.SOLVER.BASE_LR
+    assert not schedule.caveats(cfg.SOLVER.BASE_LR)
 
 
 @pytest.mark.parametrize("species", sorted((CONFIGS / "species").iterdir()), ids=lambda p: p.stem)

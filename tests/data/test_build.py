@@ -11,7 +11,7 @@ from openanimals.data import build as sets
 from openanimals.data.build import data_root, load_sets
 from openanimals.data.catalogue import Catalogue, CatalogueError
 from openanimals.data.splits import paper_partition
-from tests.data.pictures import save_picture
+from tests.data.pictures import save_noise, save_picture
 
 
 @pytest.fixture
@@ -169,3 +169,38 @@ def test_no_known_side_is_an_error(sources):
     sources["zoo"] = zoo("zoo", individuals=8, viewpoint=["front", None] * 16)
     with pytest.raises(CatalogueError, match="FLANKS is 'separate', but none of the 16 training"):
         load_sets(cfg("zoo", DATASETS__FLANKS="separate"))
+
+
+def test_a_data_set_named_twice_is_refused(sources):
+    sources.update({"folder:zoo": zoo("zoo"), "folder:zoo/": zoo("zoo"), "farm": zoo("farm")})
+    with pytest.raises(CatalogueError, match="DATASETS.NAMES names one data set twice: 'folder"):
+        load_sets(cfg("folder:zoo", "farm", "folder:zoo/"))
+    with pytest.raises(CatalogueError, match="DATASETS.TESTS names one data set twice"):
+        load_sets(cfg("folder:zoo", DATASETS__TESTS=("farm", "farm")))
+    assert load_sets(cfg("folder:zoo", DATASETS__TESTS=("folder:zoo/",)))
+
+
+CAMERAS = {"split": ["train"] * 8 + ["query", "gallery", "gallery", "gallery"] * 2}
+
+
+def test_cameras_may_leave_no_query_a_match(sources):
+    sources["zoo"] = zoo("zoo", camera=["1"] * 16, **CAMERAS)
+    with pytest.raises(CatalogueError, match="none of its 2 query images has a match by another"):
+        load_sets(cfg("zoo"))
+    sources["zoo"] = zoo("zoo", camera=["1"] * 11 + ["2"] + [None] * 4, **CAMERAS)
+    assert load_sets(cfg("zoo")).tests[0].unmatched_queries() == 0
+    sources["zoo"] = zoo("zoo", camera=["1"] * 11 + ["2"] + ["1"] * 4, **CAMERAS)
+    assert load_sets(cfg("zoo")).tests[0].unmatched_queries() == 1
+
+
+def test_copies_are_counted_where_they_flatter(sources, tmp_path):
+    sources["zoo"] = zoo("zoo", **CAMERAS)
+    sources["zoo"].root = tmp_path
+    for row, file in enumerate(files(sources["zoo"])):
+        save_noise(Path(file), row)
+    assert load_sets(cfg("zoo")).copies() == ""
+    for old, new in (("2/0", "2/2"), ("0/1", "3/0"), ("0/2", "0/3")):  # to find, learnt, at home
+        (tmp_path / f"{new}.jpg").write_bytes((tmp_path / f"{old}.jpg").read_bytes())
+    text = load_sets(cfg("zoo")).copies()
+    assert text.startswith("3 photographs are there more than once under other file names, and 1 ")
+    assert "; 2 queries have a copy of themselves in the gallery or in training" in text

@@ -185,5 +185,14 @@ def test_a_device_that_is_too_small_is_an_error(cache, noise, monkeypatch):
         raise torch.OutOfMemoryError("CUDA out of memory")
 
     monkeypatch.setattr(torch.Tensor, "to", full)
-    with pytest.raises(ValueError, match="INPUT.CACHE is 'device', but .* out of memory; set it"):
+    with pytest.raises(ValueError, match="INPUT.CACHE is 'device', but .* out of memory.; set it"):
         cache("device").open(noise)
+
+
+def test_images_that_memory_cannot_hold_are_an_error(cache, noise, monkeypatch):
+    empty = torch.empty
+    monkeypatch.setattr(torch, "empty", lambda *_, **__: empty(10**15))
+    with pytest.raises(
+        ValueError, match="INPUT.CACHE is 'ram', but a cache .* memory.*; set it to"
+    ):
+        cache("ram").open(noise)

@@ -1,10 +1,11 @@
 import logging
+import os
 
 import pytest
 
+from openanimals.data.boxes import rows_with_bad_boxes
 from openanimals.data.catalogue import CatalogueError
 from openanimals.data.datasets import csv_table, load_catalogue
-from openanimals.data.validate import rows_with_bad_boxes
 from tests.data.pictures import save_picture
 
 
@@ -129,6 +130,11 @@ def test_wrong_headers(write, header, message):
             "line 4 has bbox '1 2 3', expected four numbers: x, y, width, height",
         ),
         ("photos/1.jpg,a,1 2 3 x,,", "line 4 has bbox '1 2 3 x'"),
+        ("photos/1.jpg,a,1_0 2 3 4,,", "line 4 has bbox '1_0 2 3 4'"),
+        ('photos/1.jpg,a,"1,5 2 3",,', "line 4 has bbox '1,5 2 3'"),
+        ("photos/1.jpg,a,,25/04/2025,", "nobody can tell whether the day comes first"),
+        ("photos/1.jpg,a,,2025-04-01-02,", "line 4 has date '2025-04-01-02'"),
+        ("photos/\0.jpg,a,,,", "line 4 has a NUL character in path"),
         ("photos/1.jpg,a,,1.4.2025,", "line 4 has date '1.4.2025', expected year-month-day"),
         ("photos/1.jpg,a,,2025-02-31,", "line 4 has date '2025-02-31'"),
         ("photos/1.jpg,a,,,tain", r"line 4 has split 'tain' \(did you mean 'train'\?\)"),
@@ -142,7 +148,7 @@ def test_wrong_cells_are_named_by_the_line_of_the_file(write, line, message):
 
 
 def test_many_wrong_lines_are_counted(write):
-    with pytest.raises(CatalogueError, match="line 2 .*line 6 has no identity; and 4 more$"):
+    with pytest.raises(CatalogueError, match="line 2 .*line 6 has no identity .*; and 4 more$"):
         csv_table.read(write("path,identity", *["photos/1.jpg,"] * 9))
 
 
@@ -173,6 +179,9 @@ def test_files_that_are_no_table(write, tmp_path):
         csv_table.read(write("path,identity", encoding="utf-16"))
     with pytest.raises(CatalogueError, match="does not exist"):
         csv_table.read(tmp_path / "nowhere.csv")
+    os.mkfifo(tmp_path / "fifo.csv")
+    with pytest.raises(CatalogueError, match="is a FIFO or device"):
+        csv_table.read(tmp_path / "fifo.csv")
     with pytest.raises(CatalogueError, match="is a folder; .*folder:"):
         csv_table.read(tmp_path)
 
@@ -183,3 +192,43 @@ def test_columns_of_the_users_own_are_ignored(write, caplog):
         catalogue = csv_table.read(write(header, "photos/1.jpg,a,1,2,3,4,5,6"))
     assert len(catalogue) == 1
     assert not caplog.records
+
+
+@pytest.mark.parametrize("cell", ["1.5;2;3.25;4", '"1,5";2;"3,25";4'])
+def test_four_columns_of_a_box_with_points_or_commas(write, cell):
+    file = write("sep=;", "bbox_x;bbox_y;bbox_w;bbox_h;path;identity", f"{cell};photos/1.jpg;a")
+    assert csv_table.read(file).column("bbox") == [(1.5, 2.0, 3.25, 4.0)]
+    with pytest.raises(CatalogueError, match="line 2 has bbox '1,5;2;;'"):
+        csv_table.read(write("bbox_x;bbox_y;bbox_w;bbox_h;path;identity", "1,5;2;;;photos/1.jpg;a"))
+
+
+@pytest.mark.parametrize(
+    "box",
+    [
+        "[1.5 2. 3. 4.]",
+        "array([1.5, 2, 3, 4], dtype=float32)",
+        "[np.float64(1.5), np.int64(2), np.int64(3), np.int64(4)]",
+        "1,5 2,0 3,0 4,0",
+    ],
+)
+def test_boxes_as_numpy_and_spreadsheets_write_them(write, box):
+    catalogue = csv_table.read(write("path;identity;bbox", f"photos/1.jpg;a;{box}"))
+    assert catalogue.column("bbox") == [(1.5, 2.0, 3.0, 4.0)]
+
+
+def test_dates_with_hours_of_one_digit(write):
+    dates = ["2025-04-01 9:32", "2025-4-1 9:32:14", "2025:04:01 09:32:14", "2025/04/01"]
+    rows = [f"photos/1.jpg,{n},{date}" for n, date in enumerate(dates)]
+    assert csv_table.read(write("path,identity,date", *rows)).column("date") == [
+        "2025-04-01T09:32:00",
+        "2025-04-01T09:32:14",
+        "2025-04-01T09:32:14",
+        "2025-04-01",
+    ]
+
+
+def test_a_repeated_row_is_refused(write):
+    rows = ["photos/1.jpg,a,1 2 3 4", "photos/1.jpg,b,5 5 3 3", "./photos/1.jpg,a,1.0 2 3 4"]
+    assert len(load_catalogue(f"csv:{write('path,identity,bbox', *rows[:2])}")) == 2
+    with pytest.raises(CatalogueError, match="rows 0 and 2, counted from 0, are the same: ./p"):
+        load_catalogue(f"csv:{write('path,identity,bbox', *rows)}")

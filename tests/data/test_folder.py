@@ -97,6 +97,29 @@ def test_what_is_skipped_is_counted(tmp_path, caplog):
     assert "skipped 3 files that are not images (.heic 2, .txt 1)" in caplog.text
 
 
+def test_folders_of_storage_servers_are_skipped_and_counted(tmp_path, caplog):
+    system = ["@eaDir/IMG/1.jpg", "cow/@eaDir/1.jpg", "#recycle/1.jpg", "$RECYCLE.BIN/S-1/1.jpg"]
+    herd(tmp_path, "cow/1.jpg", "#12/1.jpg", *system)
+    with caplog.at_level(logging.WARNING):
+        assert folder.read(tmp_path).identities == ["#12", "cow"]
+    assert "skipped 4 folders of a system, for instance #recycle" in caplog.text
+
+
+def test_links_that_lead_to_themselves(tmp_path):
+    herd(tmp_path, "cow/1.jpg")
+    for link in (tmp_path / "loop", tmp_path / "cow/loop"):
+        link.symlink_to(link.name)
+    assert folder.read(tmp_path).column("path") == ["cow/1.jpg"]
+    with pytest.raises(CatalogueError, match="does not exist"):
+        folder.read(tmp_path / "loop")
+
+
+def test_the_home_of_nobody(tmp_path):
+    for form in ("folder", "csv"):
+        with pytest.raises(ValueError, match="~no-such-user/x: there is no user 'no-such-user'"):
+            load_catalogue(f"{form}:~no-such-user/x")
+
+
 def test_dates_are_read_from_the_file_name_alone(tmp_path, caplog):
     herd(tmp_path, "1999-01-01/2025-04-01 a.jpg", "b/2025-02-31.jpg", "b/no date.jpg")
     with caplog.at_level(logging.WARNING):

@@ -9,6 +9,7 @@ import pandas as pd
 import pytest
 from PIL import ExifTags, Image
 
+from openanimals.data.boxes import rows_with_bad_boxes
 from openanimals.data.catalogue import Catalogue
 from openanimals.data.image_io import (
     ImageError,
@@ -16,7 +17,6 @@ from openanimals.data.image_io import (
     open_image,
     read_image,
 )
-from openanimals.data.validate import rows_with_bad_boxes
 
 REFERENCE = np.load(Path(__file__).parents[1] / "reference" / "transforms.npz")
 SOURCE = REFERENCE["rgb_source"]  # uint8 [80, 104, 3]
@@ -111,6 +111,49 @@ def test_sixteen_bit_gray_keeps_its_high_byte(tmp_path, dtype, mode, least, most
         assert image.mode == mode
     expected = np.minimum(np.maximum(levels, 0), 65535) // 256
     np.testing.assert_array_equal(read_image(path), np.stack([expected] * 3, axis=2))
+
+
+@pytest.mark.parametrize("bits", [8, 10, 12, 14, 16])
+def test_fewer_bits_in_sixteen_are_scaled_to_white(tmp_path, bits):
+    levels = np.linspace(0, 2**bits - 1, HEIGHT * WIDTH).astype("<u2").reshape(HEIGHT, WIDTH)
+    Image.frombytes("I;16", (WIDTH, HEIGHT), levels.tobytes()).save(tmp_path / "image.tif")
+    expected = levels // 2 ** (bits - 8)
+    np.testing.assert_array_equal(read_image(tmp_path / "image.tif")[..., 1], expected)
+
+
+@pytest.mark.parametrize("bits", [8, 10, 12, 14])
+def test_fewer_bits_in_integers_of_32_and_in_a_png_are_scaled_to_white(tmp_path, bits):
+    levels = np.linspace(0, 2**bits - 1, HEIGHT * WIDTH).astype("<i4").reshape(HEIGHT, WIDTH)
+    Image.fromarray(levels).save(tmp_path / "image.tif")
+    Image.fromarray(levels.astype("<u2")).save(tmp_path / "image.png")
+    for file, mode in (("image.tif", "I"), ("image.png", "I;16")):
+        with Image.open(tmp_path / file) as image:
+            assert image.mode == mode
+        expected = np.stack([levels // 2 ** (bits - 8)] * 3, axis=2)
+        np.testing.assert_array_equal(read_image(tmp_path / file), expected)
+
+
+@pytest.mark.parametrize("bits", [8, 10, 12, 14, 16])
+@pytest.mark.parametrize("channels", [3, 4])
+@pytest.mark.parametrize("suffix", ["png", "tif"])
+def test_colour_of_fewer_bits_in_sixteen_is_scaled_to_white(tmp_path, bits, channels, suffix):
+    """Each pixel is of 16 bits, which Pillow cannot write; OpenCV can."""
+    cv2 = pytest.importorskip("cv2")
+    draws = np.random.default_rng(bits)
+    levels = draws.integers(0, 2**bits, (HEIGHT, WIDTH, channels), np.uint16)
+    levels[0, 0] = 2**bits - 1
+    path = tmp_path / f"image.{suffix}"
+    assert cv2.imwrite(str(path), levels[..., [2, 1, 0, 3][:channels]])  # it takes BGR
+    expected = levels[..., :3] // 2 ** (bits - 8)
+    np.testing.assert_array_equal(read_image(path), expected)
+    np.testing.assert_array_equal(read_image(path, bbox=(4, 7, 30, 20)), expected[7:27, 4:34])
+
+
+def test_integers_of_32_bits_are_refused(tmp_path):
+    levels = np.full((8, 8), 2**31 - 1, dtype=np.int32)
+    Image.fromarray(levels).save(tmp_path / "image.tif")
+    with pytest.raises(ImageError, match="32 bits have no defined white"):
+        read_image(tmp_path / "image.tif")
 
 
 def test_palette_is_looked_up_also_with_transparency(tmp_path):
@@ -240,7 +283,7 @@ def test_errors_name_the_cause(tmp_path):
 
 def test_an_image_too_large_to_be_true_is_an_error(photo, monkeypatch):
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 100)
-    with pytest.raises(ImageError, match=r"photo\.png: Image size"):
+    with pytest.raises(ImageError, match=r"photo\.png: Image size.*raise INPUT.MAX_MEGAPIXELS"):
         read_image(photo)
 
 

@@ -1,6 +1,7 @@
 """Training batches follow the samplers' streams, whoever reads them, cached or not."""
 
 import os
+import signal
 from itertools import cycle, islice
 
 import numpy as np
@@ -14,8 +15,15 @@ from openanimals.config import load
 from openanimals.data import loaders
 from openanimals.data.build import TrainSet
 from openanimals.data.catalogue import Catalogue
+from openanimals.data.dataset import ReIDDataset
 from openanimals.data.image_io import read_image
-from openanimals.data.loaders import build_cache, build_test_loader, build_train_loader
+from openanimals.data.loaders import (
+    LoaderError,
+    build_cache,
+    build_test_loader,
+    build_train_loader,
+    naming_lost_workers,
+)
 from openanimals.data.samplers import balanced_stream, identity_stream, shuffled_stream
 
 INDIVIDUALS, IMAGES = 6, 5
@@ -157,6 +165,26 @@ def test_transforms_of_ones_own_come_last_in_their_order(monkeypatch):
     images = torch.arange(12).reshape(1, 3, 1, 4)
     found = loaders.build_transforms(keys)(images, torch.Generator())
     assert torch.equal(found, images.flip(-1) * 2 + 1)
+
+
+@pytest.mark.parametrize("end", ["kill", "memory"])
+def test_a_lost_worker_is_one_clear_error(zoo, monkeypatch, end):
+    def read(self, row):
+        if end == "memory":
+            raise MemoryError
+        os.kill(os.getpid(), signal.SIGKILL)
+
+    monkeypatch.setattr(ReIDDataset, "read", read)
+    keys = cfg(DATALOADER__NUM_WORKERS=1)
+    told = r"(worker \(pid|MemoryError).*/dev/shm: lower DATALOADER.NUM_WORKERS .*--resume"
+    for loader in (build_train_loader(keys, TrainSet.of(zoo)), build_test_loader(keys, zoo)):
+        with pytest.raises(LoaderError, match=told):
+            first(loader)
+
+
+def test_other_errors_in_a_loader_keep_their_traceback():
+    with pytest.raises(RuntimeError, match="^a bug$"), naming_lost_workers():
+        raise RuntimeError("a bug")
 
 
 @pytest.mark.parametrize("wanted", [None, range(7, 21), range(0)])

@@ -176,7 +176,7 @@ def test_only_identities_with_too_few_images_are_repeated_within_a_batch():
 @pytest.mark.parametrize(
     ("labels", "batch_size", "message"),
     [
-        (LABELS, 64, "needs 16 identities .* has 9; lower SOLVER.IMS_PER_BATCH to at most 36 or"),
+        (LABELS, 64, "needs 16 identities .* has 9"),
         ([], 8, "needs 2 identities .* the training set has 0"),
         (LABELS, 2, "needs 0 identities .* DATALOADER.NUM_INSTANCE"),
     ],

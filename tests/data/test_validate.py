@@ -1,15 +1,17 @@
+import numpy as np
 import pandas as pd
 import pytest
+from PIL import Image
 
 from openanimals.data.catalogue import Catalogue
 from openanimals.data.splits import Split
 from openanimals.data.validate import check_data
-from tests.data.pictures import save_picture
+from tests.data.pictures import save_noise, save_picture
 
 
 def checked(catalogue, *arguments, **keywords):
     """What the table says: the text of each line by its label, and of the last under ""."""
-    title, *lines, last = check_data(catalogue, *arguments, **keywords).splitlines()
+    title, *lines, last = check_data(catalogue, *arguments, **keywords)[0].splitlines()
     assert title == catalogue.name
     pairs = (line.strip().split("  ", 1) for line in lines)
     return {**{label: text.strip() for label, text in pairs}, "": last.strip()}
@@ -31,10 +33,10 @@ def herd(tmp_path):
         ("c/1.png", "c", None),  # twice the same
         ("u/1.png", "unknown", None),
     ]
-    for path, _, _ in rows:
+    for number, (path, _, _) in enumerate(rows):
         if "gone" not in path:
-            save_picture(tmp_path / path)
-    save_picture(tmp_path / "b/1.png", (40, 10))
+            save_noise(tmp_path / path, number, (6, 8))
+    save_noise(tmp_path / "b/1.png", 0, (10, 40))
     whole = save_picture(tmp_path / "b/2.png", (200, 200)).read_bytes()
     (tmp_path / "b/2.png").write_bytes(whole[: len(whole) // 2])
     table = pd.DataFrame(rows, columns=["path", "identity", "bbox"], dtype=object)
@@ -43,7 +45,7 @@ def herd(tmp_path):
 
 def test_every_fault_is_found(herd):
     found = checked(herd, Split([0, 1, 2, 3], [4], [5, 6]))
-    broken, bad = found.pop("broken files"), found.pop("boxes empty or outside")
+    broken, bad = found.pop("broken files"), found.pop("unusable boxes")
     assert broken.startswith("1 (") and str(herd.root / "b/2.png") in broken
     assert bad.startswith(f"2 ({herd.root / 'a/3.png'} (8.0, ")
     assert f"; {herd.root / 'a/4.png'} (2.0, 2.0, 0.0, 3.0))" in bad
@@ -61,13 +63,18 @@ def test_every_fault_is_found(herd):
         "query": "1 images of 1 individuals  <- near empty",
         "gallery": "2 images of 1 individuals  <- near empty",
         "missing files": f"1 ({herd.root / 'b/gone.png'})",
+        "nearly constant pictures": "0",
+        "masks that remove nothing": "0",
         "boxes partly outside": "1",
         "images of two individuals": "1 (c/1.png: c, d)",
+        "copies of images": "0",
         "rows repeated": "1",
+        "names nearly equal": "0",
+        "names of nobody": "0",
         "individuals with 1 image": "1 (d)",
         "... with less than 4": "2 (b; c)",
         "queries without a match": "0",
-        "": "5 faults to mend",
+        "": "6 faults to mend",
     }
 
 
@@ -87,7 +94,7 @@ def test_what_evaluation_can_use_is_counted(tmp_path):
 
 
 def test_masks_that_cannot_be_used_are_found(tmp_path):
-    save_picture(tmp_path / "1.png")  # 8 x 6
+    save_noise(tmp_path / "1.png", 0, (6, 8))
     save_picture(tmp_path / "tall.png", (6, 8))
     (tmp_path / "broken.png").write_text("no picture")
     masks = ["broken.png", "tall.png", "[[0, 0, 1]]", "[[0, 0, 4, 0, 4, 4]]", "gone.png", None]
@@ -99,6 +106,43 @@ def test_masks_that_cannot_be_used_are_found(tmp_path):
     for cause, word in zip(causes, ["broken.png", "6 x 8", "not a shape"], strict=True):
         assert word in cause
     assert (found[""], found["image width"]) == ("4 faults to mend", "min 8, median 8, max 8")
+
+
+def test_masks_without_effect_are_faults(tmp_path):
+    """Of 20 x 30 pixels, a mask that takes a row off is worth its place, one of a pixel is not."""
+    ones = np.ones((20, 30), np.uint8)
+    masks = {"ones": ones, "white": ones * 255, "small": ones[:10, :15], "row": ones.copy()}
+    masks["row"][0] = 0
+    masks["alpha"] = np.dstack([ones, ones, ones, 0 * ones])  # what is see-through does not count
+    files = {}
+    for number, (name, pixels) in enumerate(masks.items()):
+        Image.fromarray(pixels).save(tmp_path / f"mask_{name}.png")
+        files[name] = f"mask_{name}.png"
+        save_noise(tmp_path / f"{name}.png", number, (20, 30))
+    files |= {"whole": "[[0, 0, 30, 0, 30, 20, 0, 20]]", "half": "[[0, 0, 30, 0, 0, 20]]"}
+    files |= {"runs": '{"size": [20, 30], "counts": [1, 599]}', "none": None}
+    for number, name in enumerate(("whole", "half", "runs", "none")):
+        save_noise(tmp_path / f"{name}.png", 10 + number, (20, 30))
+    rows = {"path": [f"{name}.png" for name in files], "mask": [*files.values()], "identity": "a"}
+    images = Catalogue("x", tmp_path, pd.DataFrame(rows, dtype=object))
+    names = [tmp_path / f"{name}.png" for name in ("ones", "white", "small")]
+    assert checked(images)["masks that remove nothing"] == f"6 ({'; '.join(map(str, names))}; ...)"
+    assert checked(images)[""] == "6 faults to mend"
+
+
+def test_pictures_of_one_grey_are_faults(tmp_path):
+    levels = np.random.default_rng(0).normal(0, 1, (40, 50))
+    flat, dark = 90 + 0.5 * levels, 6 + 3 * levels  # noise of a sensor, and a picture at night
+    for name, grey in {"flat": flat, "dark": dark}.items():
+        pixels = np.dstack([grey.round().clip(0, 255).astype(np.uint8)] * 3)
+        Image.fromarray(pixels).save(tmp_path / f"{name}.png")
+    save_picture(tmp_path / "one.png")
+    files = ["flat.png", "dark.png", "one.png", "one.png"]
+    masks = [None, None, None, "[[0, 0, 4, 0, 4, 4]]"]  # a mask gives the picture no content
+    table = pd.DataFrame({"path": files, "mask": masks, "identity": "a"}, dtype=object)
+    found = checked(Catalogue("x", tmp_path, table))
+    expected = f"2 ({tmp_path / 'flat.png'}; {tmp_path / 'one.png'})"
+    assert (found["nearly constant pictures"], found[""]) == (expected, "2 faults to mend")
 
 
 def test_individuals_with_too_few_images_depend_on_the_sampler(herd):
@@ -121,8 +165,8 @@ def test_splits_are_looked_at(tmp_path):
 
 def test_a_sound_catalogue_has_no_faults(tmp_path):
     paths = [f"{identity}/{number}.png" for identity in "ab" for number in range(4)]
-    for path in paths:
-        save_picture(tmp_path / path)
+    for number, path in enumerate(paths):
+        save_noise(tmp_path / path, number)
     table = pd.DataFrame({"path": paths, "identity": [path[0] for path in paths]})
     found = checked(Catalogue("x", tmp_path, table))
     assert found[""] == "no faults"

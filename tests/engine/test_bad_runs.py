@@ -170,6 +170,10 @@ HERD = "Animals-SyntheticHerd:identities=8,images=4,pixels=32"
         (["train", "--config-file", "a\0b"], "cannot be read (embedded null byte)"),
         (["train", "--eval-only", "MODEL.WEIGHTS", "folder"], "no checkpoint at "),
         (["train", "--eval-only", "MODEL.WEIGHTS", "w" * 300], "cannot be read: [Errno 36] File"),
+        (
+            ["train", "--eval-only", "MODEL.WEIGHTS", "https://127.0.0.1:9/a.pth"],
+            "https://127.0.0.1:9/a.pth is an address on the network, and a file on this machine",
+        ),
         (["check", "csv:file/x.csv"], "csv:file/x.csv cannot be read: [Errno 20] Not a directory"),
         (["check", "folder:" + "x" * 300], "cannot be read: [Errno 36] File name too long"),
         (["check", HERD, "DATASETS.ROOT", "file/x"], f"{HERD} cannot be read: [Errno 20] Not a"),
@@ -179,6 +183,8 @@ HERD = "Animals-SyntheticHerd:identities=8,images=4,pixels=32"
         ),
         (["convert", "folder", "x.pth"], "no checkpoint at "),
         (["rescore", "file"], "expected the output folder of a run"),
+        (["rescore", "~nobody-here/x"], "there is no user 'nobody-here', whose home ~ stands for"),
+        (["compare", "~nobody-here/x", "file"], "there is no user 'nobody-here', whose home ~ st"),
         (["compare", "file", "file"], "file.parquet; it belongs to the file beside it"),
         pytest.param(
             ["prepare", "Animals-HyenaID2022", "--root", "file/x"],

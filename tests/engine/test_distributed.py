@@ -10,6 +10,7 @@ from safetensors.torch import load_file
 
 from openanimals.engine import checkpoint
 from tests.engine import tiny_run
+from tests.engine.photographs import animals, herd, source
 from tests.engine.tiny_run import command
 from tests.processes import environments, run, run_together
 
@@ -121,6 +122,44 @@ def test_batch_that_processes_cannot_share_is_refused(tmp_path, herd_root):
         assert "NUM_INSTANCE (3) x 2 processes" in finished.stderr
         assert "Traceback" not in finished.stderr
     assert not list(tmp_path.glob("model_*"))
+
+
+def test_processes_that_were_not_started_alike_say_what_differs(tmp_path, herd_root):
+    started = environments(2)
+    for rank, (rate, seed, epochs) in enumerate([(0.001, 0, 1), (0.1, 7, 2)]):
+        home = tmp_path / str(rank)
+        source(home / "data", herd() + animals("train", 7)[24:] * rank)
+        solver = f"SOLVER: {{BASE_LR: {rate}, MAX_EPOCH: {epochs}}}"
+        (home / "run.yml").write_text(f"_BASE_: {tiny_run.BASE}\nSEED: {seed}\n{solver}\n")
+        started[rank]["HOME"] = str(home)
+    keys = {"SOLVER__MAX_EPOCH": None, "DATASETS__NAMES": ("csv:~/data/animals.csv",)}
+    own = {"INPUT__CACHE_DIR": "~/cache"}
+    arguments = command(tmp_path / "run", herd_root, config="~/run.yml", **keys, **own)
+    for finished in run_together(arguments, started):
+        assert finished.returncode == 2 and "Traceback" not in finished.stderr
+        assert "the processes of this run do not agree; start all of them alike:" in finished.stderr
+        assert "  - SEED: 0 in process 0, 7 in process 1" in finished.stderr
+        assert "  - SOLVER.BASE_LR: 0.001 in process 0, 0.1 in process 1" in finished.stderr
+        assert "  - SOLVER.MAX_EPOCH: 1 in process 0, 2 in process 1" in finished.stderr
+        assert "  - images, training: '24 of 6, digest " in finished.stderr
+        assert "OUTPUT_DIR" not in finished.stderr and "query" not in finished.stderr
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize("option", ["--resume", "--eval-only"])
+def test_processes_with_other_weights(option, trained, tmp_path, herd_root):
+    """The same file name on two machines, and another content: here in two homes."""
+    started = environments(2)
+    for rank in range(2):
+        started[rank]["HOME"] = str(tmp_path / str(rank))
+        content = checkpoint.read(trained / "model_final.pth")
+        content["model"]["stem.0.weight"] += rank
+        checkpoint.write(tmp_path / str(rank) / "model_last.pth", content)
+    place = {"OUTPUT_DIR": "~"} if option == "--resume" else {"MODEL__WEIGHTS": "~/model_last.pth"}
+    arguments = command(tmp_path / "run", herd_root, option, **KEYS, **place)
+    for finished in run_together(arguments, started):
+        assert finished.returncode == 2
+        assert "do not agree; start all of them alike:\n    - the weights" in finished.stderr
 
 
 @pytest.mark.parametrize(

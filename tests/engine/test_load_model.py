@@ -3,6 +3,7 @@
 import logging
 import os
 import pickle
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -16,6 +17,7 @@ from openanimals.engine import train as run
 from openanimals.engine.loading import load_weights
 from openanimals.modeling import build_model
 from openanimals.modeling.backbones.resnet import resnet
+from openanimals.modeling.weights import read_state_dict
 from tests.engine.tiny_run import HERD, tiny_cfg
 from tests.modeling import parity, released
 from tests.reference import load_arrays
@@ -230,6 +232,16 @@ def test_a_device_that_is_none(tmp_path, device):
 def test_a_source_that_is_none(source):
     with pytest.raises(ValueError, match="name a YAML file, a checkpoint or the folder of a run"):
         openanimals.load_model(source)
+
+
+@pytest.mark.parametrize("address", ["https://127.0.0.1:9/a.pth", "hf-hub:owner/model"])
+@pytest.mark.parametrize("kind", [str, Path])
+def test_an_address_is_to_be_downloaded_before(address, kind):
+    for load_from in (openanimals.load_model, read_state_dict):
+        with pytest.raises(
+            ValueError, match=f"{address} is an address on the network, .* download"
+        ):
+            load_from(kind(address))
 
 
 def test_weights_that_a_yaml_file_names(files, tmp_path):

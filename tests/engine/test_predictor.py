@@ -99,6 +99,13 @@ def test_what_is_no_photograph(given, message, predictor):
         predictor.embed(given)
 
 
+def test_boxes_of_another_form_are_refused(predictor, tmp_path):
+    coat(1, 0, 48).save(tmp_path / "1.png")
+    rows = {"path": ["1.png"] * 3, "identity": "x", "bbox": [(0.1, 0.1, 0.5, 0.5)] * 3}
+    with pytest.raises(UserError, match="look like shares of the photograph"):
+        predictor.embed(Catalogue("shares", tmp_path, pd.DataFrame(rows)))
+
+
 def test_photographs_of_nobody_match_no_other(predictor, tmp_path):
     paths = []
     for name in ("unknown", "ada"):

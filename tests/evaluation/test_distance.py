@@ -3,7 +3,7 @@ import pytest
 import torch
 
 from openanimals.evaluation import distance
-from openanimals.evaluation.distance import distance_blocks, nearest
+from openanimals.evaluation.distance import distance_blocks, nearest, pair_distances
 from tests.evaluation import DEVICES, distances
 
 
@@ -166,3 +166,18 @@ def test_a_feature_of_zeros_is_orthogonal_to_all():
 def test_errors(query, gallery, metric, message):
     with pytest.raises(ValueError, match=message):
         distances(query, gallery, metric)
+
+
+def test_float64_tells_images_apart_that_float32_finds_alike():
+    """All features within 1e-5 of one another: the order is that of numbers of twice the length."""
+    rng = np.random.default_rng(0)
+    features = rng.normal(size=64) + 1e-5 * rng.normal(size=(300, 64))
+    exact = features.astype(np.longdouble)
+    exact /= np.sqrt((exact**2).sum(axis=1, keepdims=True))
+    expected = ((exact[:20, None] - exact[None]) ** 2).sum(axis=2) / 2
+    found = distances(features[:20], features)
+    np.testing.assert_array_equal(
+        found.argsort(1, kind="stable"), expected.argsort(1, kind="stable")
+    )
+    rows = np.repeat(np.arange(20), 300), np.tile(np.arange(300), 20)
+    np.testing.assert_allclose(found.ravel(), pair_distances(features, *rows), atol=1e-13)

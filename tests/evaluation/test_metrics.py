@@ -3,7 +3,7 @@ import json
 import numpy as np
 import pytest
 
-from openanimals.evaluation.metrics import Result, bootstrap_interval
+from openanimals.evaluation.metrics import Result, bootstrap_interval, percentage_interval
 from tests.evaluation import rank
 
 
@@ -25,7 +25,7 @@ def test_reported_numbers(result):
     assert reported["mINP"] == pytest.approx(100 * (2 / 3 + 1 / 2) / 2)
     counts = ("queries", "queries without match", "gallery", "identities")
     assert [reported[name] for name in counts] == [2, 1, 3, 3]
-    assert reported["Rank-1 interval"] == [0, 100]
+    assert reported["Rank-1 by chance"] == result.chance == pytest.approx(100 * (2 / 3 + 1 / 3) / 2)
 
 
 def test_no_query_with_a_match():
@@ -71,6 +71,30 @@ def test_bootstrap_against_plain_python():
 
     found = bootstrap_interval(np.array(values), np.array(groups), seed=3, samples=200)
     assert found == pytest.approx((quantile(0.025), quantile(0.975)), rel=1e-12)
+
+
+@pytest.mark.parametrize(("groups", "queries"), [(1, 1), (1, 9), (3, 4), (8, 2), (40, 2)])
+@pytest.mark.parametrize("value", [0.0, 100.0, 50.0])
+def test_an_interval_is_never_a_point(groups, queries, value):
+    """Where all fare alike it is what a test of the share would not refuse: Wilson's."""
+    low, high = percentage_interval(
+        np.full(groups * queries, value), np.repeat(range(groups), queries)
+    )
+    for end in {low, high} - {0.0, 100.0}:
+        share = end / 100
+        assert abs(value / 100 - share) == pytest.approx(
+            1.96 * (share * (1 - share) / groups) ** 0.5
+        )
+    assert 0 <= low <= value <= high <= 100 and high - low > 8
+
+
+def test_many_groups_that_differ_have_the_bootstraps_interval():
+    values, groups = 100.0 * (np.arange(36) % 3 > 0), np.arange(36) // 2
+    assert percentage_interval(values, groups) == bootstrap_interval(values, groups)
+    few = percentage_interval(values[:12], groups[:12])
+    assert few[1] - few[0] > np.diff(bootstrap_interval(values[:12], groups[:12]))
+    one_has_most = np.repeat([0, 1, 2], [10, 1, 1])
+    assert np.diff(percentage_interval(values[:12], one_has_most)) > few[1] - few[0]
 
 
 def test_a_part_counts_only_its_own():

@@ -26,7 +26,7 @@ from openanimals.evaluation.significance import compare_evaluations
 from openanimals.utils.errors import UserError
 from tests.evaluation import distances
 
-NAME = "csv:x/y.csv"
+NAME = "csv:y.csv"
 COLUMNS = ["path", "identity", "bbox", "camera", "date"]
 BOX, BAD_BOX = (1.0, 2.5, 3.0, 1e-9), (float("nan"),) * 4
 QUERY = [["a/1.jpg", "ada", BOX, None, "2025-04-01"], ['b, "1"\n.jpg', "bo", None, "x", None]]
@@ -65,9 +65,9 @@ def saved(sides, tmp_path):
 def test_what_is_read_is_what_was_written(sides, saved, tmp_path):
     path, result = saved
     assert {file.name for file in tmp_path.iterdir()} == {
-        "features_csv_x_y.csv.safetensors",
-        "images_csv_x_y.csv.parquet",
-        "rankings_csv_x_y.csv.parquet",
+        "features_csv_y.csv.safetensors",
+        "images_csv_y.csv.parquet",
+        "rankings_csv_y.csv.parquet",
     }
     for again, side in zip(load_evaluation(tmp_path, NAME), sides, strict=True):
         np.testing.assert_array_equal(again.features, side.features)
@@ -120,9 +120,7 @@ def test_sets_of_two_models_are_refused(sides):
         lambda: evaluate(query, other),
         lambda: FeatureSet.concatenate([unknown, *sides, other]),
     ):
-        with pytest.raises(
-            UserError, match=r"csv:x/y.csv of 2 images and herd of 3 .* f7 and f8\)"
-        ):
+        with pytest.raises(UserError, match=r"csv:y.csv of 2 images and herd of 3 .* f7 and f8\)"):
             act()
     assert evaluate(query, unknown).rank(1) == evaluate(query, gallery).rank(1)
     assert FeatureSet.concatenate([unknown, query]).fingerprint == "f7"
@@ -147,7 +145,7 @@ def test_features_that_float16_cannot_hold(sides, tmp_path, number):
 
 
 def images_file(saved):
-    return saved[0].with_name("images_csv_x_y.csv.parquet")
+    return saved[0].with_name("images_csv_y.csv.parquet")
 
 
 def test_dates_may_be_filled_in_later_and_identities_may_not(saved, tmp_path):
@@ -163,7 +161,7 @@ def test_dates_may_be_filled_in_later_and_identities_may_not(saved, tmp_path):
     with pytest.raises(SavedResultError, match="is of another catalogue than images_csv"):
         FeatureSet.load(path)
     file.unlink()
-    with pytest.raises(SavedResultError, match=r"no .*images_csv_x_y\.csv\.parquet"):
+    with pytest.raises(SavedResultError, match=r"no .*images_csv_y\.csv\.parquet"):
         FeatureSet.load(path)
 
 
@@ -179,7 +177,7 @@ def test_dates_may_be_filled_in_later_and_identities_may_not(saved, tmp_path):
 def test_tables_of_another_kind(saved, columns, message):
     known = {} if "part" in columns else {"part": ["query"], "path": ["a"], "identity": ["ada"]}
     pd.DataFrame({**known, **columns}).to_parquet(images_file(saved))
-    with pytest.raises(SavedResultError, match=rf"images_csv_x_y\.csv\.parquet: .*{message}"):
+    with pytest.raises(SavedResultError, match=rf"images_csv_y\.csv\.parquet: .*{message}"):
         FeatureSet.load(saved[0])
 
 
@@ -245,25 +243,54 @@ def test_foreign_files(saved, tmp_path):
         save_file({"features": array}, path)
         with pytest.raises(SavedResultError, match="is not a file of features"):
             FeatureSet.load(path)
-    with pytest.raises(SavedResultError, match=r"no saved features at .*features_a_b\.safetensors"):
+    with pytest.raises(SavedResultError, match=r"no saved features at .*features_a_b-"):
         load_evaluation(tmp_path, "a:b")
     with pytest.raises(SavedResultError, match="is not a file of scores"):
         load_scores(path)
 
 
-def test_two_test_sets_under_one_file_name(saved, tmp_path):
-    with pytest.raises(SavedResultError, match="holds features of csv:x/y.csv, not of csv_x_y.csv"):
-        load_evaluation(tmp_path, "csv_x_y.csv")
+def test_a_file_of_another_test_set(saved, tmp_path):
+    path = saved_file(tmp_path, "features", NAME)
+    for other in (path, beside(path, "images")):
+        other.rename(other.with_name(other.name.replace(file_name(NAME), "herd")))
+    with pytest.raises(SavedResultError, match=f"holds features of {NAME}, not of herd"):
+        load_evaluation(tmp_path, "herd")
 
 
-def test_names_of_files_are_not_too_long(tmp_path):
-    names = [f"folder:/{place * 300}/zebras" for place in ("a", "b", "雪")]
+def test_no_two_names_have_one_file(tmp_path):
+    plain = {"Animals-HyenaID2022": "Animals-HyenaID2022", "folder:my_photos": "folder_my_photos"}
+    assert {name: file_name(name) for name in plain} == plain
+    paths = [
+        "photos",
+        "../photos",
+        "a/photos",
+        "a_photos",
+        "/photos",
+        "photos/",
+        ".photos",
+        "a:photos",
+    ]
+    names = [*plain, *(f"{kind}:{path}" for kind in ("folder", "csv", "own") for path in paths)]
+    names += [
+        "folder_my_photos",
+        "csv:x/y.csv",
+        "csv:x_y.csv",
+        "folder:.",
+        "folder:..",
+        "folder:",
+        "?",
+    ]
+    names += ["\udcff", "\ud800", "e\u0301", "é", "", "a\nb", "a b", "雪"]
+    names += [f"folder:/{place * 300}/zebras" for place in ("a", "b", "雪")]
     files = [saved_file(tmp_path, "features", name) for name in names]
     for file in files:
         file.with_name(f".{file.name}.abcdefgh.tmp").touch()
-        assert file.stem.endswith("_zebras")
-    assert len({*files}) == 3
-    assert file_name("csv:x/y.csv") == "csv_x_y.csv"
+        assert ".." not in file.name and "__" not in file.name
+    assert len({*files}) == len(names)
+    assert file_name("folder:../photos").startswith("folder_photos-")
+    assert file_name("Animals-Herd:identities=13,images=5,pixels=48").startswith(
+        "Animals-Herd_identi"
+    )
 
 
 def test_scores_and_their_images(sides, tmp_path):
@@ -271,7 +298,7 @@ def test_scores_and_their_images(sides, tmp_path):
     scores = distances(query.features, gallery.features)
     blocks = ((slice(row, row + 1), scores[row : row + 1]) for row in range(2))
     path = save_scores(tmp_path, NAME, blocks, query.images, gallery.images)
-    assert path.name == "scores_csv_x_y.csv.safetensors"
+    assert path == saved_file(tmp_path, "scores", NAME)
     name, again, *images = load_scores(path)
     assert name == NAME
     np.testing.assert_array_equal(again, scores)
@@ -280,3 +307,12 @@ def test_scores_and_their_images(sides, tmp_path):
     with pytest.raises(UserError, match="rows 1 to 1 are missing"):
         save_scores(tmp_path, NAME, [(slice(0, 1), scores[:1])], query.images, gallery.images)
     np.testing.assert_array_equal(load_scores(path)[1], scores)  # still whole
+
+
+def test_a_flipped_bit_in_a_table_is_noticed(saved):
+    path = beside(saved[0], "rankings")
+    content = bytearray(path.read_bytes())
+    content[content.index(b"paper") + 1] ^= 1
+    path.write_bytes(content)
+    with pytest.raises(SavedResultError, match="CRC"):
+        read_table(path)

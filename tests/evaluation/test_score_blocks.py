@@ -91,7 +91,7 @@ RIGHT = np.zeros((4, 5))
         (broken(np.nan), "query row 1 and gallery row 2 is nan"),
         (broken(np.inf, 3, 4), "query row 3 and gallery row 4 is inf"),
         (broken(1e300), "query row 1 and gallery row 2 is inf"),
-        (RIGHT.astype(str), "query rows 0 to 3 are <U32 of"),
+        (RIGHT.astype(str), "query rows 0 to 3 are of the type <U32"),
         (cut(RIGHT, 2)[:1], "query rows 2 to 3 are missing"),
         (cut(RIGHT, 2)[1:], "query rows 0 to 1 are missing"),
         ([], "query rows 0 to 3 are missing"),

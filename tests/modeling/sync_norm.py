@@ -47,6 +47,6 @@ def compare(images: list[int]) -> None:
 
 
 if __name__ == "__main__":
-    with distributed.process_group(torch.device("cpu")):
+    with distributed.process_group(torch.device("cpu"), 240):
         for shares in SHARES:
             compare(shares)

@@ -1,6 +1,7 @@
 """Frozen descriptors: timm's own pooled features, and weights from files, hubs and folders."""
 
 import json
+import time
 
 import pytest
 import torch
@@ -62,7 +63,8 @@ def test_the_stride_of_a_pooled_network_stays():
         timm_backbone("test_convnext", pooled=True, image_size=(160, 160))
 
 
-SWIN = {"name": "swin_tiny_patch4_window7_224", "last_stride": 2, "pooled": True}
+OPTIONS = {"last_stride": 2, "pooled": True}
+SWIN = {"name": "swin_tiny_patch4_window7_224", **OPTIONS}
 
 
 def same_weights(backbone, network) -> bool:
@@ -102,23 +104,47 @@ def test_a_path_may_name_a_model_of_the_hub(tmp_path, monkeypatch, file):
         return str(tmp_path / name)
 
     monkeypatch.setattr("huggingface_hub.hf_hub_download", download)
+    monkeypatch.setattr("huggingface_hub.constants.ENDPOINT", "http://127.0.0.1:9")
     options = {"last_stride": 2, "pooled": True, "pretrained": True, "image_size": (160, 160)}
     backbone = timm_backbone("test_vit", **options, weights="hf-hub:owner/model@v1")
     assert same_weights(backbone, theirs) and set(asked) == {("owner/model", "v1")}
 
 
-def test_a_hub_that_cannot_be_reached_says_what_to_set(monkeypatch):
-    def offline(*_, **__):
-        raise OSError("no network")
+@pytest.fixture
+def without_network(monkeypatch, tmp_path):
+    """A hub that does not answer; what it would keep here is in a folder, which is returned."""
+    constants = pytest.importorskip("huggingface_hub.constants")
+    monkeypatch.setattr(constants, "ENDPOINT", "http://127.0.0.1:9")
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path))
+    return tmp_path
 
-    monkeypatch.setattr("huggingface_hub.hf_hub_download", offline)
-    message = r"huggingface.co/BVRA/MegaDescriptor-T-224 .no network.*PRETRAIN_PATH to a copy"
-    with pytest.raises(WeightsError, match=message):
-        timm_backbone(**SWIN, pretrained=True, weights="hf-hub:BVRA/MegaDescriptor-T-224")
-    with pytest.raises(WeightsError, match=r"huggingface.co/owner/gone.*timm/<its architecture>"):
-        monkeypatch.setenv("HF_HUB_OFFLINE", "1")
-        monkeypatch.setattr("timm.create_model", offline)
-        timm_backbone("hf-hub:owner/gone")
+
+@pytest.mark.parametrize(
+    ("name", "weights", "message"),
+    [
+        ("swin_tiny_patch4_window7_224", "hf-hub:BVRA/gone", "PRETRAIN_PATH to a copy"),
+        ("swin_tiny_patch4_window7_224", None, "PRETRAIN_PATH to a copy"),
+        ("hf-hub:owner/gone", None, "timm/<its architecture>"),
+    ],
+)
+def test_without_a_network_one_attempt_is_made(name, weights, message, without_network):
+    began = time.monotonic()
+    with pytest.raises(WeightsError, match=rf"huggingface\.co/.*refused.*{message}"):
+        timm_backbone(name, **OPTIONS, pretrained=True, weights=weights)
+    assert time.monotonic() - began < 8  # the first of the hub's own retries ends after 24 s
+
+
+def test_without_a_network_what_is_kept_is_found(without_network):
+    theirs, commit = timm.create_model("test_vit", num_classes=0), "0" * 40
+    repository = without_network / "models--owner--model"
+    for folder in ("refs", f"snapshots/{commit}"):
+        (repository / folder).mkdir(parents=True)
+    (repository / "refs/main").write_text(commit)
+    kept = repository / f"snapshots/{commit}/model.safetensors"
+    pytest.importorskip("safetensors.torch").save_file(theirs.state_dict(), kept)
+    options = {**OPTIONS, "image_size": (160, 160)}
+    ours = timm_backbone("test_vit", **options, pretrained=True, weights="hf-hub:owner/model")
+    assert same_weights(ours, theirs)
 
 
 def test_a_model_of_the_hub_in_a_folder(tmp_path):

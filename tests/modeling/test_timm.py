@@ -139,9 +139,10 @@ def test_failed_download_says_what_to_set(monkeypatch):
         return create(name, **options)
 
     monkeypatch.setattr(timm, "create_model", offline)
+    monkeypatch.setattr("huggingface_hub.constants.ENDPOINT", "http://127.0.0.1:9")
     address = r"huggingface.co/timm/resnet10t\S* .the file model.safetensors"
     keys = "PRETRAIN_PATH.*PRETRAIN False"
-    with pytest.raises(WeightsError, match=f"{address}.*no network.*{keys}"):
+    with pytest.raises(WeightsError, match=f"{address}.*refused.*{keys}"):
         timm_backbone("resnet10t", pretrained=True)
 
 

@@ -16,6 +16,7 @@ from openanimals.modeling.weights import (
     ArchitectureError,
     WeightsError,
     fetch,
+    find_state_dict,
     match_state_dict,
     read_state_dict,
 )
@@ -175,3 +176,50 @@ def test_a_pickle_of_something_else_is_refused(tmp_path):
     torch.save(nn.Linear(1, 1), tmp_path / "b.pth")  # would run code on loading
     with pytest.raises(WeightsError, match="cannot be read"):
         read_state_dict(tmp_path / "b.pth")
+
+
+UNFIT = {
+    "NaN": lambda weight: torch.full_like(weight, torch.nan),
+    "one infinite": lambda weight: weight.index_fill(0, torch.tensor(0), torch.inf),
+    "too large for float32": lambda weight: torch.full_like(weight, 1e300, dtype=torch.float64),
+    "int64": lambda weight: weight.long(),
+    "uint8": lambda weight: weight.to(torch.uint8),
+    "bool": lambda weight: weight > 0,
+    "complex64": lambda weight: weight.to(torch.complex64),
+    "on no device": lambda weight: weight.to("meta"),
+    "sparse": lambda weight: weight.to_sparse(),
+}
+
+
+@pytest.mark.parametrize("kind", UNFIT)
+def test_weights_that_nothing_can_be_computed_with_are_refused(kind):
+    network = nn.Linear(2, 3)
+    state = {**network.state_dict(), "weight": UNFIT[kind](network.weight.detach())}
+    with pytest.raises(WeightsError, match="a.pth holds 1 weights that cannot be used.*weight,"):
+        match_state_dict(network, state, source="a.pth")
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float64])
+def test_other_precisions_and_infinite_masks_are_loaded(dtype):
+    network = nn.BatchNorm1d(3)
+    network.register_buffer("mask", torch.full((2,), -torch.inf))
+    state = network.state_dict()
+    state["weight"] = torch.tensor([1, 2, -3], dtype=dtype)
+    network.load_state_dict(match_state_dict(network, state))
+    assert network.weight.tolist() == [1, 2, -3]
+
+
+@pytest.mark.parametrize(
+    "prefix", ["", "module.", "model.", "_orig_mod.", "module._orig_mod.", "model.module."]
+)
+def test_what_wrappers_put_before_the_names_is_taken_off(prefix):
+    state = {"stem.weight": torch.ones(1), "model.bias": torch.zeros(1)}
+    wrapped = {f"{prefix}{key}": value for key, value in state.items()}
+    assert find_state_dict({"state_dict": wrapped}).keys() == state.keys()
+
+
+def test_compiled_blocks_have_their_plain_names():
+    network = nn.Sequential(torch.compile(nn.Linear(1, 1)), nn.Linear(1, 1))
+    assert find_state_dict(network.state_dict()).keys() == {
+        *("0.weight", "0.bias", "1.weight", "1.bias")
+    }

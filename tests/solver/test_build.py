@@ -99,6 +99,19 @@ def test_kinds_of_optimizers(name, kind):
     assert len(optimizer.param_groups) == 1  # the defaults tell no parameters apart
 
 
+@pytest.mark.parametrize("momentum", [0.0, 0.9])
+def test_sgd_steps_as_torchs_plain_one_with_weights_that_were_frozen_before(momentum):
+    ours, theirs = (nn.ParameterList([torch.ones(3), torch.full((3,), 2.0)]) for _ in range(2))
+    plain = torch.optim.SGD(theirs, lr=0.1, momentum=momentum, weight_decay=5e-4, fused=False)
+    built = build_optimizer(solver_cfg(OPT="SGD", BASE_LR=0.1, MOMENTUM=momentum), ours)
+    for learning in (1, 1, 2, 2):
+        for weights, optimizer in ((ours, built), (theirs, plain)):
+            for weight in weights[:learning]:
+                weight.grad = weight.detach().square()
+            optimizer.step()
+    torch.testing.assert_close(list(ours), list(theirs))
+
+
 def test_an_optimizer_of_ones_own(monkeypatch):
     monkeypatch.setattr(OPTIMIZER_REGISTRY, "_entries", dict(OPTIMIZER_REGISTRY._entries))
 

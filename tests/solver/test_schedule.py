@@ -51,6 +51,21 @@ def test_description_warns_of_an_endless_warmup():
     assert "ends before warm-up" in Schedule(10, 5, warmup_iters=2000).describe(1.0)[-1]
 
 
+@pytest.mark.parametrize(
+    ("warmup", "frozen", "told"),
+    [
+        (25, 25, []),  # of 100 iterations
+        (26, 0, ["warm-up takes 26 of 100 iterations; set SOLVER.WARMUP_EPOCHS 1"]),
+        (200, 0, ["warm-up takes 200 of 100 iterations, so the rate gets to 0.55 of 1"]),
+        (0, 500, ["MODEL.FREEZE_LAYERS are frozen for 100 of 100 iterations; set SOLVER.FREEZE_E"]),
+    ],
+)
+def test_what_is_too_long_for_a_run_is_told_with_the_key_that_mends_it(warmup, frozen, told):
+    caveats = Schedule(10, 10, warmup_iters=warmup).caveats(1.0, frozen)
+    assert len(caveats) == len(told)
+    assert all(map(str.startswith, caveats, told))
+
+
 def test_a_schedule_of_ones_own(monkeypatch):
     monkeypatch.setattr(SCHEDULE_REGISTRY, "_entries", dict(SCHEDULE_REGISTRY._entries))
 

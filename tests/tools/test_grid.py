@@ -56,6 +56,7 @@ def test_seeds_change_the_batches_and_overrides_come_last(tmp_path):
         ("SBS-fair", 100, 50, 10, [13, 30]),
         ("MGN-fair", 100, 50, 10, [13, 30]),
         ("ARBase", 213, 0, 10, [7, 15]),
+        ("ARBase-fair", 50, 0, 10, [7, 15]),
     ],
 )
 def test_schedules_in_proportion(method, warm_up, frozen, delay, steps):

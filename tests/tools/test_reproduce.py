@@ -115,7 +115,7 @@ def test_each_gpu_trains_one_run_at_a_time(tmp_path, tool, monkeypatch):
     monkeypatch.setattr(command.torch.cuda, "device_count", lambda: 3)
     assert tool("--species", "demo", "--seeds", "1", "--gpus", "2") == 0
     gpus = [file.read_text() for file in (tmp_path / "out").glob("main/*/demo/seed0/gpu")]
-    assert len(gpus) == 7 and set(gpus) == {"4", "7"}
+    assert len(gpus) == len(command.TABLES["main"]["rows"]) and set(gpus) == {"4", "7"}
 
 
 def test_rows_that_are_the_same_share_their_runs(tmp_path, tool):
@@ -270,3 +270,11 @@ def test_collect_needs_no_settings_but_refuses_others(tmp_path, tool, folder, ca
     assert tool("--collect", "--size", "cpu", "--epochs", "6") == 2
     assert "SOLVER.MAX_EPOCH (5 -> 6)" in capfd.readouterr().err
     assert len(starts(tmp_path)) == 1
+
+
+@pytest.mark.parametrize("name", ["run.json", "results.json", "../../../options.json"])
+def test_damaged_files_are_named(name, tool, folder, capfd):
+    assert tool(*bot()) == 0
+    (folder / name).write_text('{"status": "fin')
+    assert tool("--collect") == 2
+    assert f"{(folder / name).name} is damaged" in capfd.readouterr().err

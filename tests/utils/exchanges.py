@@ -1,9 +1,11 @@
 """What each of three processes does in test_distributed.py; what goes wrong is an error."""
 
 import numpy as np
+import pytest
 import torch
 
 from openanimals.utils import distributed
+from openanimals.utils.errors import UserError
 
 WHOLE = np.arange(14, dtype=np.float32).reshape(7, 2)
 
@@ -33,7 +35,19 @@ def gradients_average_to_those_of_one_process():
     torch.testing.assert_close(mean, expected, rtol=1e-12, atol=1e-12)
 
 
+def a_difference_is_told_in_all_processes():
+    rank = distributed.rank()
+    distributed.check_alike({"SEED": 0, "SOLVER.STEPS": [1, 2]})
+    facts = {"SEED": rank // 2, "SOLVER.STEPS": [1, 2], **({} if rank else {"MINE": "x"})}
+    with pytest.raises(UserError) as told:
+        distributed.check_alike(facts)
+    assert "SEED: 0 in process 0, 1 in process 2\n" in str(told.value)
+    assert "MINE: 'x' in process 0, None in process 1" in str(told.value)
+    assert "STEPS" not in str(told.value)
+
+
 if __name__ == "__main__":
-    with distributed.process_group(torch.device("cpu")):
+    with distributed.process_group(torch.device("cpu"), 240):
         features_are_collected()
         gradients_average_to_those_of_one_process()
+        a_difference_is_told_in_all_processes()

@@ -2,7 +2,8 @@ import os
 
 import pytest
 
-from openanimals.utils.files import atomic_path, remove_leftovers
+from openanimals.utils.errors import FileError
+from openanimals.utils.files import atomic_path, read_json, remove_leftovers
 
 
 def test_file_appears_whole_with_its_folder(tmp_path):
@@ -51,3 +52,15 @@ def test_leftovers_of_a_kill_can_be_removed(tmp_path):
     assert len(list(tmp_path.iterdir())) == 3
     remove_leftovers(tmp_path)
     assert {path.name for path in tmp_path.iterdir()} == {"file.txt", ".hidden"}
+
+
+@pytest.mark.parametrize(
+    "content", [b"", b'{"a": 1', b"[1]", b"null", b'{"b": 1}', b"\xff", b"[" * 9999]
+)
+def test_damaged_json_names_its_file(content, tmp_path):
+    path = tmp_path / "run.json"
+    path.write_bytes(b'{"a": 1, "b": 2}')
+    assert read_json(path, "a") == {"a": 1, "b": 2}
+    path.write_bytes(content)
+    with pytest.raises(FileError, match=r"run\.json is damaged: .*expected an object with a"):
+        read_json(path, "a")

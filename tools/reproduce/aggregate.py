@@ -1,11 +1,9 @@
 """From the runs of a folder to a table in Markdown and two in CSV, published numbers beside."""
 
-import json
-
 import pandas as pd
-import yaml
 
-from openanimals.utils.files import atomic_path
+from openanimals.config import load
+from openanimals.utils.files import atomic_path, read_json
 from reproduce.grid import KNOWN_SPECIES, TABLES, Grid
 from reproduce.run import read
 
@@ -41,9 +39,8 @@ def read_runs(grid: Grid) -> pd.DataFrame:
         results: dict[str, dict] = {"": {}}
         test_set = ""
         if run["status"] == "finished":
-            results = json.loads((file.parent / "results.json").read_text(encoding="utf-8"))
-            config = yaml.safe_load((file.parent / "config.yaml").read_text(encoding="utf-8"))
-            test_set = config["DATASETS"]["TESTS"][0]
+            test_set = load(file.parent / "config.yaml").DATASETS.TESTS[0]
+            results = read_json(file.parent / "results.json", test_set)
         for name, result in results.items():
             protocol = name.removeprefix(f"{test_set} (").removesuffix(")")
             protocol = HEADLINE if name == test_set else protocol

@@ -6,7 +6,6 @@ import shlex
 import sys
 from collections.abc import Sequence
 from dataclasses import replace
-from pathlib import Path
 
 import torch
 from filelock import FileLock, Timeout
@@ -14,8 +13,8 @@ from filelock import FileLock, Timeout
 from openanimals.config import get_cfg
 from openanimals.engine.check import count_training_images
 from openanimals.utils.errors import UserError
-from openanimals.utils.files import atomic_path, remove_leftovers
-from openanimals.utils.logging import set_up_logging
+from openanimals.utils.files import atomic_path, expanded, read_json, remove_leftovers
+from openanimals.utils.logging import entry, set_up_logging
 from reproduce.aggregate import write_tables
 from reproduce.grid import KNOWN_SPECIES, SMOKE_EPOCHS, TABLES, Grid, choose
 from reproduce.run import check_settings, logger, note, read, train
@@ -40,7 +39,7 @@ def main(arguments: Sequence[str]) -> int:
             where = ", ".join(f"{grid.folder}.md" for grid in grids)
             raise UserError(f"{failed} of {total} runs failed; see {where}")
     except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
+        print(entry(f"error: {error}"), file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         print("interrupted; to go on: the same command", file=sys.stderr)
@@ -110,7 +109,7 @@ def _grid(options: argparse.Namespace, table: str) -> Grid:
     known = list(TABLES[table]["rows"])
     grid = Grid(
         table,
-        Path(options.output),
+        expanded(options.output),
         choose("row", options.methods or known, known),
         choose("species", options.species or TABLES[table]["species"], KNOWN_SPECIES),
         options.size,
@@ -189,7 +188,7 @@ def collect(grid: Grid) -> None:
         UserError: there are no runs of the table, or they were made with other settings.
     """
     try:
-        options = json.loads((grid.folder / "options.json").read_text(encoding="utf-8"))
+        options = read_json(grid.folder / "options.json", "size", "epochs", "overrides")
     except FileNotFoundError:
         raise UserError(f"no runs in {grid.folder}; train them, or name their --output") from None
     if (grid.size, grid.epochs, grid.overrides) == ("published", 0, ()):  # nothing was asked for

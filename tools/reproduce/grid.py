@@ -6,15 +6,14 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from openanimals.config import CfgNode, load
+from openanimals.config.strict_yaml import parse
 from openanimals.utils.errors import UserError
 from openanimals.utils.registry import did_you_mean
 
 CONFIGS = Path(__file__).parents[2] / "configs"
 
-TABLES = yaml.safe_load(Path(__file__).with_name("tables.yml").read_text(encoding="utf-8"))
+TABLES = parse(Path(__file__).with_name("tables.yml").read_text(encoding="utf-8"))
 KNOWN_SPECIES = sorted(file.stem for file in (CONFIGS / "species").glob("*.yml"))
 
 SMOKE = {

@@ -21,7 +21,7 @@ from openanimals.config import load
 from openanimals.engine.check import describe_schedule
 from openanimals.engine.device import describe_environment, pick_device
 from openanimals.utils.errors import UserError
-from openanimals.utils.files import atomic_path
+from openanimals.utils.files import atomic_path, read_json
 from reproduce.grid import TABLES, Grid, Run
 
 logger = getLogger("openanimals.reproduce")
@@ -49,7 +49,7 @@ def read(folder: Path) -> dict[str, Any]:
     One that is running may have been killed.
     """
     try:
-        facts = json.loads((folder / "run.json").read_text(encoding="utf-8"))
+        facts = read_json(folder / "run.json", "status")
     except FileNotFoundError:
         return {"status": "unfinished"}
     if facts["status"] == "finished" and not (folder / "results.json").exists():

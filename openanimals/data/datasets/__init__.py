@@ -10,14 +10,17 @@ a name in DATASET_REGISTRY      Market1501, DukeMTMC, MSMT17, and those that use
 """
 
 import contextlib
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from openanimals.data.catalogue import Catalogue, CatalogueError
+from openanimals.data.catalogue import UNKNOWN, Catalogue, CatalogueError
 from openanimals.data.datasets import csv_table, folder, person, synthetic, wildlife
 from openanimals.data.datasets.dates import dates_from_names
+from openanimals.data.names import leave_out_nobody
 from openanimals.utils.errors import naming
+from openanimals.utils.files import expanded
 from openanimals.utils.registry import Registry, did_you_mean
 
 DATASET_REGISTRY: Registry[Callable[[Path], Catalogue]] = Registry("data set")
@@ -30,7 +33,11 @@ FORMS = f"{HERD}[:identities=N,...], Animals-<Class of wildlife-datasets>, folde
 
 
 def load_catalogue(
-    name: str, root: str | Path = "datasets", *, date_pattern: str = ""
+    name: str,
+    root: str | Path = "datasets",
+    *,
+    date_pattern: str = "",
+    keep_unknown: bool = False,
 ) -> Catalogue:
     """Return the catalogue that a config calls ``name``.
 
@@ -39,12 +46,15 @@ def load_catalogue(
         root: the data root (the key ``DATASETS.ROOT``); ``folder:`` and ``csv:`` do not use it.
         date_pattern: the key ``DATASETS.DATE_PATTERN``, for rows of ``folder:`` and ``csv:``
             without a date, see :func:`openanimals.data.datasets.dates.dates_from_names`.
+        keep_unknown: the key ``DATASETS.KEEP_UNKNOWN``: take names like Unknown_2 or NaN for
+            individuals. Those of ``Animals-<Class>`` always are: wildlife-datasets knows better.
 
     Returns:
         The catalogue, at least one row, its name the one that was asked for.
 
     Raises:
-        CatalogueError: no such source, its data is missing or wrong, or it has no image.
+        CatalogueError: no such source, its data is missing or wrong, it has no image, or it has a
+            row twice.
         ValueError: an option of the synthetic herd or the date pattern is wrong.
 
     Example:
@@ -52,7 +62,7 @@ def load_catalogue(
         Catalogue('Animals-SyntheticHerd:identities=2,images=3', 6 images, 2 identities)
     """
     with naming(name, "cannot be read"):
-        catalogue = _read(name, Path(root).expanduser())
+        catalogue = _read(name, expanded(root))
     if not isinstance(catalogue, Catalogue):
         raise CatalogueError(
             f"{name}: its function returned a {type(catalogue).__name__}; expected a Catalogue"
@@ -62,7 +72,24 @@ def load_catalogue(
     catalogue.name = name
     if name.startswith(("folder:", "csv:")):
         dates_from_names(catalogue, date_pattern)
+    if not name.startswith("Animals-"):
+        if not keep_unknown:
+            leave_out_nobody(catalogue)
+        _check_rows(catalogue)
     return catalogue
+
+
+def _check_rows(catalogue: Catalogue) -> None:
+    """Refuse a row that is there twice: same file, box, mask and name."""
+    first: dict[tuple, int] = {}
+    columns = (catalogue.column(name) for name in ("path", "bbox", "mask", "identity"))
+    for row, (path, box, mask, identity) in enumerate(zip(*columns, strict=True)):
+        earlier = first.setdefault((os.path.normpath(path), box, mask, identity), row)
+        if earlier != row and identity != UNKNOWN:
+            raise CatalogueError(
+                f"{catalogue.name}: rows {earlier} and {row}, counted from 0, are the same: {path} "
+                f"of {identity}{f' with the box {box}' if box else ''}; remove one of them"
+            )
 
 
 def _read(name: str, root: Path) -> Catalogue:
@@ -85,8 +112,8 @@ def _read(name: str, root: Path) -> Catalogue:
 
 def _closest(name: str) -> str:
     """Guess what an unknown name was meant to be; see :func:`did_you_mean`."""
-    if Path(name).expanduser().exists():
-        prefix = "folder" if Path(name).expanduser().is_dir() else "csv"
+    if expanded(name).exists():
+        prefix = "folder" if expanded(name).is_dir() else "csv"
         return f" (did you mean '{prefix}:{name}'?)"
     animals = {each.casefold(): f"Animals-{each}" for each in wildlife.class_names()}
     if name.casefold() in animals:

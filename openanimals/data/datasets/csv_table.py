@@ -19,6 +19,7 @@ from openanimals.data.catalogue import (
     CatalogueError,
 )
 from openanimals.data.masks import is_shape
+from openanimals.utils.files import expanded
 from openanimals.utils.registry import did_you_mean
 
 logger = logging.getLogger(__name__)
@@ -32,15 +33,16 @@ def read(file: str | Path) -> Catalogue:
     r"""Read a table of photographs.
 
     The file is UTF-8 text; its first line names the columns, in any case and order; cells are
-    separated by commas, semicolons or tabs, whichever the first line has most of. An empty cell
-    is a missing value. Other columns are ignored.
+    separated by commas, semicolons or tabs, whichever the first line has most of, or as a line
+    ``sep=;`` before it says. An empty cell is a missing value. Other columns are ignored.
 
     ============  ===================================================================
     path          required; absolute or relative to the file's folder (``\`` is ``/``)
     identity      required; text, so ``007`` stays ``007``; ``unknown`` is nobody
     bbox          ``x y w h`` in pixels, separated by spaces or commas, brackets
-                  allowed; or four columns bbox_x, bbox_y, bbox_w, bbox_h
-    date          ISO: ``2025-04-01`` or ``2025-04-01 09:32:14``
+                  allowed; or four columns bbox_x, bbox_y, bbox_w, bbox_h; of
+                  four numbers without other commas, commas are decimal ones
+    date          year first: ``2025-04-01`` or ``2025-04-01 09:32:14``
     sequence      text: the burst, video or encounter that a photograph belongs to
     viewpoint     (or orientation) text: a side if it says left or right
     mask          a path like the image's, or a shape (see ``data/masks.py``)
@@ -59,7 +61,7 @@ def read(file: str | Path) -> Catalogue:
             their lines), no rows, or not one of the images exists.
     """
     name = f"csv:{file}"
-    location = Path(file).expanduser()
+    location = expanded(file)
     header, lines = _cells(name, location)
     columns = _columns(name, header)
     rows, problems = [], []
@@ -90,10 +92,13 @@ def _cells(name: str, location: Path) -> tuple[list[str], list[tuple[int, list[s
 
     The csv module rather than pandas, which forgets the line numbers that our errors name.
     """
+    if location.exists() and not location.is_file() and not location.is_dir():
+        raise CatalogueError(f"{name}: {location.absolute()} is a FIFO or device; expected a file")
     try:
         with open(location, encoding="utf-8-sig", newline="") as handle:
-            first = handle.readline()
-            separator = max(",;\t", key=first.count)
+            first = next(filter(str.strip, handle), "").rstrip("\r\n")
+            named = re.fullmatch(r"sep=(.)", first, re.IGNORECASE)  # as Excel writes it
+            separator = named[1] if named else max(",;\t", key=first.count)
             handle.seek(0)
             csv.field_size_limit(2**31 - 1)  # the outline of a mask may be a long text
             reader = csv.reader(handle, delimiter=separator, strict=True)
@@ -110,12 +115,13 @@ def _cells(name: str, location: Path) -> tuple[list[str], list[tuple[int, list[s
         ) from None
     except UnicodeDecodeError as error:
         raise CatalogueError(
-            f"{name}: not UTF-8 text ({error.reason} at byte {error.start}); "
-            "save the table as CSV in UTF-8"
+            f"{name}: not UTF-8 text ({error.reason} at byte {error.start}); save the table as CSV in "
+            "UTF-8 (a spreadsheet, .xlsx or .ods, is not read)"
         ) from None
     except csv.Error as error:
         raise CatalogueError(f"{name}: not a table of cells: {error}") from None
-    lines = [(line, cells) for line, cells in lines if any(cells)]
+    named_only = ["sep=", ""]
+    lines = [(n, cells) for n, cells in lines if any(cells) and [*map(str.lower, cells)] != named_only]
     if not lines:
         raise CatalogueError(f"{name}: the file is empty; expected the columns path and identity")
     return lines[0][1], lines[1:]
@@ -157,13 +163,16 @@ def _columns(name: str, header: list[str]) -> list[str]:
 def _row(cells: dict[str, str]) -> tuple[dict[str, object], list[str]]:
     """Return the values of one line by column, and what is wrong with them."""
     row: dict[str, object] = {column: cells.get(column) or None for column in COLUMNS}
-    wrong = [f"has no {column}" for column in REQUIRED if row[column] is None]
+    hints = {"identity": " (where nobody knows it, write unknown)"}
+    wrong = [f"has no {name}{hints.get(name, '')}" for name in REQUIRED if row[name] is None]
+    wrong += [f"has a NUL character in {name}" for name, cell in cells.items() if "\0" in cell]
     for column in ("path", "mask"):
         file = cells.get(column) or None
         # Run lengths have backslashes of their own.
         row[column] = file if file is None or is_shape(file) else file.replace("\\", "/")
-    box = cells.get("bbox", " ".join(cells.get(column, "") for column in BBOX_COLUMNS)).strip()
-    row["bbox"] = re.findall(r"[^\s,;]+", box.strip("[]() ")) if box else None
+    four = [cells.get(column, "") for column in BBOX_COLUMNS]
+    box = cells.get("bbox", ";".join(four) if any(four) else "")
+    row["bbox"] = (_numbers(box) if all(four) or "bbox" in cells else four) if box else None
     for column, text in (("bbox", box), ("date", cells.get("date"))):
         read, expected = READERS[column]
         try:
@@ -177,3 +186,17 @@ def _row(cells: dict[str, str]) -> tuple[dict[str, object], list[str]]:
             f"expected {', '.join(SPLITS)} or nothing"
         )
     return row, wrong
+
+
+def _numbers(box: str) -> list[str]:
+    """Return the numbers of a box as text, without brackets and the words that numpy puts around.
+
+    Commas are decimal ones where there are four numbers without them: ``1,5 2 20,5 15``.
+    """
+    bare = re.sub(r"\b(array|tensor|dtype=[\w.]+|(np|numpy)\.\w+)|[\[\]()]", " ", box)
+    parts = re.split(r"[\s;]+", bare.strip()) if re.search(r"\d,\d", bare) else []
+    if len(parts) == 3:  # else one decimal comma would make four of them
+        return parts
+    if len(parts) == 4 and all(re.fullmatch(r"[^,]*|-?\d+,(?!\d{3}$)\d+", part) for part in parts):
+        return [part.replace(",", ".") for part in parts]
+    return re.findall(r"[^\s,;]+", bare)

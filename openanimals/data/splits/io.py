@@ -11,7 +11,7 @@ from typing import Any
 
 from openanimals.data.catalogue import UNKNOWN, Catalogue
 from openanimals.utils.errors import UserError
-from openanimals.utils.files import atomic_path
+from openanimals.utils.files import atomic_path, expanded
 
 logger = logging.getLogger(__name__)
 
@@ -118,8 +118,9 @@ def read_split(path: str | Path, catalogue: Catalogue) -> Split:
 
 def _load(path: str | Path) -> dict[str, Any]:
     """Read a JSON object, whole numbers as int however they are written."""
+    file = expanded(path)
     try:
-        text = Path(path).read_text(encoding="utf-8")
+        text = file.read_text(encoding="utf-8")
         content = json.loads(text, parse_float=lambda number: _plain(float(number)))
     except (OSError, ValueError) as error:
         raise UserError(f"{path}: not a readable split file: {error}") from error

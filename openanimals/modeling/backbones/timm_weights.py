@@ -1,12 +1,20 @@
 """Where timm's models and their weights come from: its own list, a hub, a folder or a file."""
 
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
 from torch import nn
 
-from openanimals.modeling.weights import ArchitectureError, WeightsError, load_pretrained
+from openanimals.modeling.weights import (
+    PATIENCE,
+    ArchitectureError,
+    WeightsError,
+    load_pretrained,
+    patience,
+)
 from openanimals.utils.errors import UserError
 from openanimals.utils.registry import did_you_mean
 
@@ -39,15 +47,18 @@ def create(name: str, pretrained: bool, weights: str | Path | None) -> Any:
         hint = did_you_mean(name, timm.list_models())
         raise UserError(f"timm {timm.__version__} has no model {name!r}{hint}")
     download = pretrained and not weights
+    from_hub = name.startswith(HUB) or (download and _on_hub(name))
+    cause: Exception | None = None
     try:
-        network: Any = timm.create_model(name, pretrained=download, num_classes=0)
+        with _one_attempt() if from_hub else nullcontext() as cause, patience():
+            network: Any = timm.create_model(name, pretrained=download, num_classes=0)
     except Exception as error:
         if not (download or hosted):
             raise
         # What a failed download raises depends on where timm keeps this model's weights.
         raise WeightsError(
             f"cannot download timm's pre-trained weights of {name} from {_address(name)} "
-            f"({error}). Set MODEL.BACKBONE.PRETRAIN_PATH to a copy of that file, or "
+            f"({cause or error}). Set MODEL.BACKBONE.PRETRAIN_PATH to a copy of that file, or "
             "MODEL.BACKBONE.PRETRAIN False to start from random weights"
             + (", and MODEL.BACKBONE.NAME to timm/<its architecture>" if hosted else "")
         ) from error
@@ -85,16 +96,48 @@ def _from_hub(repository: str) -> Path:
     from huggingface_hub import hf_hub_download  # timm requires it
 
     repository, _, revision = repository.partition("@")
-    errors = []
-    for name in _HUB_FILES:
-        try:
-            return Path(hf_hub_download(repository, name, revision=revision or None))
-        except Exception as error:  # offline, no such model, no such file: in words of the hub
-            errors.append(error)
+    errors: list[Exception] = []
+    with _one_attempt() as cause:
+        errors += [cause] if cause else []
+        for name in _HUB_FILES:
+            try:
+                return Path(hf_hub_download(repository, name, revision=revision or None))
+            except Exception as error:  # no such model, no such file: in words of the hub
+                errors.append(error)
     raise WeightsError(
         f"cannot download {' or '.join(_HUB_FILES)} from https://huggingface.co/{repository} "
         f"({errors[0]}). Set MODEL.BACKBONE.PRETRAIN_PATH to a copy of that file"
     ) from errors[0]
+
+
+@contextmanager
+def _one_attempt() -> Iterator[Exception | None]:
+    """Have the hub take what is kept here, within the block, unless it answers now.
+
+    It would retry for a minute, file by file.
+
+    Yields:
+        Why it cannot be reached; None if it can.
+    """
+    from huggingface_hub import constants
+    from huggingface_hub.utils import get_session
+
+    before, cause = constants.HF_HUB_OFFLINE, None
+    try:
+        get_session().head(constants.ENDPOINT, timeout=PATIENCE)
+    except Exception as error:  # in words of the client, which differs by version
+        cause = error
+    constants.HF_HUB_OFFLINE = before or cause is not None
+    try:
+        yield cause
+    finally:
+        constants.HF_HUB_OFFLINE = before
+
+
+def _on_hub(name: str) -> bool:
+    import timm
+
+    return bool(getattr(timm.get_pretrained_cfg(name), "hf_hub_id", None))
 
 
 def _address(name: str) -> str:

@@ -12,7 +12,7 @@ from torch import Tensor
 from openanimals.utils.registry import Registry
 
 CLASSIFIER_REGISTRY: Registry[Callable[[Tensor, Tensor, float, float], Tensor]] = Registry(
-    "classifier"
+    "classifier (MODEL.HEADS.CLS_LAYER)"
 )
 """Functions ``f(logits, targets, scale, margin) -> logits``; all but "Linear" are given cosines."""
 
