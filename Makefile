@@ -1,21 +1,27 @@
 # make demo: install, then train and evaluate on a synthetic herd (minutes, no data, no GPU)
 # make test: install, then lint, types and the test suite
 # make install: the set-up alone, once; the others reuse it
+# make test-oldest: the tests on the lowest versions that setup.py allows, in .venv-oldest
+# make test-newest: the tests on the newest ones and PYTHON_NEWEST, in .venv-newest
 # make bench: time all of it on the CPU and write docs/performance.md (15 minutes, an idle machine)
 # make bench-gpu: the same for one CUDA device
 
 PYTHON ?= python3
+PYTHON_OLDEST ?= python3.10
+PYTHON_NEWEST ?= python3.13
 VENV ?= .venv
+EXTRAS ?= test,lint
+PIP_FLAGS ?=
 BIN := $(VENV)/bin
 BENCHMARKS := photographs step evaluation reranking scale startup
 
-.PHONY: install demo test lint bench bench-gpu
+.PHONY: install demo test suite test-oldest test-newest lint bench bench-gpu
 
 install: $(VENV)/.installed
 
 $(VENV)/.installed: setup.py
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/pip install --disable-pip-version-check --quiet -e '.[test]'
+	$(BIN)/pip install --disable-pip-version-check --quiet $(PIP_FLAGS) -e '.[$(EXTRAS)]'
 	# wildlife-datasets brings an OpenCV that wants libGL; its headless twin does without.
 	$(BIN)/python -c 'import cv2' 2>/dev/null || \
 		$(BIN)/pip install --quiet --force-reinstall --no-deps opencv-python-headless
@@ -24,8 +30,17 @@ $(VENV)/.installed: setup.py
 demo: install
 	$(BIN)/python tools/train_net.py --config-file configs/ARBase/demo.yml --resume
 
-test: lint
+test: lint suite
+
+suite: install
 	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
+
+test-oldest:
+	$(MAKE) suite VENV=.venv-oldest PYTHON=$(PYTHON_OLDEST) EXTRAS=test \
+		PIP_FLAGS='-c tests/oldest.txt'
+
+test-newest:
+	$(MAKE) suite VENV=.venv-newest PYTHON=$(PYTHON_NEWEST) EXTRAS=test
 
 lint: install
 	$(BIN)/ruff check .

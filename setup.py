@@ -10,17 +10,15 @@ VERSION = re.search(
     r'__version__ = "(.+?)"', (HERE / "openanimals/__init__.py").read_text(encoding="utf-8")
 )
 
-TIMM = ["timm>=1.0"]
+# tests/oldest.txt repeats every floor; `make test-oldest` runs the tests on exactly those versions.
+TIMM = ["timm>=1.0.26"]  # DINOv3; models on the meta device; weights in a folder
 TEST = [
     "pytest>=8.2",  # importorskip(exc_type=...)
-    "pytest-xdist",
+    "pytest-xdist>=3.8",  # --no-loadscope-reorder
     "hypothesis>=6.100",
-    "ruff>=0.9",
-    "mypy>=1.14",
-    "pandas-stubs",
-    "types-PyYAML",
-    "types-tqdm",
+    "setuptools>=70.1",  # builds a wheel without the package wheel
 ]
+LINT = ["ruff", "mypy", "pandas-stubs", "types-PyYAML", "types-tqdm"]  # the newest
 
 setup(
     name="openanimals",
@@ -34,24 +32,24 @@ setup(
     package_dir={"openanimals.configs": "configs"},
     package_data={"openanimals": ["py.typed"], "openanimals.configs": ["**/*.yml"]},
     install_requires=[
-        "torch>=2.6",
-        "torchvision",
-        "yacs",
-        "pyyaml",
-        "numpy",
-        "pandas",
-        "pyarrow",  # Parquet, in which the images that saved features are of are listed
-        "safetensors",  # saved features, read where they lie in the file; weights of others
-        "scipy",
-        "pillow",
-        "matplotlib",
-        "tensorboard",
-        "tqdm",
+        "torch>=2.7",  # the limit of variants that SOLVER.COMPILE sets
+        "torchvision>=0.22",
+        "yacs>=0.1.8",
+        "pyyaml>=6.0.1",
+        "numpy>=2.0",
+        "pandas>=2.2.2",
+        "pyarrow>=16.1",  # Parquet, in which the images that saved features are of are listed
+        "safetensors>=0.4.3",  # saved features, read where they lie in the file; weights of others
+        "scipy>=1.13",
+        "pillow>=11.0",  # whose size of a turned TIFF is known before it is read
+        "matplotlib>=3.9",
+        "tensorboard>=2.18",
+        "tqdm>=4.67",
         "filelock>=3.32",  # whose locks forked processes do not inherit
-        "requests",
-        "wildlife-datasets>=1.0.7,<1.0.9",
-        "six",  # kaggle, which wildlife-datasets downloads with, imports it without asking for it
+        "requests>=2.32.3",
+        "wildlife-datasets>=1.0.8,<1.0.9",
+        "six>=1.16",  # kaggle, which wildlife-datasets downloads with, imports it without asking
     ],
-    extras_require={"timm": TIMM, "test": [*TIMM, *TEST]},
+    extras_require={"timm": TIMM, "test": [*TIMM, *TEST], "lint": LINT},
     entry_points={"console_scripts": ["openanimals = openanimals.cli:main"]},
 )

@@ -121,6 +121,16 @@ def test_a_method_of_ones_own_trains_resumes_and_is_evaluated(folder):
     assert again == trained
 
 
+def test_a_matcher_of_ones_own(folder):
+    (command,) = re.findall(r"\$ (python .*my_matcher.*)", WHOLE)
+    keys = ["DATASETS.ROOT", str(folder), "MODEL.DEVICE", "cpu"]
+    finished = run([sys.executable, *shlex.split(command)[1:], *keys], cwd=folder)
+    assert finished.returncode == 0, finished.stderr
+    results = json.loads((folder / "logs/my_matcher/results.json").read_text())
+    assert [*results] == ["folder:zebras", "folder:zebras (by individual)"]
+    assert results["folder:zebras"]["Rank-1"] > 50
+
+
 TRACKER = """import json
 
 class Run:

@@ -14,6 +14,7 @@ from openanimals.config import CfgNode, get_cfg, load
 from openanimals.data.build import load_sets
 from openanimals.data.loaders import build_transforms
 from openanimals.engine import train as run
+from openanimals.engine.matching import FeatureMatcher, build_matcher
 from openanimals.evaluation.build import build_blocks
 from openanimals.modeling import LOSS_REGISTRY, build_losses, build_model
 from openanimals.solver import build_optimizer, build_schedule
@@ -33,8 +34,9 @@ ALLOWED = {
     "modeling": BELOW | {"modeling"},
     "solver": BELOW | {"solver"},
     "evaluation": BELOW | {"evaluation"},
+    "matching": BELOW | {"matching"},
     "cli": BELOW | {"engine"},
-    "engine": BELOW | {"data", "modeling", "solver", "evaluation", "engine"},
+    "engine": BELOW | {"data", "modeling", "solver", "evaluation", "matching", "engine"},
 }
 HEAVY = {
     *("torch", "torchvision", "numpy", "pandas", "scipy", "PIL", "yaml", "yacs", "cv2", "tqdm"),
@@ -187,6 +189,9 @@ def test_every_key_is_read(tmp_path, herd_root, monkeypatch):
     run.train(recorder.watch(load(base, [*tiny, *precise])))
     again = load(base, [*tiny, "MODEL.WEIGHTS", str(tmp_path / "model_final.pth")])
     run.evaluate_only(recorder.watch(again))
+    cfg = recorder.watch(load(base, [*tiny, "TEST.MATCHER", "fusion", "MATCHING.POINTS", 50]))
+    network = FeatureMatcher(cfg, build_model(cfg, 0), torch.device("cpu"))
+    build_matcher(cfg, network, load_sets(cfg), None)
 
     # What only some recipes read, each built once.
     switches = [key for key, _ in get_cfg().keys_and_values() if key.endswith("ENABLED")]

@@ -36,6 +36,10 @@ DATASETS: Rule = (
     lambda v: _texts(v) and len(v) > 0,
     "must be one or more names, a number in quotes",
 )
+CENTRE: Rule = (
+    lambda v: len(v) == 0 or (numbers(v, 2) and min(v) > 0),
+    "must be two parts of half the width and height, above 0, or []",
+)
 SIZE: Rule = (  # larger ones would have the system kill processes, not necessarily ours
     lambda v: numbers(v, 2, int) and min(v) > 0 and v[0] * v[1] <= 10**8,
     "must be [height, width] in pixels, and 100 megapixels at most",
@@ -240,6 +244,8 @@ _C.TEST.BEFORE_TRAINING = False  # evaluate the network as it was, too, and show
 _C.TEST.IMS_PER_BATCH = Key(64, POSITIVE)  # images that pass through the model at once
 _C.TEST.DTYPE = Key("float32", DTYPES)  # of the model at evaluation; float16: on CUDA
 _C.TEST.FOLD_NORMS = False  # fold batch norms into convolutions; features differ by rounding
+_C.TEST.MATCHER = "cosine"  # features by TEST.METRIC; local (keypoints), fusion, or one of yours
+_C.TEST.BY_INDIVIDUAL = False  # also rank individuals, each by its best photograph
 _C.TEST.METRIC = Key("cosine", ("cosine", "euclidean"))  # euclidean: squared
 _C.TEST.PCA = Key(0, NOT_NEGATIVE)  # dimensions left of features, learned from the gallery; 0: all
 _C.TEST.STORE = Key("float32", ("float32", "float16"))  # of features that an evaluation leaves
@@ -258,6 +264,22 @@ _C.TEST.RERANK.K2 = Key(6, POSITIVE)  # neighbours whose sets are averaged
 _C.TEST.RERANK.LAMBDA = Key(0.3, SHARE)  # weight of the original distance
 _C.TEST.PRECISE_BN.ENABLED = False  # estimate the statistics of BatchNorm anew before evaluating
 _C.TEST.PRECISE_BN.NUM_ITER = Key(300, POSITIVE)  # batches to estimate them from
+
+_C.MATCHING.DETECTOR = Key("dog", ("dog", "hessian"))  # of the keypoints of TEST.MATCHER local
+_C.MATCHING.SIZE = Key(336, POSITIVE)  # longest side that photographs are scaled to, in pixels
+_C.MATCHING.POINTS = Key(600, POSITIVE)  # most keypoints of a photograph
+_C.MATCHING.CENTRE = Key([0.6, 0.4], CENTRE)  # how far the animal reaches from it; []: all counts
+_C.MATCHING.K = Key(4, POSITIVE)  # neighbours that a descriptor votes for
+_C.MATCHING.NORMALISERS = Key(1, POSITIVE)  # neighbours beyond, of which one is the normaliser
+_C.MATCHING.RULE = Key("last", ("last", "name"))  # name: one of an individual not among the K
+_C.MATCHING.SHORTLIST = Key(100, NOT_NEGATIVE)  # photographs checked by geometry; 0: none are
+_C.MATCHING.PROBES = Key(32, NOT_NEGATIVE)  # parts of a large gallery that are searched; 0: all
+_C.MATCHING.VOTE = Key("nsum", ("nsum", "csum"))  # of an individual's photographs: all, or the best
+
+_C.FUSION.MATCHERS = Key(["cosine", "local"], TEXTS)  # whose calibrated scores are fused
+_C.FUSION.CALIBRATION = Key("logistic", ("logistic", "isotonic"))  # from scores to probabilities
+_C.FUSION.HOW = Key("mean", ("mean", "logistic"))  # mean probability, or a function of the logits
+_C.FUSION.IMAGES = Key(1000, POSITIVE)  # most training images that it is calibrated on
 
 _TREE = CN()
 for _name, _value in leaves(_C):

@@ -1,6 +1,7 @@
 """Archives of strangers: every member is looked at before anything is written."""
 
 import os
+import platform
 import shutil
 import tarfile
 import zipfile
@@ -20,7 +21,8 @@ def unpack(archive: str | Path, folder: str | Path = ".", delete: bool = False) 
 
     Raises:
         ArchiveError: a member leaves the folder, is neither a file, a folder nor a link inside
-            it, lies behind a link, or all of it is beyond ``LARGEST_RATIO``.
+            it, lies behind a link, or all of it is beyond ``LARGEST_RATIO``; or this Python
+            cannot check a tar archive.
     """
     room = LARGEST_RATIO * os.path.getsize(archive)
     # By the suffix, as shutil does: a file can be a tar archive and a zip archive at once.
@@ -38,6 +40,11 @@ def unpack(archive: str | Path, folder: str | Path = ".", delete: bool = False) 
 
 
 def _check_tar(archive: str | Path, folder: str | Path, room: int) -> None:
+    if not hasattr(tarfile, "data_filter"):
+        raise ArchiveError(
+            f"{archive}: to unpack it safely takes Python 3.10.12, 3.11.4, 3.12 or later; this is "
+            f"{platform.python_version()}; nothing was unpacked"
+        )
     links, paths = set(), []
     with tarfile.open(archive) as opened:
         for member in opened:

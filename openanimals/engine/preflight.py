@@ -24,6 +24,7 @@ from openanimals.data.samplers import SAMPLER_REGISTRY
 from openanimals.data.transforms import TRANSFORM_REGISTRY
 from openanimals.engine.callbacks import CALLBACK_REGISTRY
 from openanimals.engine.device import DeviceError, evaluation_dtype, pick_device
+from openanimals.engine.matching import FUSED, matcher_problems, uses_features
 from openanimals.engine.trainer import TRAINER_REGISTRY, Trainer
 from openanimals.engine.writers import WRITER_REGISTRY
 from openanimals.evaluation.build import check_protocol
@@ -59,7 +60,9 @@ def prepare(
     Raises:
         UserError: lists all that is wrong.
     """
-    problems = [*problems, *unknown_names(cfg)]
+    problems = [*problems, *matcher_problems(cfg, training)]
+    if uses_features(cfg):
+        problems += unknown_names(cfg)
     used_in_training = (
         (LOSS_REGISTRY, cfg.MODEL.LOSSES.NAME),
         (SAMPLER_REGISTRY, [cfg.DATALOADER.SAMPLER_TRAIN]),
@@ -78,8 +81,8 @@ def prepare(
     except DeviceError as error:
         problems.append(str(error))
     try:
-        sets = load_sets(cfg, train=training)
-        if sets.train:
+        sets = load_sets(cfg, train=training or cfg.TEST.MATCHER == FUSED)
+        if sets.train and training:
             processes = int(os.environ.get("WORLD_SIZE", "1"))  # that will be joined
             problems += batch_problems(cfg, processes, len(sets.train.identities))
         check_files(cfg, sets)

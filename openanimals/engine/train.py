@@ -7,9 +7,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import nn
 
 from openanimals.config import CfgNode, ConfigError, load, load_text, without_pretraining
 from openanimals.data.build import Sets
+from openanimals.data.cache import ImageCache
 from openanimals.data.loaders import build_cache
 from openanimals.data.splits.io import write_split
 from openanimals.data.validate import unmatched
@@ -29,6 +31,13 @@ from openanimals.engine.evaluate import (
     write_results,
 )
 from openanimals.engine.loading import load_weights, match
+from openanimals.engine.matching import (
+    FEATURES,
+    FeatureMatcher,
+    build_matcher,
+    evaluate_matcher,
+    uses_features,
+)
 from openanimals.engine.preflight import (
     check_same_weights,
     joined,
@@ -105,9 +114,8 @@ def train(
         results = None
         if trainer.iteration < trainer.schedule.max_iter:
             results = _fit(cfg, trainer, sets, folder, profile)
-        results = results or evaluate(
-            cfg, trainer.model, sets.tests, device, folder=folder.path, cache=cache
-        )
+        if results is None or cfg.TEST.MATCHER != FEATURES:
+            results = _evaluated(cfg, trainer.model, sets, device, folder.path, cache)
         results = _report(folder.path, results, sets, before=folder.path / RESULTS_BEFORE)
         if distributed.is_main():
             warn_of_schedule(trainer)
@@ -121,7 +129,8 @@ def evaluate_only(cfg: CfgNode) -> dict[str, Result]:
         ValueError: a mistake in the configuration, data or checkpoint.
     """
     problems = []
-    if not (cfg.MODEL.WEIGHTS or cfg.MODEL.BACKBONE.PRETRAIN):
+    has_model = uses_features(cfg)
+    if has_model and not (cfg.MODEL.WEIGHTS or cfg.MODEL.BACKBONE.PRETRAIN):
         problems.append(
             "nothing to evaluate: set MODEL.WEIGHTS to a checkpoint (or MODEL.BACKBONE.PRETRAIN "
             "True, to evaluate the pre-trained backbone as it is)"
@@ -138,19 +147,35 @@ def evaluate_only(cfg: CfgNode) -> dict[str, Result]:
         _start_log(folder.path)
         if cfg.MODEL.WEIGHTS:
             cfg = without_pretraining(cfg)
-        model = build_model(cfg, num_classes=0)
-        if cfg.MODEL.WEIGHTS:
+        model = build_model(cfg, num_classes=0) if has_model else None
+        if model is not None and cfg.MODEL.WEIGHTS:
             load_weights(cfg, model, cfg.MODEL.WEIGHTS)
-        check_same_weights(model)
+        if model is not None:
+            check_same_weights(model)
         if distributed.is_main():
             logger.info(describe_environment(cfg, device))
             _introduce_data(cfg, sets)
         cache = build_cache(cfg, device, build=False)
-        model = place(model, device)
-        results = evaluate(cfg, model, sets.tests, device, folder=own, cache=cache)
+        results = _evaluated(cfg, model and place(model, device), sets, device, own, cache)
         if distributed.is_main():
             _write_config(cfg, own)
         return _report(own, results, sets)
+
+
+def _evaluated(
+    cfg: CfgNode,
+    model: nn.Module | None,
+    sets: Sets,
+    device: torch.device,
+    folder: Path,
+    cache: ImageCache | None,
+) -> dict[str, Result]:
+    """Return the results of the test sets by TEST.MATCHER; a model is there if that needs one."""
+    if model is not None and cfg.TEST.MATCHER == FEATURES:
+        return evaluate(cfg, model, sets.tests, device, folder=folder, cache=cache)
+    features = None if model is None else FeatureMatcher(cfg, model, device, cache)
+    matcher = build_matcher(cfg, features, sets, folder)
+    return evaluate_matcher(cfg, matcher, sets.tests, folder=folder)
 
 
 @contextmanager

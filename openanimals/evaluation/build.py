@@ -3,19 +3,21 @@
 from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
+from itertools import chain
 
 import pandas as pd
 import torch
 
 from openanimals.config import CfgNode
 from openanimals.evaluation import protocols
+from openanimals.evaluation.by_individual import ByIndividual
 from openanimals.evaluation.distance import Features
 from openanimals.evaluation.evaluator import feature_blocks, judge
 from openanimals.evaluation.metrics import Result
 from openanimals.evaluation.protocols import Protocol, ProtocolError
 from openanimals.evaluation.query_expansion import QueryExpansion
 from openanimals.evaluation.rerank import Rerank
-from openanimals.evaluation.score_blocks import ScoreBlocks
+from openanimals.evaluation.score_blocks import MatcherBlocks, ScoreBlocks
 from openanimals.utils.viewpoints import LATERAL
 
 TRAINED = "trained"  # a column of the queries: whether training saw the photograph
@@ -113,7 +115,7 @@ def judge_test_set(
     cfg: CfgNode,
     name: str,
     images: Images,
-    blocks: ScoreBlocks,
+    blocks: MatcherBlocks | Callable[[Protocol], MatcherBlocks],
     ranked_by: str,
     *,
     extras: bool = True,
@@ -122,21 +124,43 @@ def judge_test_set(
 
     Queries that training saw are known by the column :data:`TRAINED` of their table, if it has one.
 
+    Args:
+        cfg: the configuration.
+        name: of the test set.
+        images: the tables of the queries and of the gallery.
+        blocks: scores; or a function that returns them for a protocol, where they depend on which
+            photographs there are for a query.
+        ranked_by: what they are, in words.
+        extras: whether to judge by more than TEST.PROTOCOL.
+
     Returns:
         First the result by TEST.PROTOCOL under the name of the test set, then, with ``extras``,
-        those by the protocols that belong beside it, under ``<name> (<protocol>)``.
+        those by the protocols that belong beside it, under ``<name> (<protocol>)``. With
+        TEST.BY_INDIVIDUAL each is followed by that of individuals.
 
     Raises:
         ProtocolError: TEST.PROTOCOL cannot be applied.
     """
-    results = {}
-    protocols = build_protocols(cfg, name, images, extras=extras)
+    results: dict[str, Result] = {}
+    chosen = build_protocols(cfg, name, images, extras=extras)
     trained = images[0][TRAINED].to_numpy(bool) if TRAINED in images[0] else None
-    judged = judge(blocks, [*protocols.values()], ranked_by=ranked_by, roc=cfg.TEST.ROC.ENABLED)
-    for (title, protocol), result in zip(protocols.items(), judged, strict=True):
-        results[title] = replace(result, caveat=cfg.MODEL.CAVEAT, trained=trained)
-        if extras and protocol.viewpoints:
-            results |= _by_side(name, results[title], protocol)
+    titled: dict[str, list[tuple[str, Protocol]]] = {}
+    for title, protocol in chosen.items():
+        titled[title] = [(title, protocol)]
+        if cfg.TEST.BY_INDIVIDUAL:
+            whole = f"{title[:-1]}, by" if title != name else f"{title} (by"
+            titled[title].append((f"{whole} individual)", ByIndividual(protocol)))
+    groups = list(titled.values())
+    if not callable(blocks):
+        groups = [list(chain(*groups))]
+    for group in groups:
+        titles, asked = zip(*group, strict=True)
+        scores = blocks(asked[0]) if callable(blocks) else blocks
+        judged = judge(scores, asked, ranked_by=ranked_by, roc=cfg.TEST.ROC.ENABLED)
+        for title, protocol, result in zip(titles, asked, judged, strict=True):
+            results[title] = replace(result, caveat=cfg.MODEL.CAVEAT, trained=trained)
+            if extras and protocol.viewpoints:
+                results |= _by_side(name, results[title], protocol)
     return results
 
 

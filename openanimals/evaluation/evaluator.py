@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from torch import nn
 
+from openanimals.evaluation.by_individual import ByIndividual
 from openanimals.evaluation.distance import Features, distance_blocks
 from openanimals.evaluation.inputs import as_features
 from openanimals.evaluation.metrics import Ranking, Result
@@ -18,7 +19,7 @@ from openanimals.evaluation.ranking import rank_queries
 from openanimals.evaluation.rerank import Rerank, rerank_blocks
 from openanimals.evaluation.results_io import FeatureSet
 from openanimals.evaluation.roc import Pairs, pairs, verification
-from openanimals.evaluation.score_blocks import ScoreBlocks, Scores, checked_blocks
+from openanimals.evaluation.score_blocks import MatcherBlocks, ScoreBlocks, Scores, checked_blocks
 from openanimals.utils.errors import UserError
 from openanimals.utils.image_range import check_images
 
@@ -86,6 +87,7 @@ def evaluate(
     metric: str | None = None,
     expansion: QueryExpansion | None = None,
     rerank: Rerank | None = None,
+    by_individual: bool = False,
     roc: bool = False,
     max_rank: int = 50,
     top: int = 10,
@@ -114,6 +116,7 @@ def evaluate(
         metric: ``"cosine"``, the default, or ``"euclidean"`` (squared).
         expansion: replace all features by means of similar ones first, or None.
         rerank: mix the Jaccard distance of neighbourhoods into the distances, or None.
+        by_individual: rank individuals, each by its nearest photograph, instead of photographs.
         roc: also report how well a threshold on the distance verifies. Takes 4 bytes a pair.
         max_rank: length of the CMC curve.
         top: how many of each query's nearest gallery rows to keep.
@@ -144,14 +147,17 @@ def evaluate(
         given = "gallery" if query_cameras is None else "query"
         raise UserError(f"only the {given} has cameras; expected both sides or neither")
     identities = query_identities, gallery_identities
+    sizes = len(query_identities), len(gallery_identities)
     protocol = Protocol(identities, cameras, encounters=encounters, viewpoints=viewpoints)
+    if by_individual:
+        protocol = ByIndividual(protocol)
     if scores is not None:
         if any(x is not None for x in (query, gallery, metric, expansion, rerank)):
             raise UserError(
                 "scores are ranked as they are; expected no features, metric, expansion or rerank "
                 "beside them"
             )
-        blocks, ranked_by = checked_blocks(scores, *map(len, identities)), GIVEN
+        blocks, ranked_by = checked_blocks(scores, *sizes), GIVEN
     elif query is None or gallery is None:
         raise UserError("nothing to rank by; expected features of both sides, or scores")
     else:
@@ -188,7 +194,7 @@ def feature_blocks(
 
 
 def judge(
-    blocks: ScoreBlocks,
+    blocks: MatcherBlocks,
     protocols: Sequence[Protocol],
     *,
     ranked_by: str = GIVEN,
@@ -199,6 +205,7 @@ def judge(
     """Rank the gallery for each query by score blocks, and judge the rankings by each protocol.
 
     The blocks are of all queries, in order; distances of removed images are made infinite in them.
+    Where a matcher has its own distances of individuals, they stand third in its blocks.
     ``ranked_by`` says in words what they are, and the rest is as for :func:`evaluate`.
 
     Raises:
@@ -206,11 +213,14 @@ def judge(
     """
     rankings: list[list[Ranking]] = [[] for _ in protocols]
     verified: list[list[Pairs]] = [[] for _ in protocols]
-    for rows, distances in blocks:
+    for rows, distances, *named in blocks:
         for number, protocol in enumerate(protocols):
+            if isinstance(protocol, ByIndividual):
+                own = named[0].copy() if named else protocol.best(rows, distances)
+            else:
+                own = distances if protocol is protocols[-1] else distances.copy()
             if roc:
-                verified[number].append(pairs(distances, *protocol.masks(rows)))
-            own = distances if protocol is protocols[-1] else distances.copy()
+                verified[number].append(pairs(own, *protocol.masks(rows)))
             rankings[number].append(rank_queries(own, protocol.masks, first=rows.start, top=top))
         del distances, own  # before the next ones are made
     return [

@@ -99,6 +99,16 @@ class Protocol:
             removed = other if removed is None else removed | other
         return matches, removed
 
+    def candidates(self) -> np.ndarray:
+        """Return which images of the gallery are left to each query, bool `[Q, G]`."""
+        queries, gallery = map(len, self.identities)
+        _, removed = self.masks(slice(0, queries))
+        return np.ones((queries, gallery), dtype=bool) if removed is None else ~removed
+
+    def individuals(self) -> np.ndarray:
+        """Return a number for the individual of each image of the gallery `[G]`."""
+        return pd.factorize(self.identities[1])[0]
+
     def matched(self) -> np.ndarray:
         """Return which queries have a match left in their ranking `[Q]`; needs no distances."""
         found = np.zeros(len(self.identities[0]), dtype=bool)

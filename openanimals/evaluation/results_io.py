@@ -175,9 +175,22 @@ def save_evaluation(
         ]
     )
     path = both.save(saved_file(folder, "features", name), dtype=dtype)
-    sizes = len(query), len(gallery)
+    _save_rankings(path, name, both.images, query.images, len(gallery), results)
+    return path
+
+
+def _save_rankings(
+    path: Path,
+    name: str,
+    both: pd.DataFrame,
+    query: pd.DataFrame,
+    gallery: int,
+    results: Iterable[Result],
+) -> None:
+    """Write how the queries fared by those results that are of all images."""
+    sizes = len(query), gallery
     tables = [
-        query.images[["path", "identity"]].assign(
+        query[["path", "identity"]].assign(
             protocol=result.protocol, **{key: getattr(result.ranking, key) for key in MEASURES}
         )
         for result in results
@@ -185,9 +198,8 @@ def save_evaluation(
     ]
     rankings = pd.concat(tables or [pd.DataFrame(columns=["protocol", *MEASURES])])
     # Which images they are of, so that those of others are not compared with them.
-    rankings.attrs = {"images": digest(both.images), "name": name}
+    rankings.attrs = {"images": digest(both), "name": name}
     write_table(beside(path, "rankings"), rankings)
-    return path
 
 
 def load_evaluation(folder: Path, name: str) -> tuple[FeatureSet, FeatureSet]:
@@ -210,6 +222,7 @@ def save_scores(
     scores: Scores,
     query_images: pd.DataFrame,
     gallery_images: pd.DataFrame,
+    results: Iterable[Result] = (),
 ) -> Path:
     """Write the scores of whatever compares photographs, to be judged by ``tools/rescore.py``.
 
@@ -220,6 +233,7 @@ def save_scores(
             Blocks of queries are gathered on the disk.
         query_images: one row a query, with the columns of a catalogue, path and identity at least.
         gallery_images: the same of the gallery.
+        results: how the queries fared by the scores, to be compared by ``tools/compare.py``.
 
     Returns:
         The scores file.
@@ -237,7 +251,11 @@ def save_scores(
         for rows, block in checked_blocks(scores, *shape):
             whole[rows] = block
         parts = query_images.assign(part="query"), gallery_images.assign(part="gallery")
-        return save_array(path, "scores", pd.concat(parts), whole, {"name": name})
+        both = pd.concat(parts)
+        save_array(path, "scores", both, whole, {"name": name})
+    if results:
+        _save_rankings(path, name, both, query_images, len(gallery_images), results)
+    return path
 
 
 def load_scores(path: Path) -> tuple[str, np.ndarray, pd.DataFrame, pd.DataFrame]:

@@ -20,6 +20,9 @@ BLOCK_PAIRS = 2**22  # distances at hand at once, 16 MiB; but never less than a 
 EXPECTED = "expected blocks of consecutive queries, from the first to the last"
 
 ScoreBlocks = Iterator[tuple[slice, np.ndarray]]
+MatcherBlocks = Iterator[tuple[slice, np.ndarray] | tuple[slice, np.ndarray, np.ndarray]]
+"""Blocks that may have, third, a matcher's own distances of individuals."""
+
 Scores = np.ndarray | Tensor | Iterable[tuple[slice, Any]]
 
 

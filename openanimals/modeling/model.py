@@ -216,7 +216,10 @@ class _Cut(torch.autograd.Function):
             device=gradients[0].device,
             memory_format=ctx.layout,
         )
-        return torch.cat(gradients, ctx.dim, out=whole), None, None
+        # Not torch.cat(out=whole), which torch 2.7 cannot compile for channels-last maps.
+        for part, gradient in zip(whole.chunk(len(gradients), ctx.dim), gradients, strict=True):
+            part.copy_(gradient)
+        return whole, None, None
 
 
 def cut(x: Tensor, count: int, dim: int) -> tuple[Tensor, ...]:

@@ -53,6 +53,14 @@ def test_links_inside_stay_and_special_bits_go(tmp_path):
     assert not archive.exists()
 
 
+def test_a_python_that_cannot_check_a_tar_says_which_can(tmp_path, monkeypatch):
+    archive = make_tar(tmp_path / "x.tar.gz", ("good", FILE, ""))
+    monkeypatch.delattr(tarfile, "data_filter")  # as in Debian 12's Python, 3.11.2
+    with pytest.raises(ArchiveError, match="takes Python 3.10.12, 3.11.4, 3.12 or later; this is"):
+        unpack(archive, tmp_path / "in")
+    assert not (tmp_path / "in").exists()
+
+
 @pytest.mark.parametrize("name", ["../x", "/tmp/x", "a/../../x", "C:/x"])
 def test_zip_outside_its_folder(tmp_path, name):
     with zipfile.ZipFile(tmp_path / "x.zip", "w") as archive:

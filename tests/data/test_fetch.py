@@ -21,27 +21,27 @@ def test_fetches_a_file_once(server, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("part", "server_has", "log"),
+    ("arrived", "server_has", "log"),
     [
         # Of another process, then cut twice.
         (
-            BODY[:20_000],
+            20_000,
             {"cuts": [80_000, 50_000]},
             [("bytes=20000-", 80_000), ("bytes=100000-", 50_000), ("bytes=150000-", 150_000)],
         ),
-        (BODY, {}, [("bytes=300000-", 0)]),  # all had arrived but the rename
-        (BODY + b"more", {}, [("bytes=300004-", 0), (None, 300_000)]),  # it has changed
+        (300_000, {}, [("bytes=300000-", 0)]),  # all had arrived but the rename
+        (300_004, {}, [("bytes=300004-", 0), (None, 300_000)]),  # it has changed
         (None, {"ranges": False, "cuts": [100_000]}, [(None, 100_000), ("bytes=100000-", 300_000)]),
         (None, {"lengths": False}, [(None, 300_000)]),
         (None, {"codes": [503, 429]}, [(None, 0), (None, 0), (None, 300_000)]),  # it is busy
     ],
 )
-def test_goes_on_with_what_has_arrived(server, tmp_path, part, server_has, log):
+def test_goes_on_with_what_has_arrived(server, tmp_path, arrived, server_has, log):
     server.files["a.bin"] = BODY
     for name, value in server_has.items():
         setattr(server, name, value)
-    if part is not None:
-        (tmp_path / "a.bin.part").write_bytes(part)
+    if arrived is not None:
+        (tmp_path / "a.bin.part").write_bytes((BODY + b"more")[:arrived])
     fetch(server.url("a.bin"), tmp_path / "a.bin")
     assert (tmp_path / "a.bin").read_bytes() == BODY
     assert [(wanted, sent) for _, wanted, sent in server.log] == log

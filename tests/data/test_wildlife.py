@@ -86,12 +86,22 @@ def test_dates_of_turtles_and_names_of_nyala(package, data):
     # Its train and test folders name no queries, so they are no re-identification split.
     assert nyala.column("split") == [path.split("/")[2] for path in nyala.column("path")]
     assert source_split(nyala) is None
+    assert sorted(nyala.column("sequence")) == [
+        "0",
+        "0",
+        "10",
+        "10",
+    ]
 
 
 def test_real_nyala(package, shared):
     catalogue = wildlife.read("NyalaData", shared / "data")
     assert len(catalogue) == 1942
     assert len(set(catalogue.identities)) == 237
+    encounters = catalogue.table.groupby("sequence")
+    assert len(encounters) == 996
+    both = encounters["viewpoint"].nunique().eq(2) & encounters["identity"].nunique().eq(1)
+    assert both.sum() == 938
 
 
 # Names
@@ -120,7 +130,7 @@ def test_package_not_installed(data, monkeypatch):
         raise PackageNotFoundError
 
     monkeypatch.setattr(wildlife, "version", missing)
-    with pytest.raises(CatalogueError, match="pip install 'wildlife-datasets>=1.0.7,<1.0.9'"):
+    with pytest.raises(CatalogueError, match="pip install 'wildlife-datasets>=1.0.8,<1.0.9'"):
         wildlife.read("HyenaID2022", data)
     monkeypatch.setattr(wildlife.importlib.util, "find_spec", lambda _: None)
     assert wildlife.class_names() == []

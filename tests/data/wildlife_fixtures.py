@@ -51,7 +51,9 @@ def make_nyala(root, identities=6, images=5, pixels=48) -> Path:
     for identity, image in _pairs(identities, images):
         split, side = ("train", "test")[identity % 2], ("left", "right")[image % 2]
         place = folder / "wildlife_reidentification-main/Nyala_Data_Zero" / split / str(identity)
-        _save(coat(identity, image, pixels), place / f"{identity}_{side}_{image}.jpg")
+        _save(
+            coat(identity, image, pixels), place / f"{10 * identity + image // 2}_{side}photo.jpg"
+        )
     return folder
 
 

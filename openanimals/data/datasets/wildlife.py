@@ -28,11 +28,14 @@ from openanimals.utils.registry import did_you_mean
 
 logger = logging.getLogger(__name__)
 
-_REQUIREMENT = "wildlife-datasets>=1.0.7,<1.0.9"
-_FORMAT = 4  # of our conversion; a change makes cached catalogues void
+_REQUIREMENT = "wildlife-datasets>=1.0.8,<1.0.9"
+_FORMAT = 5  # of our conversion; a change makes cached catalogues void
 
 # What its classes call photographs taken together, the narrower name first.
 _SEQUENCES = ("sequence", "sequence_id", "encounter", "encounter_id", "video")
+# Where the name of a file tells photographs taken together. NyalaData numbers its encounters, most of
+# which have both flanks of one animal at one spot (16_leftphoto.jpg, 16_rightphoto.jpg).
+_SEQUENCE_IN_NAME = {"NyalaData": r"(\d+)_"}
 # What they call the division of their publication; SealID's other one is of segmentation.
 _DIVISIONS = ("original_split_reid", "original_split", "split")
 _HALVES = {"train": "train", "database": "train", "test": "test", "query": "test"}
@@ -118,6 +121,9 @@ def scan(cls: Any, folder: Path) -> Catalogue:
         with contextlib.redirect_stdout(io.StringIO()):
             frame = cls(str(folder), check_files=False).df
         table = to_table(frame, cls.unknown_name)
+        if pattern := _SEQUENCE_IN_NAME.get(cls.__name__):
+            numbers = [re.match(pattern, PurePath(path).name) for path in table["path"]]
+            table["sequence"] = [number and number[1] for number in numbers]
         catalogue = Catalogue(name, folder, table, cameras_count=False)
     except Exception as cause:  # its parsers raise whatever a missing file or column leads to
         raise CatalogueError(
@@ -280,6 +286,6 @@ def _dates(values: list) -> list[str | None]:
     dates: list[str | None] = []
     for value, moment in zip(values, moments, strict=True):
         is_day = not has_clock or (isinstance(value, str) and ":" not in value)
-        text = moment.isoformat()[: 10 if is_day else 19]  # without fraction and zone
-        dates.append(None if pd.isna(moment) else text)
+        length = 10 if is_day else 19  # without fraction and zone
+        dates.append(None if pd.isna(moment) else moment.isoformat()[:length])
     return dates

@@ -1,0 +1,1 @@
+"""Similarity of photographs without training: local features, matched, calibrated and fused."""

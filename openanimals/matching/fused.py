@@ -1,0 +1,70 @@
+"""Several matchers as one: their distances become probabilities, and these are fused."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from openanimals.matching.calibration import Fusion
+from openanimals.matching.matcher import Blocks, Images, Matcher
+
+
+@dataclass(frozen=True)
+class FusedMatcher:
+    """Compares photographs by several matchers.
+
+    Attributes:
+        matchers: by name.
+        photographs: from the scores (distances times -1) of pairs of photographs to probabilities.
+        individuals: the same, of pairs of a photograph and an individual.
+    """
+
+    matchers: Mapping[str, Matcher]
+    photographs: Fusion
+    individuals: Fusion
+
+    def prepare(self, photographs: Images) -> dict[str, Any]:
+        """Return what each matcher compares."""
+        return {name: matcher.prepare(photographs) for name, matcher in self.matchers.items()}
+
+    def score_blocks(
+        self,
+        query: Mapping[str, Any],
+        gallery: Mapping[str, Any],
+        candidates: np.ndarray,
+        individuals: np.ndarray,
+    ) -> Blocks:
+        """Yield distances that are 1 minus the probability; see :class:`Matcher`."""
+        scores, named = all_scores(self.matchers, query, gallery, candidates, individuals)
+        rows = slice(0, len(candidates))
+        yield rows, 1 - self.photographs(scores), 1 - self.individuals(named)
+
+
+def all_scores(
+    matchers: Mapping[str, Matcher],
+    query: Mapping[str, Any],
+    gallery: Mapping[str, Any],
+    candidates: np.ndarray,
+    individuals: np.ndarray,
+) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
+    """Return each matcher's scores (distances times -1), of all queries.
+
+    Returns:
+        By the name of the matcher, of photographs `[Q, G]` and of individuals `[Q, I]`. Of an
+        individual without a candidate it is the lowest that there is.
+    """
+    order = np.argsort(individuals, kind="stable")
+    starts = np.searchsorted(individuals[order], np.arange(individuals.max(initial=-1) + 1))
+    scores, named = {}, {}
+    for name, matcher in matchers.items():
+        blocks = matcher.score_blocks(query[name], gallery[name], candidates, individuals)
+        photographs, own = [], []
+        for rows, distances, by_individual in blocks:
+            if by_individual is None:
+                near = np.where(candidates[rows], distances, distances.max())
+                by_individual = np.minimum.reduceat(near[:, order], starts, axis=1)
+            photographs.append(-distances)
+            own.append(-by_individual)
+        scores[name], named[name] = np.concatenate(photographs), np.concatenate(own)
+    return scores, named

@@ -1,0 +1,188 @@
+"""Local features as a matcher: keypoints, their nearest neighbours, and a geometric check.
+
+After HotSpotter (Crall, Stewart, Berger-Wolf, Rubenstein and Sundaresan, "HotSpotter: patterned
+species instance recognition", WACV 2013). It needs no training.
+"""
+
+import hashlib
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from torch.utils.data import DataLoader
+
+from openanimals.matching.geometry import check_matches, shortlisted
+from openanimals.matching.keypoints import Keypoints, extract_keypoints
+from openanimals.matching.lnbnn import (
+    KeypointTable,
+    as_table,
+    individual_scores,
+    lnbnn,
+    photograph_scores,
+)
+from openanimals.matching.matcher import Blocks, Images
+from openanimals.matching.nearest import Neighbours
+from openanimals.utils.files import atomic_path
+from openanimals.utils.progress import Progress
+
+logger = logging.getLogger(__name__)
+
+QUERIES = 64  # photographs matched at a time
+TIE = 1e-6  # of the scores before the geometric check, which order what fails it
+EXACT = 50_000  # descriptors of a gallery that are always compared with all
+A_CELL = 500  # descriptors of a larger one's parts
+VERSION = 1  # of what is kept; a change makes it void
+
+
+@dataclass(frozen=True)
+class LocalMatcher:
+    """Compares photographs by their local features.
+
+    Attributes:
+        detector: see :func:`extract_keypoints`, like size and points.
+        size: the longest side that photographs are scaled to, in pixels.
+        points: most keypoints of a photograph.
+        centre: see :func:`extract_keypoints`.
+        k: neighbours that each descriptor of a query votes for.
+        normalisers: neighbours beyond these that the normaliser is chosen from.
+        rule: how, ``"last"`` or by ``"name"``; see :func:`lnbnn`.
+        shortlist: photographs of each query whose matches are checked by geometry; 0: none are.
+        vote: ``"nsum"`` or ``"csum"``, see :func:`individual_scores`.
+        probes: parts of a large gallery's descriptors that are searched for each; 0: all of them.
+        folder: where keypoints are kept, a file for each photograph; None: nowhere.
+        workers: processes that extract keypoints; 0: this one.
+    """
+
+    detector: str = "dog"
+    size: int = 336
+    points: int = 600
+    centre: tuple[float, float] | None = (0.6, 0.4)
+    k: int = 4
+    normalisers: int = 1
+    rule: str = "last"
+    shortlist: int = 100
+    vote: str = "nsum"
+    probes: int = 32
+    folder: Path | None = None
+    workers: int = 0
+
+    def prepare(self, photographs: Images) -> KeypointTable:
+        """Return the keypoints of photographs, those that are kept as they are."""
+        settings: dict[str, Any] = {"detector": self.detector, "longest": self.size}
+        settings |= {"points": self.points, "centre": self.centre}
+        extract = partial(extract_keypoints, **settings)
+        words = f"{VERSION} {sorted(settings.items())}"
+        rows: Any = _Rows(photographs, extract, self.folder, words)
+        own: list[Keypoints] = []
+        again = 0
+        with Progress("extracting keypoints", len(photographs), "photograph") as progress:
+            for keypoints, damaged in DataLoader(
+                rows, batch_size=None, num_workers=self.workers, collate_fn=_as_it_is
+            ):
+                own.append(Keypoints(*keypoints))
+                again += damaged
+                progress.update(1)
+        if again:
+            logger.warning(
+                "%d files of keypoints in %s were damaged; made anew", again, self.folder
+            )
+        if empty := sum(len(keypoints.xy) == 0 for keypoints in own):
+            logger.warning("%d photographs have no keypoint; their scores are 0", empty)
+        return as_table(own)
+
+    def score_blocks(
+        self,
+        query: KeypointTable,
+        gallery: KeypointTable,
+        candidates: np.ndarray,
+        individuals: np.ndarray,
+    ) -> Blocks:
+        """Compare queries with their candidates; see :class:`Matcher`."""
+        count, photographs = len(query.diagonals), len(gallery.diagonals)
+        if len(np.unique(individuals)) < 2:
+            logger.warning(
+                "the gallery is of one individual: what its photographs share with a query is "
+                "measured against themselves"
+            )
+        total = len(gallery.descriptors)
+        cells = total // A_CELL if self.probes and total > EXACT else 0
+        index = Neighbours(
+            gallery.descriptors, gallery.photographs, cells=cells, probes=self.probes
+        )
+        with Progress("matching keypoints", count, "photograph") as progress:
+            for start in range(0, count, QUERIES):
+                rows = slice(start, min(start + QUERIES, count))
+                some = _of_rows(query, rows)
+                matches = lnbnn(
+                    some,
+                    gallery,
+                    candidates[rows],
+                    k=self.k,
+                    normalisers=self.normalisers,
+                    rule=self.rule,
+                    names=individuals,
+                    index=index,
+                )
+                size = rows.stop - rows.start
+                scores = TIE * photograph_scores(matches, size, photographs)
+                named = TIE * individual_scores(matches, size, individuals, self.vote)
+                if self.shortlist:
+                    short = shortlisted(matches, size, photographs, self.shortlist)
+                    matches = check_matches(short, some, gallery)
+                scores += photograph_scores(matches, size, photographs)
+                named += individual_scores(matches, size, individuals, self.vote)
+                progress.update(size)
+                yield rows, -scores, -named
+
+
+def _of_rows(table: KeypointTable, rows: slice) -> KeypointTable:
+    """Return the keypoints of consecutive photographs, numbered from 0."""
+    first, last = np.searchsorted(table.photographs, [rows.start, rows.stop])
+    some = slice(first, last)
+    return KeypointTable(
+        table.photographs[some] - rows.start,
+        table.xy[some],
+        table.scale[some],
+        table.weights[some],
+        table.descriptors[some],
+        table.diagonals[rows],
+    )
+
+
+@dataclass
+class _Rows:
+    """Keypoints by the row of their photograph, and whether what was kept of them is damaged."""
+
+    photographs: Images
+    extract: Callable[..., Keypoints]
+    folder: Path | None
+    settings: str
+
+    def __len__(self) -> int:
+        return len(self.photographs)
+
+    def __getitem__(self, row: int) -> tuple[tuple, bool]:
+        if self.folder is None:
+            return tuple(self.extract(*self.photographs[row])), False
+        key = f"{self.settings} {self.photographs.key(row)}"
+        path = self.folder / f"{hashlib.sha256(key.encode()).hexdigest()[:32]}.npz"
+        damaged = False
+        if path.is_file():
+            try:
+                with np.load(path) as kept:
+                    return tuple(kept[name] for name in Keypoints._fields), False
+            except Exception:  # whatever numpy and zipfile raise for what is cut short
+                damaged = True
+        keypoints = self.extract(*self.photographs[row])
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with atomic_path(path) as temporary, open(temporary, "wb") as file:
+            np.savez(file, **keypoints._asdict())
+        return tuple(keypoints), damaged
+
+
+def _as_it_is(item: Any) -> Any:
+    return item

@@ -1,0 +1,130 @@
+"""TEST.MATCHER: local features, fusions and matchers of one's own, through the usual commands."""
+
+import json
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from openanimals.engine.rescore import comparison, rescore
+from openanimals.engine.train import evaluate_only, train
+from openanimals.matching.matcher import MATCHER_REGISTRY
+from openanimals.utils.errors import UserError
+from tests.engine.tiny_run import tiny_cfg
+
+HERD = "Animals-SyntheticHerd:identities=10,images=4,pixels=64"
+KEYS = {"DATASETS__NAMES": (HERD,), "TEST__BY_INDIVIDUAL": True, "MATCHING__POINTS": 60}
+
+
+class ByName:
+    """Knows the answer: a photograph is near to those of its individual."""
+
+    def prepare(self, photographs):
+        pixels, mask = photographs[0]
+        assert pixels.shape[2:] == (3,) and pixels.dtype == np.uint8 and mask is None
+        return photographs.table["identity"].to_numpy()
+
+    def score_blocks(self, query, gallery, candidates, individuals):
+        assert candidates.shape == (len(query), len(gallery))
+        distances = (query[:, None] != gallery[None]).astype(float)
+        yield slice(0, 1), distances[:1], None
+        yield slice(1, len(query)), distances[1:], None
+
+
+class Broken(ByName):
+    def __init__(self, value):
+        self.value = value
+
+    def score_blocks(self, query, gallery, candidates, individuals):
+        for rows, distances, _ in super().score_blocks(query, gallery, candidates, individuals):
+            yield rows, *self.value(distances)
+
+
+@pytest.fixture
+def registered(monkeypatch):
+    monkeypatch.setattr(MATCHER_REGISTRY, "_entries", {"mine": lambda cfg: ByName()})
+    return MATCHER_REGISTRY._entries
+
+
+def cfg_of(folder, root, matcher, **keys):
+    return tiny_cfg(folder, root, **{**KEYS, "TEST__MATCHER": matcher, **keys})
+
+
+def test_local_features_by_photograph_and_by_individual(tmp_path, herd_root):
+    results = evaluate_only(cfg_of(tmp_path / "local", herd_root, "local"))
+    assert [*results] == [
+        HERD,
+        f"{HERD} (by individual)",
+        f"{HERD} (encounter)",
+        f"{HERD} (encounter, by individual)",
+    ]
+    assert results[HERD].rank(1) > 3 * results[HERD].chance
+    named = results[f"{HERD} (by individual)"]
+    assert named.metric == "local" and set(named.gallery_identities) == set(
+        results[HERD].gallery_identities
+    )
+    told = json.loads((tmp_path / "local/results.json").read_text())
+    assert told[f"{HERD} (by individual)"]["Rank-1"] == named.rank(1)
+    again = rescore(tmp_path / "local")
+    assert again[HERD].rank(1) == results[HERD].rank(1)
+    other = tmp_path / "other"
+    evaluate_only(cfg_of(other, herd_root, "local", MATCHING__SHORTLIST=0))
+    assert "Rank-1" in comparison(tmp_path / "local", other)
+
+
+def test_photographs_are_left_out_before_they_are_compared(tmp_path, herd_root, registered):
+    """By encounter, a query's own is no candidate, so that it can be no normaliser either."""
+    seen = []
+
+    class Candidates(ByName):
+        def score_blocks(self, query, gallery, candidates, individuals):
+            seen.append(candidates)
+            return super().score_blocks(query, gallery, candidates, individuals)
+
+    registered["mine"] = lambda cfg: Candidates()
+    results = evaluate_only(cfg_of(tmp_path, herd_root, "mine"))
+    assert results[HERD].rank(1) == 100.0 and results[HERD].mAP == 100.0
+    everything, own_out = seen
+    assert everything.all() and not own_out.all()
+    table = pd.read_parquet(next(tmp_path.glob("images_*.parquet")))
+    query, gallery = (table[table["part"] == part] for part in ("query", "gallery"))
+    days = [[*part["date"].str[:10]] for part in (query, gallery)]
+    for row, column in np.argwhere(~own_out):
+        assert query["identity"].iloc[row] == gallery["identity"].iloc[column]
+        assert days[0][row] == days[1][column]
+
+
+@pytest.mark.parametrize(
+    ("value", "message"),
+    [
+        (lambda d: (d * np.nan, None), "the matcher mine: the score of query row 0 .* is nan"),
+        (lambda d: (d[:, 1:], None), r"the matcher mine: scores of the query rows 0 to 0 .* expec"),
+        (lambda d: (d, d), "the matcher mine: scores of individuals are of the shape"),
+    ],
+)
+def test_what_a_matcher_must_not_return(value, message, tmp_path, herd_root, registered):
+    registered["mine"] = lambda cfg: Broken(value)
+    with pytest.raises(UserError, match=message):
+        evaluate_only(cfg_of(tmp_path, herd_root, "mine"))
+
+
+def test_a_fusion_is_calibrated_on_training_individuals(tmp_path, herd_root, registered):
+    keys = {"FUSION__MATCHERS": ["local", "mine"]}
+    results = evaluate_only(cfg_of(tmp_path, herd_root, "fusion", **keys))
+    assert results[HERD].rank(1) == 100.0 and results[HERD].metric == "fusion of local and mine"
+    kept = json.loads((tmp_path / "calibration.json").read_text())
+    for what in ("photographs", "individuals"):
+        assert set(kept[what]["parts"]) == {"local", "mine"}
+        measured = kept[what]["individuals left out"]
+        assert 0 <= measured["Brier"] < 0.1
+        assert sum(row["pairs"] for row in measured["reliability"]) == measured["pairs"]
+
+
+def test_wrong_matchers_are_told_before_any_work(tmp_path, herd_root):
+    with pytest.raises(UserError, match=r"TEST.MATCHER is 'locale' \(did you mean 'local'\?\)"):
+        evaluate_only(cfg_of(tmp_path, herd_root, "locale"))
+    with pytest.raises(UserError, match="TEST.MATCHER local has nothing to train; add --eval-only"):
+        train(cfg_of(tmp_path, herd_root, "local"))
+    with pytest.raises(UserError, match="FUSION.MATCHERS must be two matchers or more"):
+        evaluate_only(cfg_of(tmp_path, herd_root, "fusion", FUSION__MATCHERS=["local"]))
+    assert not [*tmp_path.glob("*.safetensors")]
