@@ -1,5 +1,6 @@
 """Evaluate by a matcher other than a network's distances: local features, or both, fused."""
 
+import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from logging import getLogger
@@ -15,6 +16,7 @@ from openanimals.data.build import Sets, TestSet
 from openanimals.data.cache import ImageCache
 from openanimals.data.catalogue import Catalogue
 from openanimals.data.image_io import ImageError, read_image
+from openanimals.engine.device import room_to_evaluate
 from openanimals.engine.evaluate import extract
 from openanimals.engine.fusion import calibrated
 from openanimals.evaluation import Result
@@ -25,7 +27,6 @@ from openanimals.evaluation.results_io import save_scores
 from openanimals.evaluation.score_blocks import MatcherBlocks, checked_blocks
 from openanimals.matching.local import LocalMatcher
 from openanimals.matching.matcher import MATCHER_REGISTRY, Blocks, Matcher
-from openanimals.utils import distributed
 from openanimals.utils.errors import UserError
 from openanimals.utils.machine import cores, user_cache
 from openanimals.utils.registry import did_you_mean
@@ -76,7 +77,10 @@ class CatalogueImages:
 
 @dataclass
 class FeatureMatcher:
-    """A network's features, compared by their distance, as a matcher."""
+    """A network's features, compared by their distance, as a matcher.
+
+    TEST.FOLD_NORMS is the caller's to see to.
+    """
 
     cfg: CfgNode
     model: nn.Module
@@ -85,7 +89,10 @@ class FeatureMatcher:
 
     def prepare(self, photographs: CatalogueImages) -> np.ndarray:
         """Return features `[N, D]`."""
-        features, lost = extract(self.cfg, self.model, photographs.images, self.device, self.cache)
+        with room_to_evaluate(self.cfg):
+            features, lost = extract(
+                self.cfg, self.model, photographs.images, self.device, self.cache
+            )
         if lost:
             raise ImageError("; ".join(lost.values()))
         return features
@@ -126,8 +133,21 @@ def matcher_problems(cfg: CfgNode, training: bool) -> list[str]:
             problems.append(f"FUSION.MATCHERS must be two matchers or more, not {list(parts)}")
     if training and not uses_features(cfg):
         problems.append(f"TEST.MATCHER {name} has nothing to train; add --eval-only")
-    if name != FEATURES and distributed.world_size() > 1:
+    if name != FEATURES and int(os.environ.get("WORLD_SIZE", "1")) > 1:
         problems.append(f"TEST.MATCHER {name} works in one process: start one")
+    test = cfg.TEST
+    given = {
+        "TEST.PCA": bool(test.PCA),
+        "TEST.AQE.ENABLED": test.AQE.ENABLED,
+        "TEST.RERANK.ENABLED": test.RERANK.ENABLED,
+        "TEST.METRIC": test.METRIC != FEATURES and not uses_features(cfg),
+    }
+    if name != FEATURES:
+        problems += [
+            f"{key} is of features ranked alone, and TEST.MATCHER is {name}: leave one of them out"
+            for key, is_given in given.items()
+            if is_given
+        ]
     return problems
 
 

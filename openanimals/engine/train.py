@@ -50,7 +50,7 @@ from openanimals.engine.trainer import TRAINER_REGISTRY, Trainer
 from openanimals.engine.writers import Writers, build_writers
 from openanimals.evaluation import Result
 from openanimals.evaluation.build import TRAINED, protocol_notes
-from openanimals.modeling import build_model
+from openanimals.modeling import build_model, fold_norms
 from openanimals.utils import distributed
 from openanimals.utils.files import atomic_path, remove_leftovers
 from openanimals.utils.logging import set_up_logging, table
@@ -173,6 +173,8 @@ def _evaluated(
     """Return the results of the test sets by TEST.MATCHER; a model is there if that needs one."""
     if model is not None and cfg.TEST.MATCHER == FEATURES:
         return evaluate(cfg, model, sets.tests, device, folder=folder, cache=cache)
+    if model is not None and cfg.TEST.FOLD_NORMS:
+        model = fold_norms(model)
     features = None if model is None else FeatureMatcher(cfg, model, device, cache)
     matcher = build_matcher(cfg, features, sets, folder)
     return evaluate_matcher(cfg, matcher, sets.tests, folder=folder)

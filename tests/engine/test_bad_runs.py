@@ -150,7 +150,7 @@ def test_an_output_folder_that_cannot_be_written(line, refused, tmp_path):
     error = refused(line(OUTPUT_DIR=tmp_path / "file" / "run"))
     assert "OUTPUT_DIR cannot be written" in error and f"{tmp_path}/file" in error
     error = refused(line(OUTPUT_DIR=tmp_path / ("long" * 99)))
-    assert "longlong cannot be read: [Errno 36] File name too long" in error
+    assert "longlong" in error and "File name too long" in error
 
 
 @pytest.mark.parametrize("name", ["log.txt", "config.yaml", "metrics.json", "results.json"])
@@ -167,7 +167,7 @@ HERD = "Animals-SyntheticHerd:identities=8,images=4,pixels=32"
     ("arguments", "message"),
     [
         (["train", "--config-file", "folder"], "folder: cannot be read ([Errno 21] Is a directory"),
-        (["train", "--config-file", "a\0b"], "cannot be read (embedded null byte)"),
+        (["train", "--config-file", "a\0b"], "embedded null"),
         (["train", "--eval-only", "MODEL.WEIGHTS", "folder"], "no checkpoint at "),
         (["train", "--eval-only", "MODEL.WEIGHTS", "w" * 300], "cannot be read: [Errno 36] File"),
         (

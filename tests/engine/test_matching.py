@@ -120,11 +120,16 @@ def test_a_fusion_is_calibrated_on_training_individuals(tmp_path, herd_root, reg
         assert sum(row["pairs"] for row in measured["reliability"]) == measured["pairs"]
 
 
-def test_wrong_matchers_are_told_before_any_work(tmp_path, herd_root):
+def test_wrong_matchers_are_told_before_any_work(tmp_path, herd_root, monkeypatch):
     with pytest.raises(UserError, match=r"TEST.MATCHER is 'locale' \(did you mean 'local'\?\)"):
         evaluate_only(cfg_of(tmp_path, herd_root, "locale"))
     with pytest.raises(UserError, match="TEST.MATCHER local has nothing to train; add --eval-only"):
         train(cfg_of(tmp_path, herd_root, "local"))
     with pytest.raises(UserError, match="FUSION.MATCHERS must be two matchers or more"):
         evaluate_only(cfg_of(tmp_path, herd_root, "fusion", FUSION__MATCHERS=["local"]))
+    with pytest.raises(UserError, match="TEST.PCA is of features ranked alone"):
+        evaluate_only(cfg_of(tmp_path, herd_root, "local", TEST__PCA=3))
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    with pytest.raises(UserError, match="TEST.MATCHER local works in one process"):
+        evaluate_only(cfg_of(tmp_path, herd_root, "local"))
     assert not [*tmp_path.glob("*.safetensors")]
