@@ -114,7 +114,8 @@ def test_a_stopped_process_is_told_of(who, tmp_path, herd_root):
         wait_until(lambda: "with --resume" in mark.read_text(), mark, 60)
         told = mark.read_text()
         assert "come for 4 s (TIMEOUT)" in told or "waited 4 s (TIMEOUT) for another one" in told
-        assert who == "rank" or "Traceback" not in told
+        # Afterwards older PyTorch, at its exit, may show one of its own.
+        assert who == "rank" or "Traceback" not in told.partition("with --resume")[0]
     assert_none_is_left(mark)
 
 
