@@ -25,8 +25,6 @@ Points = tuple[np.ndarray, np.ndarray, np.ndarray]  # places, sizes, strengths
 def hessian_points(
     image: np.ndarray,
     *,
-    enlarge: bool = True,
-    saddles: bool = False,
     threshold: float = 1e-4,
     edge_ratio: float = 10.0,
 ) -> Points:
@@ -34,8 +32,6 @@ def hessian_points(
 
     Args:
         image: float32 `[H, W]`, in 0..1.
-        enlarge: begin at twice the size, for blobs of a standard deviation below 2 pixels.
-        saddles: also take the minima below zero.
         threshold: least size of the determinant at an extremum.
         edge_ratio: how many times one of a blob's two curvatures may be the other; more is an edge.
 
@@ -45,12 +41,9 @@ def hessian_points(
     """
     import cv2
 
-    step, shift = 1.0, 0.0
-    base = _blurred(image, CAMERA, SIGMA)
-    if enlarge:
-        step, shift = 0.5, SHIFT
-        larger = cv2.resize(image, None, fx=2, fy=2, interpolation=cv2.INTER_LINEAR)
-        base = _blurred(larger, 2 * CAMERA, SIGMA)
+    step = 0.5  # at twice the size, for blobs of a standard deviation below 2 pixels
+    larger = cv2.resize(image, None, fx=2, fy=2, interpolation=cv2.INTER_LINEAR)
+    base = _blurred(larger, 2 * CAMERA, SIGMA)
     found = [(np.zeros((0, 2)), np.zeros(0), np.zeros(0))]
     sigmas = [SIGMA * 2 ** (level / LEVELS) for level in range(LEVELS + 2)]
     while min(base.shape) >= LEAST_SIDE:
@@ -58,9 +51,9 @@ def hessian_points(
         for now, wanted in zip(sigmas[:-1], sigmas[1:], strict=True):
             levels.append(_blurred(levels[-1], now, wanted))
         determinants = [_determinant(*pair) for pair in zip(levels, sigmas, strict=True)]
-        places = _extrema(determinants, threshold, saddles)
+        places = _extrema(determinants, threshold)
         xy, level, strength = _refined(determinants, levels, places, edge_ratio)
-        found.append((xy * step - shift, SIGMA * 2 ** (level / LEVELS) * step, strength))
+        found.append((xy * step - SHIFT, SIGMA * 2 ** (level / LEVELS) * step, strength))
         base = levels[LEVELS][::2, ::2]  # of twice the first level's size
         step *= 2
     xy, sigma, strength = (
@@ -86,27 +79,21 @@ def _determinant(image: np.ndarray, sigma: float) -> np.ndarray:
     return cv2.subtract(cv2.multiply(xx, yy), cv2.multiply(xy, xy))
 
 
-def _extrema(determinants: Sequence[np.ndarray], threshold: float, saddles: bool) -> np.ndarray:
+def _extrema(determinants: Sequence[np.ndarray], threshold: float) -> np.ndarray:
     """Return level, row and column `[N, 3]` of what no neighbour in place and size exceeds."""
     import cv2
 
     kernel = np.ones((3, 3), np.uint8)
-    signs = (1.0, -1.0) if saddles else (1.0,)
     places = [np.zeros((0, 3), np.int64)]
-    for sign in signs:
-        own = [sign * level for level in determinants] if sign < 0 else determinants
-        tops = [cv2.dilate(level, kernel) for level in own]
-        for level in range(1, len(own) - 1):
-            top = cv2.max(cv2.max(tops[level - 1], tops[level]), tops[level + 1])
-            here = cv2.compare(own[level], top, cv2.CMP_GE)
-            here[own[level] < threshold] = 0
-            xy = cv2.findNonZero(here[BORDER:-BORDER, BORDER:-BORDER])
-            if xy is not None:
-                places.append(
-                    np.pad(
-                        xy.reshape(-1, 2)[:, ::-1] + BORDER, ((0, 0), (1, 0)), constant_values=level
-                    )
-                )
+    tops = [cv2.dilate(level, kernel) for level in determinants]
+    for level in range(1, len(determinants) - 1):
+        top = cv2.max(cv2.max(tops[level - 1], tops[level]), tops[level + 1])
+        here = cv2.compare(determinants[level], top, cv2.CMP_GE)
+        here[determinants[level] < threshold] = 0
+        xy = cv2.findNonZero(here[BORDER:-BORDER, BORDER:-BORDER])
+        if xy is not None:
+            rows = xy.reshape(-1, 2)[:, ::-1] + BORDER
+            places.append(np.pad(rows, ((0, 0), (1, 0)), constant_values=level))
     return np.concatenate(places)
 
 

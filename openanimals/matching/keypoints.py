@@ -47,7 +47,6 @@ def extract_keypoints(
     detector: str = "dog",
     longest: int = 336,
     points: int = 600,
-    magnify: float = 1.0,
     centre: tuple[float, float] | None = None,
 ) -> Keypoints:
     """Find and describe the keypoints of a photograph.
@@ -59,8 +58,6 @@ def extract_keypoints(
             :func:`openanimals.matching.hessian.hessian_points`.
         longest: pixels to resize the longer side to before.
         points: how many of the strongest to keep.
-        magnify: how much larger than SIFT's, which reaches 6 standard deviations to each side, the
-            region is that a descriptor describes.
         centre: standard deviations, across and down, of a Gaussian that keypoints are weighted by,
             as parts of half the width and height: animals stand in the middle, and what lies
             around them is background. None weighs all places alike.
@@ -74,7 +71,7 @@ def extract_keypoints(
     """
     import cv2
 
-    _check(pixels, mask, detector, longest=longest, points=points, magnify=magnify)
+    _check(pixels, mask, detector, longest=longest, points=points)
     height, width = pixels.shape[:2]
     grey = cv2.cvtColor(pixels, cv2.COLOR_RGB2GRAY) if pixels.ndim == 3 else pixels
     factor = longest / max(height, width)
@@ -98,7 +95,7 @@ def extract_keypoints(
     strength = strength * weight
     best = np.lexsort((xy[:, 0], xy[:, 1], -strength))[:points]  # equal ones from the top left on
     best = best[weight[best] > 0]
-    descriptors = _root(_sift(grey, xy[best], sigma[best] * magnify))
+    descriptors = _root(_sift(grey, xy[best], sigma[best]))
     scale = sigma[best] * np.sqrt(ratio.prod())
     return Keypoints(places[best], scale, weight[best], descriptors, (width, height))
 
