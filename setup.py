@@ -16,6 +16,7 @@ TEST = [
     "pytest>=8.2",  # importorskip(exc_type=...)
     "pytest-xdist>=3.8",  # --no-loadscope-reorder
     "hypothesis>=6.100",
+    "kornia>=0.8",  # an example of docs/extending.md
     "setuptools>=70.1",  # builds a wheel without the package wheel
 ]
 LINT = ["ruff", "mypy", "pandas-stubs", "types-PyYAML", "types-tqdm"]  # the newest
@@ -41,6 +42,8 @@ setup(
         "pyarrow>=16.1",  # Parquet, in which the images that saved features are of are listed
         "safetensors>=0.4.3",  # saved features, read where they lie in the file; weights of others
         "scipy>=1.13",
+        "scikit-learn>=1.5",  # calibration
+        "opencv-python>=4.10.0.84",  # keypoints; wildlife-datasets brings it anyway
         "pillow>=11.0",  # whose size of a turned TIFF is known before it is read
         "matplotlib>=3.9",
         "tensorboard>=2.18",

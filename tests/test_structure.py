@@ -14,7 +14,7 @@ from openanimals.config import CfgNode, get_cfg, load
 from openanimals.data.build import load_sets
 from openanimals.data.loaders import build_transforms
 from openanimals.engine import train as run
-from openanimals.engine.matching import FeatureMatcher, build_matcher
+from openanimals.engine.matchers import FeatureMatcher, build_matcher
 from openanimals.evaluation.build import build_blocks
 from openanimals.modeling import LOSS_REGISTRY, build_losses, build_model
 from openanimals.solver import build_optimizer, build_schedule

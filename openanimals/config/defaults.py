@@ -271,7 +271,9 @@ _C.MATCHING.POINTS = Key(600, POSITIVE)  # most keypoints of a photograph
 _C.MATCHING.CENTRE = Key([0.6, 0.4], CENTRE)  # how far the animal reaches from it; []: all counts
 _C.MATCHING.K = Key(4, POSITIVE)  # neighbours that a descriptor votes for
 _C.MATCHING.NORMALISERS = Key(1, POSITIVE)  # neighbours beyond, of which one is the normaliser
-_C.MATCHING.RULE = Key("last", ("last", "name"))  # name: one of an individual not among the K
+_C.MATCHING.RULE = Key(
+    "last", ("last", "name", "ratio")
+)  # which one; ratio: one photograph with one
 _C.MATCHING.SHORTLIST = Key(100, NOT_NEGATIVE)  # photographs checked by geometry; 0: none are
 _C.MATCHING.PROBES = Key(32, NOT_NEGATIVE)  # parts of a large gallery that are searched; 0: all
 _C.MATCHING.VOTE = Key("nsum", ("nsum", "csum"))  # of an individual's photographs: all, or the best

@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import reduce
 from logging import getLogger
@@ -26,7 +26,7 @@ from openanimals.evaluation.array_io import file_name
 from openanimals.evaluation.build import build_blocks, judge_test_set
 from openanimals.evaluation.report import results_table
 from openanimals.evaluation.results_io import save_evaluation
-from openanimals.evaluation.visualize import draw_rank_lists, plot_cmc
+from openanimals.evaluation.visualize import Spots, draw_rank_lists, plot_cmc
 from openanimals.modeling import class_weights, fold_norms, naming_the_size
 from openanimals.modeling.weights import HEAD_CLASSIFIERS, fits_any
 from openanimals.utils import distributed
@@ -198,10 +198,21 @@ def show_results(results: Mapping[str, Result], before: Path | None = None) -> N
     logger.info("results\n%s", results_table(rows))
 
 
-def draw_results(folder: Path, results: Mapping[str, Result], tests: Sequence[TestSet]) -> None:
+def draw_results(
+    folder: Path,
+    results: Mapping[str, Result],
+    tests: Sequence[TestSet],
+    spots: Mapping[str, Callable[[int, int], Spots]],
+) -> None:
     """Draw the CMC curves, and for each test set its best, worst and some random queries.
 
     What cannot be drawn is told; it costs nothing else.
+
+    Args:
+        folder: gets the pictures.
+        results: of the test sets, by name.
+        tests: the test sets.
+        spots: by name, what tells which spots match in a query and a gallery photograph.
     """
     with _spared(folder / "cmc.png"):
         plot_cmc(results, folder / "cmc.png")
@@ -211,7 +222,8 @@ def draw_results(folder: Path, results: Mapping[str, Result], tests: Sequence[Te
             _opener(images, test_set.masked) for images in (test_set.query, test_set.gallery)
         )
         with _spared(path):
-            draw_rank_lists(results[name], query, gallery, path, title=name)
+            show = spots.get(name)
+            draw_rank_lists(results[name], query, gallery, path, title=name, spots=show)
             logger.info("pictures: %s, %s", folder / "cmc.png", path)
 
 

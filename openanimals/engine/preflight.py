@@ -24,7 +24,7 @@ from openanimals.data.samplers import SAMPLER_REGISTRY
 from openanimals.data.transforms import TRANSFORM_REGISTRY
 from openanimals.engine.callbacks import CALLBACK_REGISTRY
 from openanimals.engine.device import DeviceError, evaluation_dtype, pick_device
-from openanimals.engine.matching import FUSED, matcher_problems, uses_features
+from openanimals.engine.matchers import FUSED, matcher_problems, uses_features
 from openanimals.engine.trainer import TRAINER_REGISTRY, Trainer
 from openanimals.engine.writers import WRITER_REGISTRY
 from openanimals.evaluation.build import check_protocol

@@ -1,43 +1,31 @@
 """What the command line asks for: train a model, or evaluate one."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from logging import getLogger
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
 
 from openanimals.config import CfgNode, ConfigError, load, load_text, without_pretraining
 from openanimals.data.build import Sets
-from openanimals.data.cache import ImageCache
 from openanimals.data.loaders import build_cache
 from openanimals.data.splits.io import write_split
 from openanimals.data.validate import unmatched
 from openanimals.engine import checkpoint, profiling, training_state
 from openanimals.engine.callbacks import CALLBACK_REGISTRY, Evaluate, EvaluateBefore, Save
 from openanimals.engine.checkpoint import CheckpointError, RunFolder
-from openanimals.engine.device import (
-    describe_environment,
-    place,
-    room_to_train,
-)
+from openanimals.engine.device import describe_environment, place, room_to_train
 from openanimals.engine.evaluate import (
     RESULTS_BEFORE,
     draw_results,
-    evaluate,
     show_results,
     write_results,
 )
 from openanimals.engine.loading import load_weights, match
-from openanimals.engine.matching import (
-    FEATURES,
-    FeatureMatcher,
-    build_matcher,
-    evaluate_matcher,
-    uses_features,
-)
+from openanimals.engine.matchers import FEATURES, ShowSpots, uses_features
+from openanimals.engine.matching import evaluate_sets
 from openanimals.engine.preflight import (
     check_same_weights,
     joined,
@@ -50,7 +38,7 @@ from openanimals.engine.trainer import TRAINER_REGISTRY, Trainer
 from openanimals.engine.writers import Writers, build_writers
 from openanimals.evaluation import Result
 from openanimals.evaluation.build import TRAINED, protocol_notes
-from openanimals.modeling import build_model, fold_norms
+from openanimals.modeling import build_model
 from openanimals.utils import distributed
 from openanimals.utils.files import atomic_path, remove_leftovers
 from openanimals.utils.logging import set_up_logging, table
@@ -111,12 +99,13 @@ def train(
         profiling.check_steps(profile, trainer.schedule.max_iter - trainer.iteration)
         if distributed.is_main():
             _introduce(cfg, trainer, sets)
-        results = None
+        results, spots = None, {}
         if trainer.iteration < trainer.schedule.max_iter:
             results = _fit(cfg, trainer, sets, folder, profile)
         if results is None or cfg.TEST.MATCHER != FEATURES:
-            results = _evaluated(cfg, trainer.model, sets, device, folder.path, cache)
-        results = _report(folder.path, results, sets, before=folder.path / RESULTS_BEFORE)
+            results, spots = evaluate_sets(cfg, trainer.model, sets, device, folder.path, cache)
+        before = folder.path / RESULTS_BEFORE
+        results = _report(folder.path, results, sets, spots, before=before)
         if distributed.is_main():
             warn_of_schedule(trainer)
         return results
@@ -156,28 +145,11 @@ def evaluate_only(cfg: CfgNode) -> dict[str, Result]:
             logger.info(describe_environment(cfg, device))
             _introduce_data(cfg, sets)
         cache = build_cache(cfg, device, build=False)
-        results = _evaluated(cfg, model and place(model, device), sets, device, own, cache)
+        placed = model and place(model, device)
+        results, spots = evaluate_sets(cfg, placed, sets, device, own, cache)
         if distributed.is_main():
             _write_config(cfg, own)
-        return _report(own, results, sets)
-
-
-def _evaluated(
-    cfg: CfgNode,
-    model: nn.Module | None,
-    sets: Sets,
-    device: torch.device,
-    folder: Path,
-    cache: ImageCache | None,
-) -> dict[str, Result]:
-    """Return the results of the test sets by TEST.MATCHER; a model is there if that needs one."""
-    if model is not None and cfg.TEST.MATCHER == FEATURES:
-        return evaluate(cfg, model, sets.tests, device, folder=folder, cache=cache)
-    if model is not None and cfg.TEST.FOLD_NORMS:
-        model = fold_norms(model)
-    features = None if model is None else FeatureMatcher(cfg, model, device, cache)
-    matcher = build_matcher(cfg, features, sets, folder)
-    return evaluate_matcher(cfg, matcher, sets.tests, folder=folder)
+        return _report(own, results, sets, spots)
 
 
 @contextmanager
@@ -328,12 +300,16 @@ def _fit(
 
 
 def _report(
-    folder: Path, results: dict[str, Result], sets: Sets, before: Path | None = None
+    folder: Path,
+    results: dict[str, Result],
+    sets: Sets,
+    spots: Mapping[str, ShowSpots],
+    before: Path | None = None,
 ) -> dict[str, Result]:
     """Write and show results, and draw them."""
     if distributed.is_main():
         write_results(folder, results)
-        draw_results(folder, results, sets.tests)
+        draw_results(folder, results, sets.tests, spots)
         show_results(results, before)
     distributed.barrier()
     return results

@@ -1,7 +1,7 @@
 """Pictures of an evaluation: the CMC curves, and rankings of some queries."""
 
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +11,9 @@ from openanimals.evaluation.metrics import Result
 from openanimals.utils.files import atomic_path
 
 OpenImage = Callable[[int], np.ndarray]
+Spots = Sequence[np.ndarray]
+"""Matched places `[M, 2]` in pixels of one image and their radii `[M]`, the same in another, and
+weights `[M]`."""
 
 RIGHT = "#16a34a"  # frame colours, green and red; the captions say it by signs as well
 WRONG = "#dc2626"
@@ -29,7 +32,12 @@ TITLE = 66
 LEGEND = 60  # letters of a name in the legend of the curves
 MIN_WIDTH = 780  # room for the text at the head, however short the rankings
 
-SCORES = {"cosine": "cosine similarity", "euclidean": "squared distance"}
+PAIR = 480  # height of two images side by side, in pixels
+SPOT = "#22d3ee"  # cyan, which coats and meadows seldom are
+REACH = 3.0  # radius of what a keypoint is described by, as drawn, in its standard deviations
+
+Place = tuple[float, float, float]  # corner of an image in a picture, and how much it is enlarged
+SCORES = {"cosine": "cosine similarity", "euclidean": "squared distance", "local": "score"}
 
 
 def plot_cmc(results: Mapping[str, Result], path: str | Path) -> None:
@@ -77,8 +85,11 @@ def draw_rank_lists(
     random: int = 3,
     k: int = 10,
     seed: int = 0,
+    spots: Callable[[int, int], Spots] | None = None,
 ) -> None:
     """Draw queries with their nearest gallery images, right ones framed green and wrong ones red.
+
+    With spots, each gallery image stands below its query, and lines join what matches.
 
     Args:
         result: what to draw; only queries with a match are shown, and none of them twice.
@@ -91,6 +102,7 @@ def draw_rank_lists(
         random: how many of the rest, drawn at random.
         k: how many gallery images to show; at most as many as ``result.top`` holds.
         seed: seed of the draw.
+        spots: returns what matches in a query and a gallery image, given their positions.
 
     Raises:
         OSError: the picture cannot be written.
@@ -99,7 +111,8 @@ def draw_rank_lists(
 
     sections = _choose(result, best=best, worst=worst, random=random, seed=seed)
     k = min(k, result.top.shape[1])
-    row_height = TILE + CAPTION + GAP
+    above = TILE + GAP if spots else 0
+    row_height = above + TILE + CAPTION + GAP
     width = max(MIN_WIDTH, 2 * MARGIN + (k + 1) * TILE + k * GAP + QUERY_GAP)
     height = TITLE + MARGIN + sum(HEADING + row_height * len(rows) for _, rows in sections)
     figure = Figure(figsize=(width / DPI, height / DPI), dpi=DPI, facecolor="white")
@@ -109,6 +122,7 @@ def draw_rank_lists(
     measures = f"Rank-1 {result.rank(1):.1f} %, mAP {result.mAP:.1f} %"
     what = SCORES.get(result.metric, "distance")
     legend = f"query, then its {k} nearest gallery images with their {what}"
+    legend += ", joined where they match" if spots else ""
     _write(axes, (MARGIN, 14), title or measures, INK, 18, width - 2 * MARGIN, weight="bold")
     _write(axes, (MARGIN, 42), f"{measures}; {legend}" if title else legend, FAINT, 13, width)
     top = TITLE
@@ -119,7 +133,8 @@ def draw_rank_lists(
         for query in queries.tolist():
             identity = result.query_identities[query]
             precision = f"AP {100 * result.ranking.average_precision[query]:.1f} %"
-            _draw_tile(axes, (MARGIN, top), open_query(query), QUERY, identity, precision)
+            shown = open_query(query)
+            _draw_tile(axes, (MARGIN, top + above), shown, QUERY, identity, precision)
             for rank, row in enumerate(result.top[query, :k].tolist()):
                 if row < 0:
                     break
@@ -129,9 +144,14 @@ def draw_rank_lists(
                     result.ranking.top_distances[query, rank],
                 )
                 colour, sign = (RIGHT, "✓") if found == identity else (WRONG, "✗")
-                score = f"{1 - near:.3f}" if result.metric == "cosine" else f"{near:#.4g}"
-                pixels = open_gallery(row)
-                _draw_tile(axes, (left, top), pixels, colour, found, f"{sign} {score}")
+                similar = {"cosine": f"{1 - near:.3f}", "local": f"{-near:#.4g}"}
+                score = similar.get(result.metric, f"{near:#.4g}")
+                place = _draw_tile(
+                    axes, (left, top + above), open_gallery(row), colour, found, f"{sign} {score}"
+                )
+                if spots:
+                    query_place = _draw_tile(axes, (left, top), shown, QUERY)
+                    _draw_spots(axes, spots(query, row), query_place, place)
             top += row_height
     _save(figure, path)
 
@@ -154,9 +174,87 @@ def _choose(
     return [(name, rows) for name, rows in sections if len(rows)]
 
 
-def _draw_tile(
-    axes: Any, corner: tuple[int, int], pixels: np.ndarray, colour: str, name: object, score: str
+def draw_pair(
+    first: np.ndarray, second: np.ndarray, spots: Spots, path: str | Path, *, title: str = ""
 ) -> None:
+    """Draw two images side by side, and lines between what matches in them.
+
+    Args:
+        first: uint8 `[H, W, 3]`.
+        second: the same, of any size.
+        spots: what matches, such as of :func:`openanimals.matching.one_to_one.matched_spots`. The
+            heavier, the stronger the line; circles show the region that they cover.
+        path: the picture to write; its suffix says in which format (png, jpg, ...).
+        title: for the head of the picture.
+
+    Raises:
+        OSError: it cannot be written.
+    """
+    from matplotlib.figure import Figure
+
+    widths = [round(PAIR * image.shape[1] / image.shape[0]) for image in (first, second)]
+    width, height = sum(widths) + GAP, PAIR + CAPTION
+    figure = Figure(figsize=(width / DPI, height / DPI), dpi=DPI, facecolor="white")
+    axes = figure.add_axes((0, 0, 1, 1), xlim=(0, width), ylim=(height, 0))
+    axes.axis("off")
+    places = []
+    for image, wide, left in zip((first, second), widths, (0, widths[0] + GAP), strict=True):
+        edges = left, left + wide, height, CAPTION
+        axes.imshow(image, extent=edges, interpolation="antialiased", aspect="auto", zorder=2)
+        places.append((left, CAPTION, PAIR / image.shape[0]))
+    _draw_spots(axes, spots, *places)
+    words = f"{len(spots[0])} matches, together {sum(spots[-1]):.4g}"
+    _write(axes, (GAP, 12), f"{title}: {words}" if title else words, INK, 15, width)
+    _save(figure, path)
+
+
+def _draw_spots(axes: Any, spots: Spots, query: Place, gallery: Place) -> None:
+    """Draw a line for each match, and circles around what it joins; the heavier, the stronger."""
+    from matplotlib.collections import EllipseCollection, LineCollection
+
+    if not len(spots[-1]):
+        return  # of which matplotlib makes an error
+    query_xy, query_scale, gallery_xy, gallery_scale, weights = map(np.asarray, spots)
+    share = weights / weights.max()
+    ends = []
+    for (left, top, factor), xy, scale in (
+        (query, query_xy, query_scale),
+        (gallery, gallery_xy, gallery_scale),
+    ):
+        centres = (xy + 0.5) * factor + (left, top)  # 0, 0 is a pixel's middle
+        sizes = 2 * REACH * factor * scale
+        circles = EllipseCollection(
+            sizes,
+            sizes,
+            np.zeros(len(sizes)),
+            units="xy",
+            offsets=centres,
+            offset_transform=axes.transData,
+            facecolors=SPOT,
+            linewidths=0,
+            alpha=0.04 + 0.31 * share,
+            zorder=3,
+        )
+        axes.add_collection(circles)
+        ends.append(centres)
+    lines = LineCollection(
+        list(np.stack(ends, axis=1)),
+        colors=SPOT,
+        linewidths=0.4 + share,
+        alpha=0.08 + 0.67 * share,
+        zorder=3,
+    )
+    axes.add_collection(lines)
+
+
+def _draw_tile(
+    axes: Any,
+    corner: tuple[int, int],
+    pixels: np.ndarray,
+    colour: str,
+    name: object = "",
+    score: str = "",
+) -> Place:
     """Draw an image, whole and centred in a framed square, and two lines of text below it."""
     from matplotlib.patches import Rectangle
     from PIL import Image, ImageOps
@@ -170,6 +268,9 @@ def _draw_tile(
     axes.imshow(whole, extent=edges, interpolation="nearest", aspect="auto", zorder=2)
     _write(axes, (left, top + TILE + 5), str(name), INK, 12, TILE)
     _write(axes, (left, top + TILE + 21), score, colour, 12, TILE)
+    height, width = pixels.shape[:2]
+    factor = side / max(height, width)
+    return left + (TILE - factor * width) / 2, top + (TILE - factor * height) / 2, factor
 
 
 def _write(

@@ -1,6 +1,6 @@
 """Several matchers as one: their distances become probabilities, and these are fused."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -8,6 +8,7 @@ import numpy as np
 
 from openanimals.matching.calibration import Fusion
 from openanimals.matching.matcher import Blocks, Images, Matcher
+from openanimals.matching.one_to_one import Spots
 
 
 @dataclass(frozen=True)
@@ -39,6 +40,19 @@ class FusedMatcher:
         scores, named = all_scores(self.matchers, query, gallery, candidates, individuals)
         rows = slice(0, len(candidates))
         yield rows, 1 - self.photographs(scores), 1 - self.individuals(named)
+
+    def spots(
+        self,
+        query: Mapping[str, Any],
+        gallery: Mapping[str, Any],
+        candidates: np.ndarray,
+        individuals: np.ndarray,
+    ) -> Callable[[int, int], Spots] | None:
+        """Return what tells which spots match, of the first matcher that can."""
+        for name, matcher in self.matchers.items():
+            if show := getattr(matcher, "spots", None):
+                return show(query[name], gallery[name], candidates, individuals)
+        return None
 
 
 def all_scores(

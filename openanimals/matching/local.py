@@ -7,8 +7,8 @@ species instance recognition", WACV 2013). It needs no training.
 import hashlib
 import logging
 from collections.abc import Callable
-from dataclasses import dataclass
-from functools import partial
+from dataclasses import dataclass, field
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,7 @@ from openanimals.matching.geometry import check_matches, shortlisted
 from openanimals.matching.keypoints import Keypoints, extract_keypoints
 from openanimals.matching.lnbnn import (
     KeypointTable,
+    Matches,
     as_table,
     individual_scores,
     lnbnn,
@@ -26,6 +27,7 @@ from openanimals.matching.lnbnn import (
 )
 from openanimals.matching.matcher import Blocks, Images
 from openanimals.matching.nearest import Neighbours
+from openanimals.matching.one_to_one import Spots, as_spots, one_to_one
 from openanimals.utils.files import atomic_path
 from openanimals.utils.progress import Progress
 
@@ -35,10 +37,13 @@ QUERIES = 64  # photographs matched at a time
 TIE = 1e-6  # of the scores before the geometric check, which order what fails it
 EXACT = 50_000  # descriptors of a gallery that are always compared with all
 A_CELL = 500  # descriptors of a larger one's parts
+CELLS = 4096  # most of them: to choose one takes as long as they are many
+ONE_TO_ONE = "ratio"  # instead of a rule of LNBNN
+SAMPLE = 100  # descriptors of which all neighbours are looked for, to tell how many are found
 VERSION = 1  # of what is kept; a change makes it void
 
 
-@dataclass(frozen=True)
+@dataclass
 class LocalMatcher:
     """Compares photographs by their local features.
 
@@ -49,7 +54,8 @@ class LocalMatcher:
         centre: see :func:`extract_keypoints`.
         k: neighbours that each descriptor of a query votes for.
         normalisers: neighbours beyond these that the normaliser is chosen from.
-        rule: how, ``"last"`` or by ``"name"``; see :func:`lnbnn`.
+        rule: how, ``"last"`` or by ``"name"``; see :func:`lnbnn`. Or ``"ratio"``: photographs are
+            compared one with one, see :func:`one_to_one`.
         shortlist: photographs of each query whose matches are checked by geometry; 0: none are.
         vote: ``"nsum"`` or ``"csum"``, see :func:`individual_scores`.
         probes: parts of a large gallery's descriptors that are searched for each; 0: all of them.
@@ -69,6 +75,7 @@ class LocalMatcher:
     probes: int = 32
     folder: Path | None = None
     workers: int = 0
+    _last: tuple[KeypointTable, Neighbours] | None = field(default=None, repr=False)
 
     def prepare(self, photographs: Images) -> KeypointTable:
         """Return the keypoints of photographs, those that are kept as they are."""
@@ -108,35 +115,90 @@ class LocalMatcher:
                 "the gallery is of one individual: what its photographs share with a query is "
                 "measured against themselves"
             )
-        total = len(gallery.descriptors)
-        cells = total // A_CELL if self.probes and total > EXACT else 0
-        index = Neighbours(
-            gallery.descriptors, gallery.photographs, cells=cells, probes=self.probes
-        )
         with Progress("matching keypoints", count, "photograph") as progress:
             for start in range(0, count, QUERIES):
                 rows = slice(start, min(start + QUERIES, count))
-                some = _of_rows(query, rows)
-                matches = lnbnn(
-                    some,
-                    gallery,
-                    candidates[rows],
-                    k=self.k,
-                    normalisers=self.normalisers,
-                    rule=self.rule,
-                    names=individuals,
-                    index=index,
-                )
                 size = rows.stop - rows.start
-                scores = TIE * photograph_scores(matches, size, photographs)
-                named = TIE * individual_scores(matches, size, individuals, self.vote)
-                if self.shortlist:
-                    short = shortlisted(matches, size, photographs, self.shortlist)
-                    matches = check_matches(short, some, gallery)
-                scores += photograph_scores(matches, size, photographs)
-                named += individual_scores(matches, size, individuals, self.vote)
+                found, kept = self._matches(query, gallery, candidates, individuals, rows)
+                scores = TIE * photograph_scores(found, size, photographs)
+                scores += photograph_scores(kept, size, photographs)
+                named = TIE * individual_scores(found, size, individuals, self.vote)
+                named += individual_scores(kept, size, individuals, self.vote)
                 progress.update(size)
                 yield rows, -scores, -named
+
+    def spots(
+        self,
+        query: KeypointTable,
+        gallery: KeypointTable,
+        candidates: np.ndarray,
+        individuals: np.ndarray,
+    ) -> Callable[[int, int], Spots]:
+        """Return what tells which spots of a query and a candidate have made their score.
+
+        The arguments are those of :meth:`score_blocks`; those of the function are a row of the
+        queries and one of the gallery.
+        """
+
+        @lru_cache(maxsize=1)
+        def of_query(row: int) -> Matches:
+            rows = slice(row, row + 1)
+            return self._matches(query, gallery, candidates, individuals, rows)[1]
+
+        def of_pair(row: int, column: int) -> Spots:
+            matches = of_query(row)
+            some = _of_rows(query, slice(row, row + 1))
+            return as_spots(matches.select(matches.gallery == column), some, gallery)
+
+        return of_pair
+
+    def _matches(
+        self,
+        query: KeypointTable,
+        gallery: KeypointTable,
+        candidates: np.ndarray,
+        individuals: np.ndarray,
+        rows: slice,
+    ) -> tuple[Matches, Matches]:
+        """Return the matches of some queries, which count from 0, and those that geometry keeps."""
+        some, photographs = _of_rows(query, rows), len(gallery.diagonals)
+        if self.rule == ONE_TO_ONE:
+            matches = one_to_one(some, gallery, candidates[rows])
+        else:
+            matches = lnbnn(
+                some,
+                gallery,
+                candidates[rows],
+                k=self.k,
+                normalisers=self.normalisers,
+                rule=self.rule,
+                names=individuals,
+                index=self._index(gallery, some),
+            )
+        if not self.shortlist:
+            return matches, matches
+        short = shortlisted(matches, len(some.diagonals), photographs, self.shortlist)
+        return matches, check_matches(short, some, gallery)
+
+    def _index(self, gallery: KeypointTable, query: KeypointTable) -> Neighbours:
+        """Return the index of a gallery, which protocols and pictures share."""
+        if self._last is None or self._last[0] is not gallery:
+            total = len(gallery.descriptors)
+            cells = min(total // A_CELL, CELLS) if self.probes and total > EXACT else 0
+            index = Neighbours(
+                gallery.descriptors, gallery.photographs, cells=cells, probes=self.probes
+            )
+            if cells and len(query.descriptors):
+                some = query.descriptors[:: max(1, len(query.descriptors) // SAMPLE)]
+                logger.info(
+                    "%d descriptors in %d parts, of which %d are searched for each: that finds "
+                    "%.1f %% of the nearest neighbours (of %d descriptors)",
+                    *(total, cells, index.probes),
+                    100 * index.recall(some, self.k + self.normalisers),
+                    len(some),
+                )
+            self._last = gallery, index
+        return self._last[1]
 
 
 def _of_rows(table: KeypointTable, rows: slice) -> KeypointTable:

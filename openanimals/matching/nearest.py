@@ -77,6 +77,19 @@ class Neighbours:
         rows = (best & (2**ROW_BITS - 1)).masked_fill(lacking, -1)
         return distances.numpy(), rows.numpy()
 
+    def recall(self, queries: np.ndarray, k: int) -> float:
+        """Return the share of the k nearest neighbours of descriptors `[N, C]` that is found.
+
+        All photographs are candidates here.
+        """
+        whole = Neighbours(self.descriptors.numpy(), self.photographs.numpy())
+        photographs = np.zeros(len(queries), dtype=np.int64)
+        everything = np.ones((1, int(self.photographs.max()) + 1), dtype=bool)
+        found, exact = (
+            index.search(queries, photographs, everything, k)[0] for index in (self, whole)
+        )
+        return float((found <= exact[:, -1:]).mean())
+
     def _search_all(self, queries: Tensor, owners: Tensor, seen: Tensor, best: Tensor) -> None:
         for photographs in self._blocks(seen):
             using = seen[:, photographs].any(1)[owners].nonzero()[:, 0]

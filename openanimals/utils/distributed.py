@@ -3,6 +3,7 @@
 import logging
 import os
 import re
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from datetime import timedelta
@@ -20,6 +21,8 @@ from torch.distributed.rendezvous import rendezvous
 from openanimals.utils.errors import UserError
 
 logger = logging.getLogger(__name__)
+
+LETTING_GO = 0.1  # seconds
 
 T = TypeVar("T")
 
@@ -251,4 +254,7 @@ def process_group(device: torch.device, seconds: float) -> Iterator[None]:
             "is stopped, hangs or is very slow. A training goes on with --resume"
         ) from error
     finally:
+        # A thread of gloo's that lets go of the last tensors needs Python's lock to do so, and some
+        # versions of torch keep that lock while they wait for the thread to end.
+        time.sleep(LETTING_GO)
         dist.destroy_process_group()

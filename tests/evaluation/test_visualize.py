@@ -58,6 +58,46 @@ def test_short_rankings_and_tall_images(tmp_path):
     assert Image.open(tmp_path / "lists.jpg").format == "JPEG"
 
 
+def test_lines_join_what_matches(tmp_path):
+    """The heavy match is drawn from place to place, in a pair and in a rank list."""
+    first, second = np.zeros((60, 40, 3), dtype=np.uint8), np.zeros((120, 240, 3), dtype=np.uint8)
+    spots = (
+        np.array([[9.5, 19.5], [30, 50]]),
+        np.array([2.0, 2.0]),
+        np.array([[199.5, 79.5], [10, 10]]),
+        np.array([4.0, 4.0]),
+        np.array([1.0, 1e-6]),
+    )
+    visualize.draw_pair(first, second, spots, tmp_path / "pair.png", title="ada")
+    drawn = np.asarray(Image.open(tmp_path / "pair.png").convert("RGB")).astype(int)
+    factors = visualize.PAIR / 60, visualize.PAIR / 120
+    ends = [
+        (10 * factors[0], visualize.CAPTION + 20 * factors[0]),
+        (40 * factors[0] + visualize.GAP + 200 * factors[1], visualize.CAPTION + 80 * factors[1]),
+    ]
+    lines = (drawn[:, :, 2] > 60) & (drawn[:, :, 0] < drawn[:, :, 2] // 2)
+    for x, y in ends:
+        assert lines[round(y) - 3 : round(y) + 4, round(x) - 3 : round(x) + 4].all()
+    middle = round((ends[0][1] + ends[1][1]) / 2), round((ends[0][0] + ends[1][0]) / 2)
+    assert lines[middle[0] - 3 : middle[0] + 4, middle[1] - 3 : middle[1] + 4].any()
+    assert not lines[visualize.CAPTION :, : round(ends[0][0]) - 60].any()
+
+    result = evaluate(np.eye(2)[:1], np.eye(2), ["ada"], ["ada", "bo"])
+    asked = []
+
+    def of_pair(query, row):
+        asked.append((query, row))
+        return spots if not row else [part[:0] for part in spots]
+
+    for name, shown in (("plain", None), ("joined", of_pair)):
+        visualize.draw_rank_lists(
+            result, lambda i: first, lambda i: second, tmp_path / f"{name}.png", spots=shown
+        )
+    plain, joined = (Image.open(tmp_path / f"{name}.png") for name in ("plain", "joined"))
+    assert asked == [(0, 0), (0, 1)]
+    assert joined.height == plain.height + visualize.TILE + visualize.GAP
+
+
 @pytest.mark.filterwarnings("error")
 def test_names_of_every_script(tmp_path, caplog):
     """What DejaVu has is drawn, accents too; what it lacks, or is no letter, does not end it."""

@@ -160,3 +160,19 @@ def test_wrong_input_is_named(wrong, message):
     query, gallery = crowd(8, 3, 20, 9), crowd(9, 4, 20, 9)
     with pytest.raises(UserError, match=message):
         lnbnn(query, gallery, **{"candidates": np.ones((3, 4), bool), **wrong})
+
+
+def test_recall_is_the_share_of_true_neighbours_that_is_found():
+    rng = np.random.default_rng(0)
+    descriptors = rng.integers(0, 256, (3000, 128), dtype=np.uint8)
+    queries = rng.integers(0, 256, (40, 128), dtype=np.uint8)
+    photographs = np.repeat(np.arange(30), 100)
+    index = Neighbours(descriptors, photographs, cells=30, probes=6)
+    given = queries, np.zeros(40, int), np.ones((1, 30), dtype=bool), 5
+    found, _ = index.search(*given)
+    distance = ((queries[:, None].astype(float) - descriptors[None]) ** 2).sum(2)
+    true = np.sort(distance, axis=1)[:, :5]
+    shares = [len({*own} & {*theirs}) / 5 for own, theirs in zip(found, true, strict=True)]
+    assert 0.1 < np.mean(shares) < 0.9
+    assert index.recall(queries, 5) == pytest.approx(np.mean(shares))
+    assert Neighbours(descriptors, photographs).recall(queries, 5) == 1.0

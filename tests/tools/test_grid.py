@@ -86,7 +86,9 @@ def test_the_published_budget_is_the_published_schedule(method):
 
 def test_equal_budget_is_equal_for_all_rows(tmp_path):
     runs = grid(tmp_path, size="cpu", epochs=5)
-    configs = [runs.run(row, "demo", 0, images=800).config for row in TABLES["main"]["rows"]]
+    rows = [runs.run(row, "demo", 0, images=800) for row in TABLES["main"]["rows"]]
+    configs = [run.config for run in rows if run.trains]
+    assert len(configs) == len(rows) - 1  # HotSpotter's
     assert {(c.SOLVER.MAX_EPOCH, c.SOLVER.IMS_PER_BATCH, c.SOLVER.BASE_LR) for c in configs} == {
         (5, 32, 0.00035)
     }

@@ -28,6 +28,7 @@ name = yaml.safe_load((folder / "config.yaml").read_text())["DATASETS"]["TESTS"]
 seed = int(seed[4:])
 result = {"Rank-1": 70 + seed ** 2, "mAP": 40 - seed}
 result |= {"Rank-1 interval": [60, 80], "mAP interval": [30, 50]}
+(folder / "asked").write_text(sys.argv[1])
 (folder / "model_final.pth").touch()
 (folder / "results.json").write_text(json.dumps({name: result, f"{name} (encounter)": result}))
 """
@@ -72,6 +73,17 @@ def markdown(path, heading):
 
 
 # Which runs
+
+
+def test_what_trains_nothing_is_evaluated_once(tmp_path, tool):
+    asked = ["--methods", "HotSpotter", "BoT", "--species", "demo", "--seeds", "2"]
+    assert tool(*asked) == 0
+    assert starts(tmp_path) == {"BoT seed0": 1, "BoT seed1": 1, "HotSpotter seed0": 1}
+    out = tmp_path / "out"
+    assert (out / "main/HotSpotter/demo/seed0/asked").read_text() == "--eval-only"
+    assert (out / "main/BoT/demo/seed0/asked").read_text() == "--resume"
+    assert markdown(out / "main.md", "demo")["HotSpotter"][:2] == ["1", "70.00 [60.0, 80.0]"]
+    assert "- HotSpotter on demo: nothing is trained" in (out / "main.md").read_text()
 
 
 def test_a_finished_run_is_never_repeated(tmp_path, tool, folder):

@@ -164,6 +164,7 @@ def reproduce(grid: Grid, seeds: int, gpus: int, command: str) -> tuple[int, int
             for row in dict.fromkeys(grid.twins[row] for row in grid.rows)
             for seed in range(seeds)
         ]
+        runs = [run for run in runs if run.trains or not run.seed]  # without chance, one tells all
         for run in runs:
             if run.species in problems and read(run.folder)["status"] != "finished":
                 note(run.folder, status="failed", error=problems[run.species])

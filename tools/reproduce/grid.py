@@ -8,6 +8,7 @@ from typing import Any
 
 from openanimals.config import CfgNode, load
 from openanimals.config.strict_yaml import parse
+from openanimals.engine.matchers import uses_features
 from openanimals.utils.errors import UserError
 from openanimals.utils.registry import did_you_mean
 
@@ -36,13 +37,21 @@ PUBLISHED_ITERS_PER_EPOCH = 47
 
 @dataclass(frozen=True)
 class Run:
-    """A training: its place in the table, its folder and its checked configuration."""
+    """A training, or an evaluation of a row that has nothing to train.
+
+    Its place in the table, its folder and its checked configuration.
+    """
 
     row: str
     species: str
     seed: int
     folder: Path
     config: CfgNode
+
+    @property
+    def trains(self) -> bool:
+        """Whether there is anything to train."""
+        return uses_features(self.config)
 
     def __str__(self) -> str:
         return f"{self.row} on {self.species}, seed {self.seed}"

@@ -138,13 +138,14 @@ def train(
 
 
 def _start(run: Run, environment: Mapping[str, str]) -> subprocess.Popen:
-    """Start a training that the system kills when this process ends, however that ends."""
+    """Start a run that the system kills when this process ends, however that ends."""
     config = run.folder / "config.yaml"
     with atomic_path(config) as temporary:  # as planned: a file in configs/ may have been changed
         temporary.write_text(run.config.dump(), encoding="utf-8")
+    how = "--resume" if run.trains else "--eval-only"
     with open(run.folder / "console.txt", "wb") as console:
         return subprocess.Popen(
-            [sys.executable, str(TRAIN), "--resume", "--config-file", str(config)],
+            [sys.executable, str(TRAIN), how, "--config-file", str(config)],
             stdin=subprocess.DEVNULL,
             stdout=console,
             stderr=subprocess.STDOUT,
@@ -195,7 +196,7 @@ def _facts(run: Run, images: int, place: int) -> dict[str, Any]:
         "commit": " ".join(dict.fromkeys([*before.get("commit", "").split(), commit()])),
         "versions": ", ".join(f"{package} {version(package)}" for package in PACKAGES),
         "device": describe_environment(run.config, device),
-        "schedule": describe_schedule(run.config, images),
+        "schedule": describe_schedule(run.config, images) if run.trains else "nothing is trained",
     }
 
 
