@@ -279,8 +279,10 @@ _C.MATCHING.PROBES = Key(32, NOT_NEGATIVE)  # parts of a large gallery that are 
 _C.MATCHING.VOTE = Key("nsum", ("nsum", "csum"))  # of an individual's photographs: all, or the best
 
 _C.FUSION.MATCHERS = Key(["cosine", "local"], TEXTS)  # whose calibrated scores are fused
-_C.FUSION.CALIBRATION = Key("logistic", ("logistic", "isotonic"))  # from scores to probabilities
-_C.FUSION.HOW = Key("mean", ("mean", "logistic"))  # mean probability, or a function of the logits
+_C.FUSION.CALIBRATION = Key("isotonic", ("isotonic", "logistic"))  # from scores to probabilities
+_C.FUSION.HOW = Key(
+    "logistic", ("logistic", "mean")
+)  # a function of the logits, or the mean probability
 _C.FUSION.IMAGES = Key(1000, POSITIVE)  # most training images that it is calibrated on
 
 _TREE = CN()

@@ -10,6 +10,8 @@ import numpy as np
 
 from openanimals.config import CfgNode
 from openanimals.evaluation.build import build_protocols
+from openanimals.evaluation.by_individual import ByIndividual
+from openanimals.evaluation.protocols import Protocol
 from openanimals.matching.calibration import Fusion, brier, folds, reliability
 from openanimals.matching.fused import FusedMatcher, all_scores
 from openanimals.matching.matcher import Images, Matcher
@@ -67,6 +69,41 @@ def calibrated(
     return FusedMatcher(matchers, *fusions)
 
 
+def measure(
+    name: str,
+    protocol: Protocol,
+    photographs: np.ndarray,
+    individuals: np.ndarray,
+    folder: Path | None,
+) -> None:
+    """Tell how true the probabilities of a test set are; its individuals calibrated nothing.
+
+    Args:
+        name: of the test set.
+        protocol: says which pairs there are.
+        photographs: probabilities `[Q, G]`.
+        individuals: the same, of each query and individual of the gallery `[Q, I]`.
+        folder: its ``calibration.json`` gets what was measured; None: nothing.
+    """
+    content = {}
+    for what, rule, values in (
+        ("photographs", protocol, photographs),
+        ("individuals", ByIndividual(protocol), individuals),
+    ):
+        same, there = rule.masks(slice(0, len(values)))[0], rule.candidates()
+        content[what] = _measured(values[there], same[there])
+        logger.info(
+            "fusion: %s: %d pairs with %s, %d of one individual, Brier score %.4f",
+            *(name, content[what]["pairs"], what, content[what]["of one individual"]),
+            content[what]["Brier"],
+        )
+    if folder is not None:
+        path = folder / CALIBRATION
+        content = {**json.loads(path.read_text(encoding="utf-8")), name: content}
+        with atomic_path(path) as temporary:
+            temporary.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+
+
 def _fitted(
     cfg: CfgNode, scores: Mapping[str, np.ndarray], pairs: np.ndarray
 ) -> tuple[Fusion, dict[str, Any]]:
@@ -81,9 +118,13 @@ def _fitted(
     left_out = np.zeros(len(same))
     for learn, judge in folds(pairs):
         left_out[judge] = fit(learn)({name: own[judge] for name, own in scores.items()})
-    return fit(slice(None)), {
+    return fit(slice(None)), _measured(left_out, same)
+
+
+def _measured(probabilities: np.ndarray, same: np.ndarray) -> dict[str, Any]:
+    return {
         "pairs": len(same),
         "of one individual": int(same.sum()),
-        "Brier": brier(left_out, same),
-        "reliability": reliability(left_out, same).to_dict("records"),
+        "Brier": brier(probabilities, same),
+        "reliability": reliability(probabilities, same).to_dict("records"),
     }

@@ -13,7 +13,7 @@ from torch import nn
 from openanimals.config import CfgNode
 from openanimals.data.build import Sets
 from openanimals.data.cache import ImageCache
-from openanimals.data.catalogue import Catalogue
+from openanimals.data.catalogue import Catalogue, concatenate
 from openanimals.data.image_io import ImageError, read_image
 from openanimals.engine.device import room_to_evaluate
 from openanimals.engine.evaluate import extract
@@ -163,7 +163,7 @@ def build_matcher(
         return _single(cfg, cfg.TEST.MATCHER, features)
     matchers = {name: _single(cfg, name, features) for name in cfg.FUSION.MATCHERS}
     if sets.validation is not None:
-        images = sets.validation.gallery
+        images = concatenate([sets.validation.query, sets.validation.gallery])
         whose = "validation individuals, which training did not see"
     elif sets.train is not None:
         images, whose = sets.train.images, "training individuals"

@@ -12,6 +12,7 @@ from openanimals.config import CfgNode
 from openanimals.data.build import Sets, TestSet
 from openanimals.data.cache import ImageCache
 from openanimals.engine.evaluate import evaluate
+from openanimals.engine.fusion import measure
 from openanimals.engine.matchers import (
     FEATURES,
     FUSED,
@@ -83,7 +84,7 @@ def evaluate_matcher(
         name, sides = test_set.name, (test_set.query, test_set.gallery)
         masked = masks_asked(cfg)
         query, gallery = (matcher.prepare(CatalogueImages(own, masked)) for own in sides)
-        kept: list[np.ndarray] = []
+        kept: dict[Protocol, list[tuple]] = {}
 
         def blocks_of(
             protocol: Protocol, name=name, query=query, gallery=gallery, kept=kept
@@ -92,20 +93,23 @@ def evaluate_matcher(
             if show := None if kept else getattr(matcher, "spots", None):
                 shown[name] = show(*given)
             blocks = matcher.score_blocks(*given)
-            return _checked(cfg, blocks, protocol, [] if kept else kept)
+            return _checked(cfg, blocks, protocol, [] if kept else kept.setdefault(protocol, []))
 
         images = test_set.query.table, test_set.gallery.table
         judged = judge_test_set(cfg, name, images, blocks_of, words)
+        protocol, blocks = next(iter(kept.items()))
+        distances, named = zip(*blocks, strict=True)
+        if cfg.TEST.MATCHER == FUSED:
+            probabilities = 1 - np.concatenate(distances), 1 - np.concatenate(named)
+            measure(name, protocol, *probabilities, folder)
         if folder is not None:
-            path = save_scores(folder, name, np.concatenate(kept), *images, judged.values())
+            path = save_scores(folder, name, np.concatenate(distances), *images, judged.values())
             logger.info("scores: %s", path)
         results |= judged
     return results, {name: show for name, show in shown.items() if show}
 
 
-def _checked(
-    cfg: CfgNode, blocks: Blocks, protocol: Protocol, kept: list[np.ndarray]
-) -> MatcherBlocks:
+def _checked(cfg: CfgNode, blocks: Blocks, protocol: Protocol, kept: list[tuple]) -> MatcherBlocks:
     """Yield what a matcher returned, in float32, and keep it, too.
 
     Raises:
@@ -122,8 +126,8 @@ def _checked(
 
     try:
         for rows, distances in checked_blocks(of_images(), queries, gallery):
-            kept.append(distances.copy())
             named = others.pop()
+            kept.append((distances.copy(), named))
             if named is None:
                 yield rows, distances
                 continue

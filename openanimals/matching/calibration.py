@@ -39,7 +39,7 @@ class Calibration:
     beyond: bool = False
 
     @classmethod
-    def fit(cls, scores: np.ndarray, same: np.ndarray, kind: str = "logistic") -> "Calibration":
+    def fit(cls, scores: np.ndarray, same: np.ndarray, kind: str = "isotonic") -> "Calibration":
         """Learn from pairs.
 
         Args:
@@ -109,8 +109,8 @@ class Fusion:
         same: np.ndarray,
         individuals: Sequence[tuple[Any, Any]],
         *,
-        kind: str = "logistic",
-        how: str = "mean",
+        kind: str = "isotonic",
+        how: str = "logistic",
     ) -> "Fusion":
         """Learn from the scores `[N]` of each matcher for the same pairs.
 

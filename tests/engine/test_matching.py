@@ -1,10 +1,13 @@
 """TEST.MATCHER: local features, fusions and matchers of one's own, through the usual commands."""
 
 import json
+import re
 
 import numpy as np
 import pandas as pd
 import pytest
+from safetensors.numpy import load_file
+from sklearn.metrics import brier_score_loss
 
 from openanimals.engine.rescore import comparison, rescore
 from openanimals.engine.train import evaluate_only, train
@@ -118,6 +121,25 @@ def test_a_fusion_is_calibrated_on_training_individuals(tmp_path, herd_root, reg
         measured = kept[what]["individuals left out"]
         assert 0 <= measured["Brier"] < 0.1
         assert sum(row["pairs"] for row in measured["reliability"]) == measured["pairs"]
+        asked = kept[HERD][what]
+        assert 0 <= asked["Brier"] < 0.1
+        assert sum(row["pairs"] for row in asked["reliability"]) == asked["pairs"]
+    scores = load_file(next(tmp_path.glob("scores_*")))["scores"]
+    same = results[HERD].query_identities[:, None] == results[HERD].gallery_identities[None]
+    asked = kept[HERD]["photographs"]
+    assert (asked["pairs"], asked["of one individual"]) == (same.size, same.sum())
+    assert asked["Brier"] == pytest.approx(brier_score_loss(same.ravel(), 1 - scores.ravel()))
+
+
+def test_validation_individuals_calibrate_where_there_are_some(tmp_path, herd_root):
+    """A trained network knows its training individuals too well."""
+    herd = "Animals-SyntheticHerd:identities=16,images=5,pixels=64"
+    keys = {"DATASETS__NAMES": (herd,), "FUSION__MATCHERS": ["cosine", "local"]}
+    for fraction, pairs, whose in ((0.0, 40 * 39, "training"), (0.5, 20 * 19, "validation")):
+        keys |= {"DATASETS__VAL_FRACTION": fraction, "SOLVER__MAX_EPOCH": 1}
+        train(cfg_of(tmp_path / whose, herd_root, "fusion", **keys))
+        told = (tmp_path / whose / "log.txt").read_text()
+        assert re.search(rf"calibrated on {pairs} pairs of photographs, .* of {whose} ind", told)
 
 
 def test_wrong_matchers_are_told_before_any_work(tmp_path, herd_root, monkeypatch):

@@ -39,7 +39,7 @@ def test_known_probabilities_are_found_again(kind, pairs):
 
 def test_a_logistic_function_goes_on_beyond_what_it_has_seen(pairs):
     logits, same, _ = pairs
-    calibration = Calibration.fit(logits, same)
+    calibration = Calibration.fit(logits, same, "logistic")
     np.testing.assert_allclose(calibration.logit([-9.0, 9.0]), [-9, 9], atol=0.3)
 
 
