@@ -1,6 +1,8 @@
 """YAML as a configuration needs it: no key twice, no bombs, and a line in every error."""
 
 import re
+from copy import deepcopy
+from functools import lru_cache
 from typing import Any
 
 import yaml
@@ -23,6 +25,11 @@ def parse(text: str) -> Any:
     """
     if len(text) > MOST_CHARACTERS:
         raise YamlError(f"has more than {MOST_CHARACTERS} characters")
+    return deepcopy(_parsed(text))
+
+
+@lru_cache  # each run of a grid reads the same files, and most of the time goes here
+def _parsed(text: str) -> Any:
     try:
         loader = _Loader(text)
         node = loader.get_single_node()

@@ -77,36 +77,44 @@ def evaluate_matcher(
     """
     results: dict[str, Result] = {}
     shown: dict[str, ShowSpots] = {}
+    for test_set in tests:
+        judged, show = _evaluate_one(cfg, matcher, test_set, folder)
+        results |= judged
+        if show:
+            shown[test_set.name] = show
+    return results, shown
+
+
+def _evaluate_one(
+    cfg: CfgNode, matcher: Matcher, test_set: TestSet, folder: Path | None
+) -> tuple[dict[str, Result], ShowSpots | None]:
+    name, images = test_set.name, (test_set.query.table, test_set.gallery.table)
+    query, gallery = (
+        matcher.prepare(CatalogueImages(own, masks_asked(cfg)))
+        for own in (test_set.query, test_set.gallery)
+    )
+    asked: list[Protocol] = []
+    kept: list[tuple] = []
+
+    def blocks_of(protocol: Protocol) -> MatcherBlocks:
+        asked.append(protocol)
+        pairs = protocol.candidates(), protocol.individuals()
+        blocks = matcher.score_blocks(query, gallery, *pairs)
+        return _checked(cfg, blocks, protocol, kept if len(asked) == 1 else [])
+
     words = cfg.TEST.MATCHER
     if words == FUSED:
         words = f"fusion of {' and '.join(cfg.FUSION.MATCHERS)}"
-    for test_set in tests:
-        name, sides = test_set.name, (test_set.query, test_set.gallery)
-        masked = masks_asked(cfg)
-        query, gallery = (matcher.prepare(CatalogueImages(own, masked)) for own in sides)
-        kept: dict[Protocol, list[tuple]] = {}
-
-        def blocks_of(
-            protocol: Protocol, name=name, query=query, gallery=gallery, kept=kept
-        ) -> MatcherBlocks:
-            given = query, gallery, protocol.candidates(), protocol.individuals()
-            if show := None if kept else getattr(matcher, "spots", None):
-                shown[name] = show(*given)
-            blocks = matcher.score_blocks(*given)
-            return _checked(cfg, blocks, protocol, [] if kept else kept.setdefault(protocol, []))
-
-        images = test_set.query.table, test_set.gallery.table
-        judged = judge_test_set(cfg, name, images, blocks_of, words)
-        protocol, blocks = next(iter(kept.items()))
-        distances, named = zip(*blocks, strict=True)
-        if cfg.TEST.MATCHER == FUSED:
-            probabilities = 1 - np.concatenate(distances), 1 - np.concatenate(named)
-            measure(name, protocol, *probabilities, folder)
-        if folder is not None:
-            path = save_scores(folder, name, np.concatenate(distances), *images, judged.values())
-            logger.info("scores: %s", path)
-        results |= judged
-    return results, {name: show for name, show in shown.items() if show}
+    judged = judge_test_set(cfg, name, images, blocks_of, words)
+    distances, named = zip(*kept, strict=True)
+    if cfg.TEST.MATCHER == FUSED:
+        measure(name, asked[0], 1 - np.concatenate(distances), 1 - np.concatenate(named), folder)
+    if folder is not None:
+        path = save_scores(folder, name, np.concatenate(distances), *images, judged.values())
+        logger.info("scores: %s", path)
+    spots = getattr(matcher, "spots", None)
+    show = spots and spots(query, gallery, asked[0].candidates(), asked[0].individuals())
+    return judged, show
 
 
 def _checked(cfg: CfgNode, blocks: Blocks, protocol: Protocol, kept: list[tuple]) -> MatcherBlocks:

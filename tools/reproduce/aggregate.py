@@ -2,7 +2,6 @@
 
 import pandas as pd
 
-from openanimals.config import load
 from openanimals.utils.files import atomic_path, read_json
 from reproduce.grid import KNOWN_SPECIES, TABLES, Grid
 from reproduce.run import read
@@ -39,8 +38,8 @@ def read_runs(grid: Grid) -> pd.DataFrame:
         results: dict[str, dict] = {"": {}}
         test_set = ""
         if run["status"] == "finished":
-            test_set = load(file.parent / "config.yaml").DATASETS.TESTS[0]
-            results = read_json(file.parent / "results.json", test_set)
+            results = read_json(file.parent / "results.json")
+            test_set = next(iter(results), "")  # the headline
         for name, result in results.items():
             protocol = name.removeprefix(f"{test_set} (").removesuffix(")")
             protocol = HEADLINE if name == test_set else protocol
