@@ -123,8 +123,6 @@ def test_a_method_of_ones_own_trains_resumes_and_is_evaluated(folder):
 
 @pytest.mark.parametrize("keys", [[], ["IMPORTS", "['my_kornia']", "TEST.MATCHER", "kornia"]])
 def test_a_matcher_of_ones_own(keys, folder):
-    if keys:
-        pytest.importorskip("kornia")
     (command,) = re.findall(r"\$ (python .*my_matcher.*)", WHOLE)
     keys = [*keys, "DATASETS.ROOT", str(folder), "MODEL.DEVICE", "cpu"]
     finished = run([sys.executable, *shlex.split(command)[1:], *keys], cwd=folder)

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from openanimals.config import CfgNode
+from openanimals.config import CfgNode, get_cfg
 from openanimals.data.build import Sets
 from openanimals.data.cache import ImageCache
 from openanimals.data.catalogue import Catalogue, concatenate
@@ -19,7 +19,7 @@ from openanimals.engine.device import room_to_evaluate
 from openanimals.engine.evaluate import extract
 from openanimals.engine.fusion import calibrated
 from openanimals.evaluation.distance import distance_blocks
-from openanimals.matching.local import LocalMatcher
+from openanimals.matching.local import ONE_TO_ONE, LocalMatcher
 from openanimals.matching.matcher import MATCHER_REGISTRY, Blocks, Matcher
 from openanimals.matching.one_to_one import Spots
 from openanimals.utils.errors import UserError
@@ -129,6 +129,14 @@ def matcher_problems(cfg: CfgNode, training: bool) -> list[str]:
         problems.append(f"TEST.MATCHER {name} has nothing to train; add --eval-only")
     if name != FEATURES and int(os.environ.get("WORLD_SIZE", "1")) > 1:
         problems.append(f"TEST.MATCHER {name} works in one process: start one")
+    if cfg.MATCHING.RULE == ONE_TO_ONE:
+        usual = get_cfg().MATCHING
+        problems += [
+            f"MATCHING.{key} is of a gallery's neighbours, and MATCHING.RULE {ONE_TO_ONE} has "
+            "none: leave one of them out"
+            for key in ("K", "NORMALISERS", "PROBES")
+            if cfg.MATCHING[key] != usual[key]
+        ]
     test = cfg.TEST
     given = {
         "TEST.PCA": bool(test.PCA),

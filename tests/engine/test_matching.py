@@ -151,6 +151,10 @@ def test_wrong_matchers_are_told_before_any_work(tmp_path, herd_root, monkeypatc
         evaluate_only(cfg_of(tmp_path, herd_root, "fusion", FUSION__MATCHERS=["local"]))
     with pytest.raises(UserError, match="TEST.PCA is of features ranked alone"):
         evaluate_only(cfg_of(tmp_path, herd_root, "local", TEST__PCA=3))
+    with pytest.raises(
+        UserError, match="MATCHING.K is of a gallery's neighbours, and MATCHING.RULE"
+    ):
+        evaluate_only(cfg_of(tmp_path, herd_root, "local", MATCHING__RULE="ratio", MATCHING__K=2))
     monkeypatch.setenv("WORLD_SIZE", "2")
     with pytest.raises(UserError, match="TEST.MATCHER local works in one process"):
         evaluate_only(cfg_of(tmp_path, herd_root, "local"))

@@ -86,6 +86,13 @@ def test_what_trains_nothing_is_evaluated_once(tmp_path, tool):
     assert "- HotSpotter on demo: nothing is trained" in (out / "main.md").read_text()
 
 
+def test_a_run_whose_results_are_empty_is_not_left_out_in_silence(tool, folder, capfd):
+    assert tool(*bot()) == 0
+    (folder / "results.json").write_text("{}")
+    assert tool(*bot()) == 2
+    assert "results.json is damaged: it holds no result" in capfd.readouterr().err
+
+
 def test_a_finished_run_is_never_repeated(tmp_path, tool, folder):
     assert tool(*bot()) == 0
     before = {file: file.stat().st_mtime_ns for file in folder.iterdir()}

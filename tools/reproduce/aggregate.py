@@ -2,6 +2,7 @@
 
 import pandas as pd
 
+from openanimals.utils.errors import FileError
 from openanimals.utils.files import atomic_path, read_json
 from reproduce.grid import KNOWN_SPECIES, TABLES, Grid
 from reproduce.run import read
@@ -39,7 +40,9 @@ def read_runs(grid: Grid) -> pd.DataFrame:
         test_set = ""
         if run["status"] == "finished":
             results = read_json(file.parent / "results.json")
-            test_set = next(iter(results), "")  # the headline
+            if not results:
+                raise FileError(f"{file.parent / 'results.json'} is damaged: it holds no result")
+            test_set = next(iter(results))  # the headline
         for name, result in results.items():
             protocol = name.removeprefix(f"{test_set} (").removesuffix(")")
             protocol = HEADLINE if name == test_set else protocol
