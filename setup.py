@@ -12,14 +12,24 @@ VERSION = re.search(
 
 # tests/oldest.txt repeats every floor; `make test-oldest` runs the tests on exactly those versions.
 TIMM = ["timm>=1.0.26"]  # DINOv3; models on the meta device; weights in a folder
+ONNX = ["onnx>=1.18", "onnxscript>=0.5", "onnxruntime>=1.22"]
 TEST = [
+    "frictionless>=5.18",  # validates Camtrap DP
+    "pycocotools>=2.0.8",
     "pytest>=8.2",  # importorskip(exc_type=...)
     "pytest-xdist>=3.8",  # --no-loadscope-reorder
     "hypothesis>=6.100",
     "kornia>=0.8",  # an example of docs/extending.md
     "setuptools>=70.1",  # builds a wheel without the package wheel
 ]
-LINT = ["ruff", "mypy", "pandas-stubs", "types-PyYAML", "types-tqdm"]  # the newest
+LINT = [
+    "ruff",
+    "mypy",
+    "pandas-stubs",
+    "types-PyYAML",
+    "types-openpyxl",
+    "types-tqdm",
+]  # the newest
 
 setup(
     name="openanimals",
@@ -31,7 +41,11 @@ setup(
     python_requires=">=3.10",
     packages=[*find_packages(include=["openanimals", "openanimals.*"]), "openanimals.configs"],
     package_dir={"openanimals.configs": "configs"},
-    package_data={"openanimals": ["py.typed"], "openanimals.configs": ["**/*.yml"]},
+    package_data={
+        "openanimals": ["py.typed"],
+        "openanimals.configs": ["**/*.yml"],
+        "openanimals.identification": ["templates/*.html"],
+    },
     install_requires=[
         "torch>=2.7",  # the limit of variants that SOLVER.COMPILE sets
         "torchvision>=0.22",
@@ -51,8 +65,16 @@ setup(
         "filelock>=3.32",  # whose locks forked processes do not inherit
         "requests>=2.32.3",
         "wildlife-datasets>=1.0.8,<1.0.9",
+        "jinja2>=3.1",  # the page of matches
+        "openpyxl>=3.1.3",  # spreadsheets
         "six>=1.16",  # kaggle, which wildlife-datasets downloads with, imports it without asking
     ],
-    extras_require={"timm": TIMM, "test": [*TIMM, *TEST], "lint": LINT},
+    extras_require={
+        "timm": TIMM,
+        "onnx": ONNX,
+        "openvino": ["openvino>=2025.2", *ONNX[:2]],
+        "test": [*TIMM, *ONNX, *TEST],
+        "lint": LINT,
+    },
     entry_points={"console_scripts": ["openanimals = openanimals.cli:main"]},
 )

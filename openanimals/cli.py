@@ -6,6 +6,7 @@ import re
 import sys
 from collections.abc import Sequence
 
+from openanimals.identification.commands import add_verbs
 from openanimals.utils.errors import UserError
 from openanimals.utils.logging import entry, set_up_logging, visible
 
@@ -76,6 +77,7 @@ def build_parser() -> argparse.ArgumentParser:
     _add_convert(verbs)
     _add_rescore(verbs)
     _add_compare(verbs)
+    add_verbs(verbs)
     return parser
 
 

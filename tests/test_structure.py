@@ -35,17 +35,19 @@ ALLOWED = {
     "solver": BELOW | {"solver"},
     "evaluation": BELOW | {"evaluation"},
     "matching": BELOW | {"matching"},
-    "cli": BELOW | {"engine"},
+    "cli": BELOW | {"engine", "identification"},
     "engine": BELOW | {"data", "modeling", "solver", "evaluation", "matching", "engine"},
+    "identification": {*("utils", "data", "evaluation", "matching", "engine", "identification")},
 }
 HEAVY = {
     *("torch", "torchvision", "numpy", "pandas", "scipy", "PIL", "yaml", "yacs", "cv2", "tqdm"),
     *("wildlife_datasets", "timm", "safetensors", "matplotlib", "tensorboard", "faiss", "onnx"),
-    "pyarrow",
+    *("pyarrow", "openpyxl", "jinja2", "sklearn", "openvino", "onnxruntime"),
 }
 OPTIONAL = {
     *("wildlife_datasets", "timm", "safetensors", "matplotlib", "cv2", "faiss", "onnx"),
-    *("pyarrow", "tensorboard", "torch.utils.tensorboard"),
+    *("pyarrow", "tensorboard", "torch.utils.tensorboard", "openpyxl", "jinja2", "onnxruntime"),
+    *("onnxscript", "openvino", "sklearn"),
 }
 
 

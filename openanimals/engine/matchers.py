@@ -168,8 +168,8 @@ def build_matcher(
         UserError: there is too little to calibrate by.
     """
     if cfg.TEST.MATCHER != FUSED:
-        return _single(cfg, cfg.TEST.MATCHER, features)
-    matchers = {name: _single(cfg, name, features) for name in cfg.FUSION.MATCHERS}
+        return single_matcher(cfg, cfg.TEST.MATCHER, features)
+    matchers = {name: single_matcher(cfg, name, features) for name in cfg.FUSION.MATCHERS}
     if sets.validation is not None:
         images = concatenate([sets.validation.query, sets.validation.gallery])
         whose = "validation individuals, which training did not see"
@@ -181,7 +181,8 @@ def build_matcher(
     return calibrated(cfg, matchers, CatalogueImages(some, masks_asked(cfg)), whose, folder)
 
 
-def _single(cfg: CfgNode, name: str, features: FeatureMatcher | None) -> Matcher:
+def single_matcher(cfg: CfgNode, name: str, features: FeatureMatcher | None = None) -> Matcher:
+    """Return a matcher by its name; that of features is the one given."""
     if name == FEATURES and features is not None:
         return features
     if name != LOCAL:

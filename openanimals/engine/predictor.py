@@ -16,14 +16,16 @@ from openanimals.data.boxes import rows_with_bad_boxes
 from openanimals.data.build import load_catalogue_of
 from openanimals.data.catalogue import UNKNOWN, Catalogue
 from openanimals.data.image_io import ImageError, resize
-from openanimals.engine.checkpoint import CheckpointError, RunFolder
+from openanimals.engine.backends import pick_backend
+from openanimals.engine.checkpoint import FINAL, CheckpointError, RunFolder
 from openanimals.engine.device import pick_device, place, room_to_evaluate
-from openanimals.engine.evaluate import extract, fingerprint
+from openanimals.engine.evaluate import RESULTS, extract, fingerprint
+from openanimals.engine.export import export
 from openanimals.engine.loading import config_from_checkpoint, load_weights
 from openanimals.evaluation import FeatureSet
 from openanimals.modeling import ReIDModel, build_model, fold_norms
 from openanimals.utils.errors import UserError
-from openanimals.utils.files import expanded
+from openanimals.utils.files import expanded, read_json
 
 logger = getLogger(__name__)
 
@@ -33,7 +35,8 @@ Source = str | Path | Sequence[str | Path]
 class Predictor:
     """A model together with how its photographs are read: their size, decoding, masks, flip test.
 
-    What it gives equals, bit for bit, what an evaluation of the same photographs computes.
+    By torch, what it gives equals, bit for bit, what an evaluation of the same photographs
+    computes.
 
     Args:
         source: the folder of a run, a checkpoint or YAML files, as for :func:`load_model`.
@@ -41,16 +44,20 @@ class Predictor:
         device: "cpu", "cuda", "cuda:1", "mps", or "auto" (CUDA, else MPS, else CPU).
         overrides: ``[KEY, VALUE, ...]`` that change the configuration, such as
             ``["TEST.IMS_PER_BATCH", 16]``.
+        backend: what computes the features: "torch"; "onnx" or "openvino" (extras of these names),
+            faster on a CPU, in float32, and equal to torch's but for rounding; or "auto", see
+            :func:`~openanimals.engine.backends.pick_backend`.
 
     Attributes:
         cfg: the configuration.
         model: in eval mode, on the device.
         device: where it is.
+        backend: "torch", "onnx" or "openvino".
         fingerprint: tells this model and its preprocessing from others; features of another one
             are not comparable.
 
     Raises:
-        UserError: the source, the weights or the device cannot be had, or do not fit.
+        UserError: the source, the weights, the device or the backend cannot be had, or do not fit.
 
     Example:
         >>> predictor = openanimals.Predictor("logs/demo")
@@ -64,11 +71,16 @@ class Predictor:
         weights: str | Path | None = None,
         device: str | torch.device = "auto",
         overrides: Sequence[Any] = (),
+        backend: str = "torch",
     ) -> None:
         keys = [*overrides, "MODEL.DEVICE", str(device)]
-        self.cfg, self.model, self.device = _load(source, weights, keys)
-        self.fingerprint = fingerprint(self.cfg, self.model)
-        self._network = fold_norms(self.model) if self.cfg.TEST.FOLD_NORMS else self.model
+        self.cfg, self.model, self.device, path = _load(source, weights, keys)
+        self._weights = expanded(path) if path else None
+        self.backend, network, self.fingerprint = pick_backend(
+            backend, self.cfg, self.model, self.device, fingerprint(self.cfg, self.model)
+        )
+        folded = fold_norms(self.model) if self.cfg.TEST.FOLD_NORMS else self.model
+        self._network = network or folded
 
     def embed(
         self, photographs: str | os.PathLike[str] | Catalogue | np.ndarray | Sequence[Any]
@@ -117,6 +129,36 @@ class Predictor:
         # Nobody's photographs must not match one another.
         table["identity"] = table["identity"].replace({UNKNOWN: None})
         return FeatureSet(table, features[readable], self.fingerprint, images.name)
+
+    def export(self, folder: str | os.PathLike[str], licence: str = "") -> list[Path]:
+        """Write the model as ONNX and safetensors, with a model card.
+
+        Args:
+            folder: gets the files. The results of the card are those of results.json in the folder
+                of the run, if the model is its final one.
+            licence: of the weights, such as "cc-by-4.0"; empty: not stated.
+
+        Returns:
+            The files: model.onnx, model.safetensors, config.yml, README.md.
+
+        Raises:
+            UserError: a package of the extra onnx is missing, the network cannot be exported, or
+                the folder cannot be written.
+        """
+        return export(
+            self.cfg,
+            self.model,
+            fingerprint(self.cfg, self.model),
+            expanded(folder),
+            licence=licence,
+            results=self._results(),
+        )
+
+    def _results(self) -> dict[str, Any]:
+        if self._weights is None or self._weights.name != FINAL:
+            return {}
+        path = self._weights.parent / RESULTS
+        return read_json(path) if path.is_file() else {}
 
     def _catalogue(self, name: str) -> Catalogue:
         path = expanded(name)
@@ -185,7 +227,7 @@ def load_model(
 
 def _load(
     source: Source, weights: str | Path | None, overrides: Sequence[Any]
-) -> tuple[CfgNode, ReIDModel, torch.device]:
+) -> tuple[CfgNode, ReIDModel, torch.device, str | Path | None]:
     cfg, path = _find(source, overrides)
     path = weights or path or cfg.MODEL.WEIGHTS
     device = pick_device(cfg.MODEL.DEVICE)
@@ -197,7 +239,7 @@ def _load(
     if path:
         load_weights(cfg, model, path)
     place(model, device)
-    return cfg, model.eval(), device
+    return cfg, model.eval(), device, path
 
 
 def _find(source: Source, overrides: Sequence[Any]) -> tuple[CfgNode, Path | None]:

@@ -47,7 +47,7 @@ def read(folder: str | Path) -> Catalogue:
             f"{name}: {root.absolute()} {what}; expected a folder with one sub-folder of images "
             "for each individual"
         )
-    images, others, again, system = _walk(root)
+    images, others, again, system = walk(root)
     loose = [path for path in images if "/" not in path]
     paths = [path for path in images if "/" in path]
     kinds = Counter(Path(file).suffix.lower() or "no suffix" for file in others).most_common(5)
@@ -79,7 +79,7 @@ def read(folder: str | Path) -> Catalogue:
     return Catalogue(name, root, table, cameras_count=False)
 
 
-def _walk(root: Path) -> tuple[list[str], list[str], list[str], list[str]]:
+def walk(root: Path) -> tuple[list[str], list[str], list[str], list[str]]:
     """Return images, other files, folders met again and of systems, as POSIX paths below root.
 
     Each is in code-point order. No folder is listed twice, else its photographs would be two

@@ -1,0 +1,193 @@
+"""What computes the features of a model: torch, or faster on a CPU, ONNX Runtime or OpenVINO."""
+
+from collections.abc import Callable, Sequence
+from importlib.util import find_spec
+from logging import getLogger
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from openanimals import __version__
+from openanimals.config import CfgNode
+from openanimals.engine.export import needs, write_onnx
+from openanimals.modeling import ReIDModel, naming_the_size
+from openanimals.utils.errors import UserError
+from openanimals.utils.machine import user_cache
+from openanimals.utils.registry import check_name
+
+logger = getLogger(__name__)
+
+SAME = 1e-5
+"""Cosine distance to torch's features up to which those of another backend are the same."""
+
+
+class Backend(nn.Module):
+    """A network that another program computes, to be called like the model itself.
+
+    Args:
+        run: uint8 images ``[B, 3, H, W]`` to features ``[B, D]``.
+        model: that it stands for.
+    """
+
+    def __init__(self, run: Callable[[np.ndarray], np.ndarray], model: ReIDModel) -> None:
+        super().__init__()
+        self.run, self.pixel_mean = run, model.pixel_mean
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Return the features ``[B, D]`` of uint8 images ``[B, 3, H, W]``."""
+        return torch.from_numpy(self.run(images.contiguous().numpy()))
+
+
+def onnx_runtime(path: Path) -> Callable[[np.ndarray], np.ndarray]:
+    """Return what runs an ONNX file by ONNX Runtime, on the CPU, on as many threads as torch.
+
+    Raises:
+        UserError: onnxruntime is missing.
+    """
+    runtime = needs("onnxruntime", "onnx")
+    options = runtime.SessionOptions()
+    options.intra_op_num_threads = torch.get_num_threads()
+    session = runtime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+    return lambda images: session.run(None, {"images": images})[0]
+
+
+def openvino(path: Path, size: Sequence[int] | None = None) -> Callable[[np.ndarray], np.ndarray]:
+    """Return what runs an ONNX file by OpenVINO, on the CPU in float32, on torch's threads.
+
+    Args:
+        path: the file.
+        size: (height, width) of all images, for which it can prepare; None: of any size.
+
+    Raises:
+        UserError: openvino is missing.
+    """
+    core = needs("openvino", "openvino").Core()
+    network = core.read_model(path)
+    if size is not None:
+        network.reshape([-1, 3, *size])
+    # Without the hint it takes bfloat16 where the processor has it.
+    options = {
+        "INFERENCE_PRECISION_HINT": "f32",
+        "INFERENCE_NUM_THREADS": torch.get_num_threads(),
+        "PERFORMANCE_HINT": "LATENCY",  # one batch at a time, on all threads
+    }
+    compiled = core.compile_model(network, "CPU", options)
+    return lambda images: np.array(compiled(images)[0])  # a copy: its memory is used again
+
+
+RUNNERS: dict[str, tuple[str, Callable[..., Callable[[np.ndarray], np.ndarray]]]] = {
+    "onnx": ("onnxruntime", lambda path, size: onnx_runtime(path)),
+    "openvino": ("openvino", openvino),
+}
+BACKENDS = ("auto", "torch", *RUNNERS)
+
+
+def probe(size: Sequence[int], count: int = 2) -> Tensor:
+    """Return a batch by which backends are compared: uint8 ``[count, 3, H, W]``, always the same.
+
+    It has coarse and fine structure, in colour and over the whole range, as photographs have.
+    """
+    generator = torch.Generator().manual_seed(0)
+    coarse = torch.rand(count, 3, 6, 6, generator=generator)
+    smooth = functional.interpolate(coarse, tuple(size), mode="bicubic")
+    fine = 0.1 * torch.randn(smooth.shape, generator=generator)
+    return ((smooth + fine) * 255).clamp(0, 255).to(torch.uint8)
+
+
+def distance_to_torch(cfg: CfgNode, model: ReIDModel, network: nn.Module) -> float:
+    """Return the largest cosine distance of a backend's features to torch's, on the probe batch.
+
+    Raises:
+        UserError: the model cannot take images of INPUT.SIZE_TEST.
+    """
+    images = probe(cfg.INPUT.SIZE_TEST)
+    with torch.inference_mode(), naming_the_size(cfg, model):
+        ours, theirs = model(images).double(), network(images).double()
+    return float((1 - functional.cosine_similarity(ours, theirs)).abs().max())
+
+
+def pick_backend(
+    name: str, cfg: CfgNode, model: ReIDModel, device: torch.device, made_by: str
+) -> tuple[str, nn.Module | None, str]:
+    """Return what is to compute the features of a model.
+
+    The model is exported once, into the user's cache folder, and read from there afterwards.
+
+    Args:
+        name: "torch"; "onnx" or "openvino"; or "auto": OpenVINO, if the model is on the CPU and
+            computes in float32, OpenVINO is installed, and its features agree with torch's, else
+            torch. What "auto" took, and why, is told.
+        cfg: the configuration.
+        model: in eval mode.
+        device: where it is.
+        made_by: its fingerprint.
+
+    Returns:
+        The name of the backend; the network, None for torch; and the fingerprint of its features:
+        the model's if they agree with torch's (a cosine distance of at most 1e-5), else another,
+        so that the two do not mix.
+
+    Raises:
+        UserError: there is no such backend, a package of one that was named is missing, the model
+            is not on the CPU, or cannot be exported.
+    """
+    check_name("backend", name, BACKENDS)
+    if name == "torch":
+        return name, None, made_by
+    if name == "auto":
+        network, reason = None, _obstacle(cfg, device)
+        try:
+            if not reason:
+                network = _built("openvino", cfg, model, made_by)
+                distance = distance_to_torch(cfg, model, network)
+                reason = f"features within {distance:.1g} of torch's"
+                if not distance <= SAME:  # nor if it is NaN
+                    network, reason = None, f"OpenVINO's features are {distance:.1g} from torch's"
+        except UserError as error:
+            network, reason = None, str(error)
+        taken = "torch" if network is None else "openvino"
+        logger.info("backend: %s (%s)", taken, reason)
+        return taken, network, made_by
+    if device.type != "cpu":
+        raise UserError(f"the backend {name!r} computes on the CPU; set the device to cpu")
+    network = _built(name, cfg, model, made_by)
+    distance = distance_to_torch(cfg, model, network)
+    if distance <= SAME:
+        return name, network, made_by
+    logger.warning(
+        "backend: the features of %s are %.1g from torch's (cosine distance, on a probe), beyond "
+        "%g: they have a fingerprint of their own, and do not mix with those of torch",
+        *(name, distance, SAME),
+    )
+    return name, network, f"{made_by}-{name}"
+
+
+def _obstacle(cfg: CfgNode, device: torch.device) -> str:
+    """Return why OpenVINO is not to be tried; empty if it is."""
+    if device.type != "cpu":
+        return f"the model is on {device.type}"
+    if cfg.TEST.DTYPE != "float32":
+        return f"TEST.DTYPE is {cfg.TEST.DTYPE}"
+    if find_spec("openvino") is None:
+        return "OpenVINO is faster, and not installed: pip install 'openanimals[openvino]'"
+    return ""
+
+
+def _built(name: str, cfg: CfgNode, model: ReIDModel, made_by: str) -> Backend:
+    package, runner = RUNNERS[name]
+    needs(package, name)  # before the time that an export takes
+    path = user_cache() / "onnx" / f"{made_by}-{__version__}.onnx"
+    if not path.is_file():
+        logger.info("backend: %s is written, once for this model; it takes a minute or so", path)
+        with naming_the_size(cfg, model):
+            write_onnx(cfg, model, made_by, path)
+    try:
+        return Backend(runner(path, cfg.INPUT.SIZE_TEST), model)
+    except UserError:
+        raise
+    except Exception as error:  # of each program's own kinds
+        path.unlink(missing_ok=True)  # perhaps it is damaged; the next time it is written again
+        raise UserError(f"{name} cannot run this model ({error!s:.300})") from error

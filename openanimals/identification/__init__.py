@@ -1,0 +1,1 @@
+"""Who is it: photographs in, encounters, evidence and individuals, capture histories out."""

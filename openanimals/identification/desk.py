@@ -1,0 +1,229 @@
+"""What the commands do with a catalogue and its decisions: show, correct, export, captures."""
+
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from openanimals.identification.captures import capture_history
+from openanimals.identification.catalogue_file import annotation_ids, rebase, write_catalogue
+from openanimals.identification.clocks import clock_offset
+from openanimals.identification.evidence import Evidence
+from openanimals.identification.exchange.camtrap_dp import fill_camtrap_dp
+from openanimals.identification.exchange.coco import write_coco
+from openanimals.identification.exchange.wildbook import write_wildbook
+from openanimals.identification.identify import Listing
+from openanimals.identification.individuals import annotate, resolve_table
+from openanimals.identification.matches import NEW, Matches
+from openanimals.identification.reviewed import Reviewed, apply_reviewed, read_reviewed
+from openanimals.identification.run import current, decisions_of, read_new
+from openanimals.identification.stations import read_stations
+from openanimals.utils.errors import UserError
+from openanimals.utils.files import expanded
+from openanimals.utils.registry import did_you_mean
+
+
+def tend(
+    catalogue: str,
+    *,
+    by: str = "",
+    add: str | None = None,
+    apply: str | None = None,
+    accept: bool = False,
+    new_name: Sequence[str] = (),
+    merge: Sequence[str] | None = None,
+    rename: Sequence[str] | None = None,
+    split: Sequence[str] | None = None,
+    undo: int | None = None,
+    history: str | None = None,
+    export: str | None = None,
+    **how: Any,
+) -> str:
+    """Decide, then show a catalogue, or export it; see ``openanimals catalogue --help``.
+
+    Returns:
+        What was done and found, in words.
+
+    Raises:
+        UserError: a name, a photograph or a decision does not exist, nobody is said to decide, or
+            an export lacks something.
+    """
+    listing = Listing.read(catalogue)
+    lines: list[str] = []
+    if add:
+        listing, told = _added(catalogue, listing, add)
+        lines.append(told)
+    if (apply or merge or rename or split or undo is not None) and not by:
+        raise UserError("who decides? Add --by with your name, which is kept with the decision")
+    with Evidence(decisions_of(catalogue)) as evidence:
+        before = resolve_table(listing.table, evidence.decisions())
+        for kind, pair in (("merge", merge), ("rename", rename)):
+            if pair:
+                _check_name(pair[0], before.names)
+                if kind == "merge":
+                    _check_name(pair[1], before.names)
+                evidence.decide(kind, pair[0], pair[1], by=by)
+        if split:
+            _split(evidence, split, before.identity, by)
+        if undo is not None:
+            evidence.undo(undo, by=by)
+        if apply:
+            answers = _reviewed(apply, listing.table, list(before.names), new_name, accept)
+            numbers = apply_reviewed(answers, evidence, by=by)
+            lines += [*answers.told, f"{len(numbers)} decisions taken from {apply}"]
+        found = resolve_table(listing.table, evidence.decisions())
+        if history is not None:
+            return "\n".join(map(str, found.history_of(history))) or "no decision yet"
+        table = annotate(listing.table, evidence)
+    if export:
+        return "\n".join([*lines, *_export(export, table, listing.root, by, **how)])
+    counts = Counter(name for name in found.identity.values() if name)
+    lines.append(
+        f"{len(table)} photographs of {len(counts)} individuals, "
+        f"{sum(name is None for name in found.identity.values())} of nobody known"
+    )
+    lines += [f"  {name}: {count}" for name, count in sorted(counts.items())]
+    for conflict in found.conflicts:
+        lines.append(f"conflict: {conflict}")
+    for annotation, numbers in found.missing.items():
+        lines.append(f"not in the catalogue any more, though decided about: {annotation} {numbers}")
+    return "\n".join(lines)
+
+
+def _check_name(name: str, names: dict[str, str]) -> None:
+    if name not in names:
+        raise UserError(f"there is no individual {name!r}{did_you_mean(name, names)}")
+
+
+def _split(
+    evidence: Evidence, split: Sequence[str], identity: dict[str, str | None], by: str
+) -> None:
+    name, *annotations = split
+    if lacking := [each for each in annotations if each not in identity]:
+        hint = did_you_mean(lacking[0], identity)
+        raise UserError(f"the catalogue has no photograph {lacking[0]!r}{hint}")
+    if not annotations:
+        raise UserError(f"--split {name}: which photographs? Name them after the new name")
+    for annotation in annotations:
+        evidence.decide("split", annotation, name, by=by)
+
+
+def _added(catalogue: str, listing: Listing, new: str) -> tuple[Listing, str]:
+    """Write new photographs into a catalogue's file, without a name."""
+    found = read_new(new, listing.root).table
+    there = set(annotation_ids(listing.table))
+    fresh = found[[name not in there for name in annotation_ids(found)]]
+    table = pd.concat([listing.table, fresh.assign(identity=None)], ignore_index=True)
+    table = table.astype(object).where(table.notna(), None)
+    write_catalogue(catalogue, table)
+    told = f"{len(fresh)} photographs added, {len(found) - len(fresh)} were there"
+    return Listing(table, listing.root), told
+
+
+def _reviewed(
+    file: str,
+    table: pd.DataFrame,
+    names: Sequence[str],
+    new_names: Sequence[str],
+    accept: bool,
+) -> Reviewed:
+    """Return what a person wrote into a table of matches, and perhaps what was proposed."""
+    written = expanded(file).with_name("matches.json")
+    matches = Matches.read(written).matches if written.is_file() else []
+    if accept and not matches:
+        raise UserError(f"--accept: {written}, which holds what was proposed, is not there")
+    of = {name: match.encounter for match in matches for name in match.annotations}
+    reviewed = read_reviewed(file, names, of or None, new_names=new_names)
+    answered = {name for _, _, some in reviewed.answers for name in some}
+    proposed = [
+        ("new", None, list(match.annotations))
+        if match.decision == NEW
+        else ("name", match.proposed, list(match.annotations))
+        for match in matches
+        if match.proposed and accept and not answered & set(match.annotations)
+    ]
+    own = set(annotation_ids(table))
+    asked = answered | {name for _, _, some in proposed for name in some}
+    if strangers := sorted(asked - own):
+        raise UserError(
+            f"{len(strangers)} photographs of {file} are not in the catalogue, such as "
+            f"{strangers[0]}; add the new photographs first: openanimals catalogue CSV --add FOLDER"
+        )
+    return Reviewed([*reviewed.answers, *proposed], reviewed.told)
+
+
+def _export(
+    kind: str,
+    table: pd.DataFrame,
+    root: Path,
+    by: str,
+    *,
+    to: str | None = None,
+    submitter: str = "",
+    location: str | None = None,
+    species: str | None = None,
+    package: str | None = None,
+    copies: bool = False,
+    decimals: int | None = None,
+) -> list[str]:
+    if not to:
+        raise UserError(f"--export {kind}: where to? Add --to")
+    if kind == "csv":
+        write_catalogue(to, rebase(table, root, expanded(to).absolute().parent))
+        return [f"written: {to}"]
+    if kind == "coco":
+        return [f"written: {write_coco(table, root, to, decimals)}"]
+    if kind == "wildbook":
+        if not submitter:
+            raise UserError("--export wildbook needs --submitter, your user name there")
+        written = write_wildbook(
+            table,
+            to,
+            submitter=submitter,
+            location=location,
+            species=species,
+            decimals=decimals,
+            copies_from=root if copies else None,
+        )
+        return [
+            *(f"renamed: {old} -> {new}" for old, new in written.renamed.items()),
+            f"{written.encounters} encounters in {', '.join(map(str, written.spreadsheets))}",
+        ]
+    if not package or not by:
+        raise UserError("--export camtrap-dp needs --package, the datapackage.json, and --by")
+    filled = fill_camtrap_dp(package, table, to, by=by, root=root, decimals=decimals)
+    return [f"{filled.changed} of {filled.observations} observations filled in: {filled.file}"]
+
+
+def write_history(
+    catalogue: str,
+    *,
+    stations: str | None = None,
+    days: int = 1,
+    start: str | None = None,
+    end: str | None = None,
+    viewpoints: str = "linked",
+    clock: Sequence[str] = (),
+    day_first: bool | None = None,
+    format: Sequence[str] = (),  # noqa: A002
+    to: str = "captures",
+    decimals: int | None = None,
+) -> str:
+    """Write the capture history of a catalogue; see :func:`capture_history`.
+
+    Returns:
+        Its summary and the files.
+    """
+    found = capture_history(
+        current(catalogue).table,
+        stations=read_stations(stations, day_first) if stations else None,
+        days=days,
+        start=start,
+        end=end,
+        viewpoints=viewpoints,
+        clock=dict(map(clock_offset, clock)),
+    )
+    written = [file for form in format or ["table"] for file in found.write(to, form, decimals)]
+    return "\n".join([found.summary(), *(f"written: {file}" for file in written)])

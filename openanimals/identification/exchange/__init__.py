@@ -1,0 +1,1 @@
+"""A catalogue in the forms of others: Wildbook, Camtrap DP, COCO."""

@@ -1,0 +1,261 @@
+"""Who is this: encounters of new photographs against a catalogue of known individuals."""
+
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from datetime import datetime
+from logging import getLogger
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import pandas as pd
+
+from openanimals.engine.matchers import CatalogueImages
+from openanimals.identification.catalogue_file import annotation_ids, as_catalogue, read_catalogue
+from openanimals.identification.encounters import encounters, pooled
+from openanimals.identification.learning import Settings, learn
+from openanimals.identification.matches import Candidate, Match, Matches
+from openanimals.identification.open_set import OpenSet
+from openanimals.identification.pooling import Photos, comparable, pool, score
+from openanimals.matching.matcher import Matcher
+from openanimals.matching.one_to_one import Spots
+from openanimals.utils.errors import UserError
+from openanimals.utils.files import expanded
+
+logger = getLogger(__name__)
+
+SHOWN = 5  # candidates of each encounter
+TWO_ANIMALS = 0.9  # two photographs of an encounter that are as sure as this of two names differ
+
+
+class Listing(NamedTuple):
+    """A catalogue's table (see ``catalogue_file``) and the folder that its paths start from."""
+
+    table: pd.DataFrame
+    root: Path
+
+    @classmethod
+    def read(cls, file: str | Path) -> "Listing":
+        """Read a catalogue's file; see :func:`read_catalogue`."""
+        return cls(read_catalogue(file), expanded(file).absolute().parent)
+
+    def known(self) -> "Listing":
+        """Return the photographs whose individual has a name."""
+        named = self.table["identity"].notna()
+        return Listing(self.table[named].reset_index(drop=True), self.root)
+
+    def unknown(self) -> "Listing":
+        """Return those that are to be identified."""
+        named = self.table["identity"].notna()
+        return Listing(self.table[~named].reset_index(drop=True), self.root)
+
+
+class Identifier:
+    """A catalogue that has been looked at, ready to say who new photographs show.
+
+    Args:
+        catalogue: photographs of known individuals; others in it are left out.
+        matchers: one or more that compare photographs, by name; their scores are put together.
+        settings: None: the usual ones.
+        fingerprint: of the model, for the record.
+
+    Attributes:
+        names: of the individuals, sorted.
+        learnt: what scores are worth in this catalogue.
+
+    Raises:
+        UserError: the catalogue has no individual with a name.
+    """
+
+    def __init__(
+        self,
+        catalogue: Listing,
+        matchers: Mapping[str, Matcher],
+        settings: Settings | None = None,
+        *,
+        fingerprint: str = "",
+    ) -> None:
+        self.settings, self.matchers = settings or Settings(), matchers
+        self.catalogue, self.fingerprint = catalogue.known(), fingerprint
+        table = self.catalogue.table
+        if not len(table):
+            raise UserError("no photograph in the catalogue has the name of an individual")
+        self.names, self._individuals = np.unique(
+            table["identity"].astype(str), return_inverse=True
+        )
+        self._ids = annotation_ids(table)
+        self._gallery = Photos.of(matchers, _images(self.catalogue))
+        self.learnt = learn(matchers, self._gallery, self._individuals, table, self.settings)
+        self._show: dict[str, Callable[[int, int], Spots]] = {}
+        self._asked: dict[str, int] = {}
+
+    def identify(self, new: Listing) -> Matches:
+        """Say of each encounter of new photographs who it is, how sure, or that it is new.
+
+        Args:
+            new: photographs to be identified; identities in it are not looked at.
+
+        Returns:
+            One match an encounter, in the order of the photographs.
+
+        Raises:
+            UserError: there is no photograph to identify.
+        """
+        if not len(new.table):
+            raise UserError("there is no photograph to identify")
+        settings, nobody = self.settings, new.table.assign(identity=None)
+        query = Photos.of(self.matchers, _images(new))
+        candidates = comparable(query, self._gallery)
+        pairs = candidates, self._individuals
+        scores = score(self.matchers, query.prepared, self._gallery.prepared, *pairs, keep=True)
+        called = encounters(nobody, settings.gap)
+        asked = pooled(nobody, called) if settings.pooled else np.arange(len(nobody))
+        asked = _apart(asked, scores.named, self.learnt.open_set, settings.known)
+        ids = annotation_ids(new.table)
+        self._show_spots(query, *pairs, ids)
+        found = []
+        evidence = pool(scores.named, asked, query.viewpoints)
+        named, is_new = self.learnt.open_set(evidence, settings.known)
+        for number in range(len(evidence)):
+            rows = np.flatnonzero(asked == number)
+            first = np.nan_to_num(evidence[number, :, 0], nan=-np.inf)
+            order = np.lexsort((-first, -named[number]))[:SHOWN]
+            distances = next(iter(scores.distances.values()))[rows]
+            distances = np.where(candidates[rows], distances, np.inf)
+            some = [ids[row] for row in rows]
+            table = new.table.iloc[rows]
+            match = Match(
+                encounter=called[rows[0]],
+                annotations=tuple(some),
+                date=_first(table["date"]),
+                place=_first(table["camera"]),
+                viewpoints=tuple(viewpoint or "" for viewpoint in table["viewpoint"]),
+                decision="unsure",
+                proposed="",
+                probability=float(named[number].max()),
+                new=float(is_new[number]),
+                candidates=tuple(
+                    self._candidate(who, float(named[number, who]), distances, some)
+                    for who in order
+                ),
+            )
+            if query.unseen[rows].all():
+                remark = "cannot be read, or nothing is seen in it"
+                found.append(replace(match, decision="cannot tell", remark=remark))
+            else:
+                found.append(self.learnt.decide(match))
+        return Matches(
+            matches=_never_twice(_remark_on_two(found)),
+            fingerprint=self.fingerprint,
+            matcher=" + ".join(self.matchers),
+            catalogue=str(self.catalogue.root),
+            individuals=len(self.names),
+            wrong_names=settings.wrong_names,
+            thresholds=self.learnt.thresholds(),
+            rates=dict(self.learnt.rates),
+            made=datetime.now().astimezone().isoformat(timespec="seconds"),
+            note=self.learnt.note,
+        )
+
+    def spots(self, query: str, photograph: str) -> Spots | None:
+        """Return what matches in a photograph that was identified last and one of the catalogue.
+
+        Args:
+            query: annotation id of the first.
+            photograph: of the other.
+
+        Returns:
+            None if no matcher can tell.
+        """
+        for show in self._show.values():
+            return show(self._asked[query], self._ids.index(photograph))
+        return None
+
+    def _show_spots(
+        self, query: Photos, candidates: np.ndarray, individuals: np.ndarray, ids: Sequence[str]
+    ) -> None:
+        self._asked = dict(zip(ids, range(len(ids)), strict=True))
+        for name, matcher in self.matchers.items():
+            if show := getattr(matcher, "spots", None):
+                both = query.prepared[name], self._gallery.prepared[name]
+                self._show[name] = show(*both, candidates, individuals)
+
+    def _candidate(
+        self, who: int, probability: float, distances: np.ndarray, queries: Sequence[str]
+    ) -> Candidate:
+        """Return an individual with the photograph of it that looks most like one of the queries.
+
+        Args:
+            who: the position of its name.
+            probability: that it is this one.
+            distances: `[queries, G]`, infinite where two photographs cannot be compared.
+            queries: their annotation ids.
+        """
+        own = np.flatnonzero(self._individuals == who)
+        row, column = divmod(int(distances[:, own].argmin()), len(own))
+        return Candidate(str(self.names[who]), probability, self._ids[own[column]], queries[row])
+
+
+def identify(
+    new: Listing,
+    catalogue: Listing,
+    matcher: Matcher | Mapping[str, Matcher],
+    settings: Settings | None = None,
+) -> Matches:
+    """Say of each encounter of new photographs who it is; see :class:`Identifier`.
+
+    Example:
+        >>> catalogue = Listing.read("catalogue.csv")
+        >>> matches = identify(catalogue.unknown(), catalogue, LocalMatcher())
+        >>> matches.table()[["file", "proposed", "probability"]]
+    """
+    matchers = matcher if isinstance(matcher, Mapping) else {"matcher": matcher}
+    return Identifier(catalogue, matchers, settings).identify(new)
+
+
+def _images(listing: Listing) -> CatalogueImages:
+    return CatalogueImages(as_catalogue(*listing), masked=True)
+
+
+def _first(values: pd.Series) -> str | None:
+    return next((str(value) for value in values if value), None)
+
+
+def _apart(asked: np.ndarray, named: np.ndarray, open_set: OpenSet, known: float) -> np.ndarray:
+    """Take encounters apart whose photographs, each alone, are sure of two different names."""
+    alone, _ = open_set(named, known)
+    sure, who = alone.max(axis=1) >= TWO_ANIMALS, alone.argmax(axis=1)
+    names = pd.DataFrame({"asked": asked, "who": who})[sure].groupby("asked")["who"].nunique()
+    two = set(names[names > 1].index)
+    keys = [(number, row if number in two else -1) for row, number in enumerate(asked)]
+    return pd.factorize(pd.Series(keys, dtype=object))[0]
+
+
+def _remark_on_two(found: Sequence[Match]) -> list[Match]:
+    """Say so where an encounter was taken apart."""
+    parts = Counter(match.encounter for match in found)
+    remark = "the photographs of this encounter are asked about one by one: they show more than one"
+    return [
+        replace(match, remark=match.remark or remark) if parts[match.encounter] > 1 else match
+        for match in found
+    ]
+
+
+def _never_twice(found: Sequence[Match]) -> list[Match]:
+    """Let only the surest animal of a photograph have a name; two boxes are never one animal."""
+    kept, taken = list(found), set[tuple[str, str]]()
+    for number in sorted(range(len(found)), key=lambda number: -found[number].probability):
+        match = found[number]
+        claims = {(path, match.proposed) for path in _paths(match)}
+        if match.decision != "known":
+            continue
+        if claims & taken:
+            remark = f"another animal in this photograph is more like {match.proposed}"
+            kept[number] = replace(match, decision="unsure", proposed="", remark=remark)
+        taken |= claims
+    return kept
+
+
+def _paths(match: Match) -> set[str]:
+    return {annotation.partition("#")[0] for annotation in match.annotations}

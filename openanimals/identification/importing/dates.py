@@ -1,0 +1,126 @@
+"""Dates as people write them, year first or last; which order, a whole column must prove."""
+
+import re
+from collections.abc import Sequence
+from datetime import datetime
+from pathlib import Path
+
+from openanimals.data.catalogue import iso_date
+from openanimals.identification.table_file import refuse
+from openanimals.utils.errors import UserError
+
+NUMBERS = re.compile(r"(\d\d?)([-/.])(\d\d?)\2(\d{4}|\d\d)(?:[T ,_]+(.+))?", re.ASCII)
+CLOCKS = ("%H:%M:%S", "%H:%M", "%I:%M:%S %p", "%I:%M %p", "%H:%M:%S.%f", "%H.%M")
+MONTHS = ("%d %b %Y", "%d %B %Y", "%b %d %Y", "%B %d %Y")  # 3 Apr 2025, April 3 2025
+
+
+def read_dates(
+    file: Path,
+    texts: Sequence[str],
+    wheres: Sequence[str],
+    day_first: bool | None,
+    report: list[str],
+) -> list[str | None]:
+    """Return dates in a catalogue's form, ``YYYY-MM-DD`` or ``YYYY-MM-DDTHH:MM:SS``.
+
+    Args:
+        file: that they are of, as errors name it.
+        texts: dates, empty where there is none.
+        wheres: the place of each in the file, such as ``line 3``.
+        day_first: whether of 3/4/2025 the day comes first; None if a day above 12 proves it.
+        report: what was guessed is added to it.
+
+    Raises:
+        UserError: nothing proves the order, or a text is no date.
+    """
+    parted = [NUMBERS.fullmatch(text) for text in texts]
+    pairs = [(int(match[1]), int(match[3])) if match else None for match in parted]
+    if day_first is None:
+        day_first = _order(file, texts, wheres, pairs, report)
+    short = [
+        text for text, match in zip(texts, parted, strict=True) if match and len(match[4]) == 2
+    ]
+    if short:
+        report.append(f"{len(short)} years of two digits are taken as 20..: {short[0]}")
+    dates: list[str | None] = []
+    problems = []
+    for text, where, match in zip(texts, wheres, parted, strict=True):
+        try:
+            dates.append(_read(text, match, bool(day_first)) if text else None)
+        except ValueError:
+            order = "day/month/year" if day_first else "month/day/year"
+            expected = order if match else "a date such as 2025-04-01 or 2025-04-01 09:32:14"
+            problems.append(f"{where} has date {text!r}, expected {expected}")
+    refuse(file, problems)
+    return dates
+
+
+def _order(
+    file: Path,
+    texts: Sequence[str],
+    wheres: Sequence[str],
+    pairs: Sequence[tuple[int, int] | None],
+    report: list[str],
+) -> bool | None:
+    """Return whether the day comes first, as a day above 12 proves."""
+    of = {
+        True: [row for row, pair in enumerate(pairs) if pair and pair[0] > 12 >= pair[1]],
+        False: [row for row, pair in enumerate(pairs) if pair and pair[1] > 12 >= pair[0]],
+    }
+    if of[True] and of[False]:
+        day, month = of[True][0], of[False][0]
+        raise UserError(
+            f"{file}: in {wheres[day]} the day comes first ({texts[day]}), in {wheres[month]} the "
+            f"month ({texts[month]}); write all dates in one way, best year-month-day"
+        )
+    open_ones = [row for row, pair in enumerate(pairs) if pair and pair[0] != pair[1]]
+    if open_ones and not of[True] and not of[False]:
+        row = open_ones[0]
+        raise UserError(
+            f"{file}: {wheres[row]} has date {texts[row]}, and no date proves whether the day or "
+            "the month comes first; say day_first=True or day_first=False"
+        )
+    if not open_ones:
+        return None
+    first = bool(of[True])
+    row = of[first][0]
+    what = "day" if first else "month"
+    report.append(f"in dates the {what} comes first, as {wheres[row]} proves: {texts[row]}")
+    return first
+
+
+def _read(text: str, match: re.Match | None, day_first: bool) -> str:
+    if match:
+        one, two, year, clock = match.group(1, 3, 4, 5)
+        day, month = (one, two) if day_first else (two, one)
+        date = iso_date(f"{year if len(year) == 4 else f'20{year}'}-{month}-{day}")
+        return f"{date}T{_clock(clock)}" if clock else date
+    try:
+        return iso_date(text)
+    except ValueError:
+        pass
+    day_text, _, clock = re.sub(r"[-,. ]+", " ", text).partition(":")
+    # The hour stands before the first colon, after the last space.
+    if clock:
+        day_text, _, hour = day_text.rpartition(" ")
+        clock = f"{hour}:{clock}"
+    for form in MONTHS:
+        try:
+            date = datetime.strptime(day_text.strip(), form).date().isoformat()
+        except ValueError:
+            continue
+        return f"{date}T{_clock(clock)}" if clock else date
+    year_first = re.fullmatch(r"(\d{4}[-/.]\d\d?[-/.]\d\d?)[T ,_]+(.+)", text)
+    if year_first:  # 2025-04-01 9:32 PM
+        return f"{iso_date(year_first[1])}T{_clock(year_first[2])}"
+    raise ValueError(text)
+
+
+def _clock(text: str) -> str:
+    for form in CLOCKS:
+        try:
+            moment = datetime.strptime(text.strip().upper().replace(".M.", "M"), form)
+        except ValueError:
+            continue
+        return moment.time().isoformat("seconds")
+    raise ValueError(text)

@@ -1,0 +1,114 @@
+"""What is odd in photographs that were imported: copies, names, clocks."""
+
+import itertools
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from datetime import datetime, timedelta
+from pathlib import Path, PurePosixPath
+
+import pandas as pd
+
+from openanimals.data.files import find_copies
+from openanimals.data.names import near_equal
+from openanimals.identification.importing.file_names import counter
+
+SHOWN = 5  # examples in a line of the report
+FIRST_YEAR = 2000  # of digital photographs in the field; earlier is a clock that was never set
+SLACK = timedelta(minutes=1)  # that clocks and files may differ by
+
+
+def tell(report: list[str], items: Sequence[str], what: str, detail: str | None = None) -> None:
+    """Add a line to a report that counts items and gives examples; none where there are no items.
+
+    Args:
+        report: the lines so far.
+        items: things of one kind.
+        what: names the kind.
+        detail: instead of the first five as examples.
+    """
+    if items:
+        items = [item.encode("utf-8", "backslashreplace").decode() for item in items]
+        rest = ", ..." if len(items) > SHOWN else ""
+        report.append(f"{what}: {len(items)} ({detail or ', '.join(items[:SHOWN]) + rest})")
+
+
+def oddities(table: pd.DataFrame, root: Path, now: datetime | None = None) -> list[str]:
+    """Return a line for each kind of thing in a catalogue that someone should look at.
+
+    Args:
+        table: a catalogue's.
+        root: folder that its paths are relative to.
+        now: the time after which no photograph can have been taken; None for that of the system.
+    """
+    report: list[str] = []
+    paths = table["path"].tolist()
+    names = table["identity"].tolist()
+    copies: list[str] = []
+    contradictions: list[str] = []
+    for rows in find_copies([str(root / path) for path in paths], table["bbox"].tolist()):
+        found = sorted({str(names[row]) for row in rows if names[row] is not None})
+        text = " = ".join(paths[row] for row in rows)
+        (contradictions if len(found) > 1 else copies).append(
+            f"{text} ({', '.join(found)})" if len(found) > 1 else text
+        )
+    tell(report, contradictions, "in the catalogue under two names")
+    tell(report, copies, "the same photograph more than once")
+    tell(report, near_equal(name for name in names if name), "names nearly equal")
+    tell(report, near_equal(name for name in table["camera"] if name), "cameras nearly equal")
+    dates = table["date"].tolist()
+    undated = [path for path, date in zip(paths, dates, strict=True) if date is None]
+    tell(report, [*dict.fromkeys(undated)], "without a date")
+    latest = ((now or datetime.now()) + timedelta(days=1)).isoformat()  # wherever on earth
+    for what, wrong in (
+        (f"a date before {FIRST_YEAR}", lambda date: date < str(FIRST_YEAR)),
+        ("a date in the future", lambda date: date > latest),
+    ):
+        rows_of = [
+            f"{path} ({date})"
+            for path, date in zip(paths, dates, strict=True)
+            if date and wrong(date)
+        ]
+        tell(report, [*dict.fromkeys(rows_of)], what)
+    tell(
+        report,
+        _jumps(table),
+        "times that run backwards while the camera's numbers go on",
+    )
+    return report
+
+
+def _jumps(
+    table: pd.DataFrame,
+) -> list[str]:
+    """Return where the time of a camera runs backwards although its numbers go on.
+
+    One camera's are those of one station, one folder and the same letters before the number. Where
+    no station is known, a folder of one individual says nothing: it holds years and many cameras.
+    """
+    series: Mapping[tuple, dict] = defaultdict(dict)
+    columns = (table[name] for name in ("path", "date", "camera", "identity"))
+    for path, date, camera, identity in zip(*columns, strict=True):
+        known = camera or identity not in PurePosixPath(path).parts
+        if known and date and "T" in date and (found := counter(path)):
+            prefix, number = found
+            folder = str(PurePosixPath(path).parent)
+            series[camera, folder, prefix][number] = (datetime.fromisoformat(date), path)
+    jumps = []
+    for by_number in series.values():
+        numbers = sorted(by_number)
+        order = [by_number[number] for number in numbers]
+        # A counter that came to its end goes on with 1, after what is then the largest gap: the
+        # order with fewer jumps is the right one.
+        gaps = [after - before for before, after in itertools.pairwise(numbers)]
+        turn = gaps.index(max(gaps)) + 1 if gaps else 0
+        plain, turned = _backwards(order), _backwards(order[turn:] + order[:turn])
+        jumps += turned if len(turned) < len(plain) else plain
+    return jumps
+
+
+def _backwards(order: Sequence[tuple[datetime, str]]) -> list[str]:
+    return [
+        f"{path} ({time.isoformat(' ')}) after {before_path} ({before.isoformat(' ')})"
+        for (before, before_path), (time, path) in itertools.pairwise(order)
+        if time < before - SLACK
+    ]

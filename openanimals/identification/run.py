@@ -1,0 +1,185 @@
+"""What the commands do with files: read a catalogue and photographs, identify, write."""
+
+from collections.abc import Mapping, Sequence
+from logging import getLogger
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+from PIL import Image
+
+from openanimals.data.image_io import read_image
+from openanimals.identification.build import build_matchers
+from openanimals.identification.catalogue_file import annotation_ids, as_catalogue, rebase
+from openanimals.identification.evaluation import evaluate_identification
+from openanimals.identification.evidence import Evidence
+from openanimals.identification.identify import Identifier, Listing
+from openanimals.identification.importing import import_catalogue
+from openanimals.identification.individuals import annotate
+from openanimals.identification.learning import Settings
+from openanimals.identification.page import write_page
+from openanimals.utils.errors import UserError
+from openanimals.utils.files import expanded
+from openanimals.utils.logging import table as as_text
+from openanimals.utils.registry import did_you_mean
+
+logger = getLogger(__name__)
+
+
+DECISIONS = ".decisions.sqlite"  # after the name of the catalogue's file
+
+
+def current(catalogue: str | Path) -> Listing:
+    """Read a catalogue as it is after all decisions about it."""
+    listing = Listing.read(catalogue)
+    file = decisions_of(catalogue)
+    if not file.is_file():
+        return listing
+    with Evidence(file) as evidence:
+        return Listing(annotate(listing.table, evidence), listing.root)
+
+
+def decisions_of(catalogue: str | Path) -> Path:
+    """Return the file of the decisions about a catalogue, which lies beside it."""
+    place = expanded(catalogue)
+    return place.with_name(place.name + DECISIONS)
+
+
+def identify_files(
+    catalogue: Path,
+    new: str | None,
+    to: Path,
+    settings: Settings,
+    *,
+    only: Mapping[str, Sequence[str]] = {},
+    page: bool = True,
+    **matcher: Any,
+) -> str:
+    """Identify the photographs of a file or folder, and write what was found.
+
+    Args:
+        catalogue: its file.
+        new: a catalogue's file or a folder of photographs; None: those of the catalogue that have
+            no name.
+        to: the folder that is written into.
+        settings: of the identification.
+        only: values of columns (camera, species, viewpoint) that count.
+        page: also write a page with pictures.
+        **matcher: see :func:`build_matchers`.
+
+    Returns:
+        What was decided, in words.
+
+    Raises:
+        UserError: a file cannot be used, or nothing is left to identify.
+    """
+    whole = current(catalogue)
+    asked = whole.unknown() if new is None else read_new(new, whole.root)
+    if new is None and not len(asked.table):
+        raise UserError(
+            f"{catalogue}: every photograph has a name; name new ones by --new, or leave the cell "
+            "identity empty"
+        )
+    known = Listing(_limited(whole.known().table, only, catalogue), whole.root)
+    asked = Listing(_limited(asked.table, only, new or catalogue), asked.root)
+    matchers, fingerprint = build_matchers(catalogue=expanded(catalogue).absolute(), **matcher)
+    identifier = Identifier(known, matchers, settings, fingerprint=fingerprint)
+    matches = identifier.identify(asked)
+    # Both start from the catalogue's folder, so an id means one photograph.
+    everything = pd.concat([known.table, asked.table], ignore_index=True)
+    places = dict(zip(_ids(known, asked), range(len(everything)), strict=True))
+    images = as_catalogue(everything, whole.root)
+
+    def open_photograph(annotation: str) -> Image.Image:
+        row = places[annotation]
+        box = images.column("bbox")[row]
+        return Image.fromarray(read_image(images.path(row), bbox=box))
+
+    def describe(annotation: str) -> str:
+        row = everything.iloc[places[annotation]]
+        return ", ".join(str(row[name]) for name in ("date", "camera", "viewpoint") if row[name])
+
+    def pages(found: Any, folder: Path) -> list[Path]:
+        return write_page(found, folder, open_photograph, identifier.spots, describe=describe)
+
+    written = matches.write(to, pages if page else None)
+    return "\n".join([*(f"{name}: {text}" for name, text in matches.about()), *map(str, written)])
+
+
+def _ids(known: Listing, asked: Listing) -> list[str]:
+    ids = [*annotation_ids(known.table), *annotation_ids(asked.table)]
+    if twice := sorted(
+        {name for name in annotation_ids(asked.table) if name in set(ids[: len(known.table)])}
+    ):
+        raise UserError(
+            f"{len(twice)} photographs to identify are in the catalogue already, with a name: "
+            f"{', '.join(twice[:5])}"
+        )
+    return ids
+
+
+def read_new(new: str, root: Path) -> Listing:
+    """Read new photographs, their paths made to start from the catalogue's folder."""
+    if expanded(new).is_dir():
+        found = import_catalogue(new)
+        for line in found.report:
+            logger.info("%s", line)
+        table, own = found.table, found.root
+    else:
+        table, own = Listing.read(new)
+    return Listing(rebase(table, own, root), root)
+
+
+def _limited(table: pd.DataFrame, only: Mapping[str, Sequence[str]], file: object) -> pd.DataFrame:
+    """Return the rows that have the wanted values.
+
+    Of an individual that a camera has met all photographs count, those by other cameras too.
+    """
+    for name, values in only.items():
+        there = sorted({str(value) for value in table[name] if value})
+        if lacking := [value for value in values if value not in there]:
+            raise UserError(
+                f"{file} has no photograph with {name} {lacking[0]!r}"
+                f"{did_you_mean(lacking[0], there)}; it has: {', '.join(there[:10]) or 'none'}"
+            )
+        wanted = table[name].isin(values)
+        if name == "camera":
+            wanted |= table["identity"].isin(table["identity"][wanted].dropna())
+        table = table[wanted]
+    return table.reset_index(drop=True)
+
+
+def evaluate_files(
+    catalogue: Path,
+    new: str | None,
+    settings: Settings,
+    *,
+    individuals: Sequence[int] = (),
+    seeds: int = 1,
+    **matcher: Any,
+) -> tuple[list[dict[str, Any]], str]:
+    """Evaluate an identification on a file; see :func:`evaluate_identification`.
+
+    Returns:
+        The figures, and a table of them.
+    """
+    listing = current(catalogue)
+    matchers, _ = build_matchers(catalogue=expanded(catalogue).absolute(), **matcher)
+    found = evaluate_identification(
+        listing,
+        matchers,
+        settings,
+        individuals=individuals,
+        new=read_new(new, listing.root) if new else None,
+        seeds=seeds,
+    )
+    names = ["individuals", "encounters", "of strangers", "right names", "wrong names"]
+    names += ["false acceptance", "false rejection", "BAKS", "BAUS", "geometric mean", "Brier"]
+    return found, as_text([names, *([_worded(each[name]) for name in names] for each in found)])
+
+
+def _worded(value: Any) -> str:
+    if isinstance(value, list):
+        share, low, high = value
+        return f"{share:.1f} [{low:.1f}, {high:.1f}]"
+    return f"{value:.3g}" if isinstance(value, float) else str(value)

@@ -1,0 +1,177 @@
+"""Names, "new" and "unsure" for encounters, by a matcher whose features are planted."""
+
+from pathlib import Path
+from zlib import crc32
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from openanimals.identification.catalogue_file import as_table
+from openanimals.identification.identify import Identifier, Listing, identify
+from openanimals.identification.learning import Settings
+from openanimals.utils.errors import UserError
+
+NOISE = 0.12
+EASY = Settings(wrong_names=0.05, wrong_new=0.2)
+
+
+class Planted:
+    """Features that follow from the file name: ``<individual>_<number>.jpg``, with some noise."""
+
+    def prepare(self, images):
+        found = []
+        for path, view in zip(images.table["path"], images.table["viewpoint"], strict=True):
+            animal = path.split("_")[0]
+            seed = sum(map(ord, f"{animal}{view}")) * 7919 + len(animal)
+            ideal = np.random.default_rng(seed).normal(size=16)
+            noise = np.random.default_rng(crc32(path.encode())).normal(size=16)
+            found.append(ideal / np.linalg.norm(ideal) + NOISE * noise)
+        return np.array(found)
+
+    def score_blocks(self, query, gallery, candidates, individuals):
+        one, two = (x / np.linalg.norm(x, axis=1, keepdims=True) for x in (query, gallery))
+        yield slice(0, len(query)), 1 - one @ two.T, None
+
+
+def listing(*rows) -> Listing:
+    """Rows of (path, identity, and what else a test needs)."""
+    return Listing(as_table([{"path": p, "identity": i, **more} for p, i, more in rows]), Path("/"))
+
+
+def herd(individuals=14, each=4) -> Listing:
+    return listing(
+        *(
+            (f"animal{who}_{number}.jpg", f"animal{who}", {})
+            for who in range(individuals)
+            for number in range(each)
+        )
+    )
+
+
+@pytest.fixture(scope="module")
+def identifier():
+    return Identifier(herd(), {"planted": Planted()}, EASY)
+
+
+def test_known_animals_get_their_name_and_strangers_are_new(identifier):
+    asked = [(f"animal{who}_{n}.jpg", None, {}) for who in range(14) for n in (90, 91)]
+    asked += [(f"stranger{who}_1.jpg", None, {}) for who in range(28)]
+    found = identifier.identify(listing(*asked))
+    truth = [path.split("_")[0] for path, _, _ in asked]
+    said = [match.proposed for match in found.matches]
+    named = [(own, name) for own, name in zip(truth, said, strict=True) if name not in ("", "new")]
+    assert sum(own == name for own, name in named) >= 24
+    assert sum(own != name for own, name in named) <= 0.05 * len(asked)
+    strangers = said[28:]
+    assert strangers.count("new") >= 14
+    assert said[:28].count("new") <= 2
+
+
+def test_probabilities_make_one(identifier):
+    small = Identifier(herd(5, 5), {"planted": Planted()}, EASY)
+    found = small.identify(listing(("animal1_77.jpg", None, {}), ("stranger_1.jpg", None, {})))
+    for match in found.matches:
+        assert len(match.candidates) == 5
+        assert sum(c.probability for c in match.candidates) + match.new == pytest.approx(1)
+
+
+def test_a_candidate_shows_its_best_photograph(identifier):
+    (match,) = identifier.identify(listing(("animal3_50.jpg", None, {}))).matches
+    features = Planted().prepare(
+        type(
+            "",
+            (),
+            {"table": pd.concat([listing(("animal3_50.jpg", None, {})).table, herd().table])},
+        )
+    )
+    own = [row for row, path in enumerate(herd().table["path"]) if path.startswith("animal3_")]
+    features /= np.linalg.norm(features, axis=1, keepdims=True)
+    best = max(own, key=lambda row: features[0] @ features[1 + row])
+    assert match.candidates[0].name == "animal3"
+    assert match.candidates[0].photograph == herd().table["path"][best]
+
+
+def test_only_the_same_flank_is_compared():
+    flanks = [
+        (f"animal{who}_{view}{number}.jpg", f"animal{who}", {"viewpoint": view})
+        for who in range(12)
+        for view in ("left", "right")
+        for number in range(3)
+        if (who, view) != (0, "left")
+    ]
+    identifier = Identifier(listing(*flanks), {"planted": Planted()}, EASY)
+    asked = listing(("stranger_1.jpg", None, {"viewpoint": "left"}))
+    (match,) = identifier.identify(asked).matches
+    chances = {c.name: c.probability for c in match.candidates}
+    # Nobody has seen animal 0 from the left: it may be this one, as likely as before.
+    assert chances["animal0"] / match.new == pytest.approx(1 / 12, rel=1e-6)
+    shown = [c.photograph for c in match.candidates if c.name != "animal0"]
+    assert all("_left" in photograph for photograph in shown)
+
+
+def test_an_encounter_is_asked_about_once_and_pooled(identifier):
+    burst = {"camera": "A", "date": "2025-04-01T10:00:00"}
+    later = {"camera": "A", "date": "2025-04-01T10:20:00"}
+    other = {"camera": "A", "date": "2025-04-01T15:00:00"}
+    asked = listing(
+        ("animal2_60.jpg", None, burst),
+        ("animal2_61.jpg", None, later),
+        ("animal2_62.jpg", None, other),
+    )
+    found = identifier.identify(asked).matches
+    assert [match.annotations for match in found] == [
+        ("animal2_60.jpg", "animal2_61.jpg"),
+        ("animal2_62.jpg",),
+    ]
+    alone = identify(asked, herd(), Planted(), Settings(pooled=False))
+    assert len(alone.matches) == 3
+
+
+def test_two_boxes_in_a_photograph_are_never_one_animal(identifier):
+    boxes = [("animal4_70.jpg", None, {"bbox": box}) for box in ("0 0 9 9", "20 0 9 9")]
+    found = identifier.identify(listing(*boxes)).matches
+    assert len(found) == 2
+    assert [match.proposed for match in found].count("animal4") <= 1
+
+
+def test_evidence_takes_an_encounter_of_two_animals_apart(identifier):
+    seen = enumerate((5, 6, 6, 5))
+    asked = listing(*((f"animal{who}_8{n}.jpg", None, {"sequence": "visit"}) for n, who in seen))
+    found = identifier.identify(asked).matches
+    assert len(found) == 4
+    assert all("more than one" in match.remark for match in found)
+
+
+@pytest.mark.parametrize("catalogue", [herd(14, 1), herd(1, 6)])
+def test_with_too_little_to_learn_from_candidates_are_ranked_and_nothing_decided(catalogue):
+    found = identify(listing(("animal0_9.jpg", None, {})), catalogue, Planted())
+    (match,) = found.matches
+    assert match.decision == "unsure"
+    assert match.candidates[0].name == "animal0"
+    assert "too few" in found.note
+
+
+def test_what_nobody_can_see_is_told():
+    class Blind(Planted):
+        def prepare(self, images):
+            blind = images.table["path"].str.contains("dark").to_numpy()
+            return np.where(blind[:, None], np.nan, super().prepare(images))
+
+        def score_blocks(self, query, gallery, candidates, individuals):
+            return super().score_blocks(
+                *map(np.nan_to_num, (query, gallery)), candidates, individuals
+            )
+
+    asked = listing(("dark_1.jpg", None, {}), ("animal1_9.jpg", None, {}))
+    found = identify(asked, herd(), Blind(), EASY)
+    assert [match.decision for match in found.matches] == ["cannot tell", "known"]
+
+
+def test_bad_input_is_one_clear_error(identifier):
+    with pytest.raises(UserError, match="no photograph to identify"):
+        identifier.identify(listing())
+    with pytest.raises(UserError, match="no photograph in the catalogue has the name"):
+        Identifier(listing(("a.jpg", None, {})), {"planted": Planted()})
+    with pytest.raises(UserError, match="wrong_names is 1; expected a share"):
+        Settings(wrong_names=1)

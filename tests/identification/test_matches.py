@@ -1,0 +1,188 @@
+"""What identification leaves behind, read back by other programs' readers."""
+
+import csv
+import dataclasses
+import json
+import math
+import os
+
+import numpy as np
+import openpyxl
+import pandas as pd
+import pytest
+
+from openanimals.identification.matches import COLUMNS, NUMBERS, Candidate, Match, Matches
+from openanimals.identification.spreadsheet import guarded, unguarded
+from openanimals.utils.errors import FileError, UserError
+
+STRANGE = ["007", "=2+3", "+1", "-x", "@a", "'=q", "'Kesi", "#N/A", "3-1", "1e5", "NA", 'a,"b"\nc']
+STRANGE += ["Żółw 山", "TRUE"]
+
+
+def match(encounter="e1", names=("Kesi", "Mara"), decision="known", **changes):
+    chances = [0.9, 0.06, 0.01, 0.01, 0.005, 0.005][: len(names)]
+    files = changes.pop("annotations", ("new/a.jpg", "new/b.jpg#1,2,30,40"))
+    candidates = tuple(
+        Candidate(name, chance, f"{name}.jpg", files[-1])
+        for name, chance in zip(names, chances, strict=True)
+    )
+    proposed = {"known": names[:1], "new": ["new"]}.get(decision, [""])[0]
+    values = {
+        **{"date": "2025-04-01", "place": "Camera 3", "viewpoints": ("left", "")[: len(files)]},
+        **{"probability": 0.9, "new": 0.01, "candidates": candidates},
+    }
+    return Match(encounter, files, decision=decision, proposed=proposed, **{**values, **changes})
+
+
+def matches(*found, **changes):
+    values = {
+        **{"fingerprint": "ab12", "matcher": "fusion", "catalogue": "herd.csv", "individuals": 24},
+        **{"wrong_names": 0.01, "thresholds": {"known": 0.83}, "rates": {"wrong names": 0.0101}},
+        "made": "2025-06-01T12:00:00",
+    }
+    return Matches([*found], **{**values, **changes})
+
+
+def test_the_table_has_a_row_a_photograph():
+    nothing = match("e2", (), "cannot tell", probability=math.nan, new=math.nan, remark="black")
+    table = matches(match(), nothing).table()
+    assert table.columns.tolist() == list(COLUMNS)
+    first = table.iloc[1].to_dict()
+    assert (first["file"], first["viewpoint"]) == ("new/b.jpg#1,2,30,40", "")
+    assert (first["proposed"], first["probability"], first["reviewed"]) == ("Kesi", 0.9, "")
+    assert (first["candidate_2"], first["probability_2"]) == ("Mara", 0.06)
+    assert (first["photograph_2"], first["new_probability"]) == ("Mara.jpg", 0.01)
+    assert first["candidate_3"] == "" and math.isnan(first["probability_3"])
+    assert table["decision"].tolist() == ["known"] * 2 + ["cannot tell"] * 2
+    assert table.loc[2:, list(NUMBERS)].isna().all(axis=None)
+    assert table.loc[2, "remark"] == "black" and set(table["model"]) == {"ab12"}
+    assert matches().table().columns.tolist() == list(COLUMNS)
+
+
+def test_names_stay_what_they_are_in_both_spreadsheets(tmp_path):
+    found = [match(f"{n}", (name,), annotations=(name,)) for n, name in enumerate(STRANGE)]
+    file_csv, file_xlsx, *_ = matches(*found).write(tmp_path)
+
+    sheet = openpyxl.load_workbook(file_xlsx)["matches"]
+    read = list(sheet.iter_rows(min_row=2))
+    column = {cell.value: n for n, cell in enumerate(sheet[1])}
+    for name in ("file", "proposed", "candidate_1"):
+        cells = [row[column[name]] for row in read]
+        assert [cell.value for cell in cells] == STRANGE
+        assert {(cell.data_type, cell.number_format) for cell in cells} == {("s", "@")}
+    assert {row[column["probability"]].value for row in read} == {0.9}
+    # What is still to be typed is text as well: Excel makes 7 of 007 elsewhere.
+    assert {row[column["reviewed"]].number_format for row in read} == {"@"}
+    assert sheet.freeze_panes == "B2"
+    assert sheet.auto_filter.ref == sheet.dimensions
+    assert pd.read_excel(file_xlsx, dtype=str, na_filter=False)["proposed"].tolist() == STRANGE
+
+    assert file_csv.read_bytes().startswith(b"\xef\xbb\xbffile,")
+    with open(file_csv, encoding="utf-8-sig", newline="") as handle:
+        rows = [*csv.DictReader(handle)]
+    assert [row["probability"] for row in rows] == ["0.9000"] * len(STRANGE)
+    assert not [row for row in rows if row["proposed"][0] in "=+-@"]
+    assert [unguarded(row["proposed"]) for row in rows] == STRANGE
+    frame = pd.read_csv(file_csv, dtype=str, na_filter=False)
+    assert [unguarded(name) for name in frame["file"]] == STRANGE
+
+
+def test_the_guard_is_undone_whatever_the_text():
+    for text in ["", "'", "''=", "'''", "=", "'=1", "\t=1", "Kesi", "O'Neil", "'a=b"]:
+        assert unguarded(guarded(text)) == text
+
+
+def test_characters_that_no_file_can_have_stop_nothing(tmp_path):
+    name = f"bell\a {os.fsdecode(b'caf' + bytes([233]))}.jpg"  # of a folder not in UTF-8
+    file_csv, file_xlsx, file_json, *_ = matches(match(annotations=(name,))).write(tmp_path)
+    assert "caf" in file_csv.read_text(encoding="utf-8")
+    assert openpyxl.load_workbook(file_xlsx)["matches"]["A2"].value.startswith("bell\ufffd caf")
+    assert Matches.read(file_json).matches[0].annotations == (name,)
+
+
+def test_how_it_was_made_is_the_second_sheet(tmp_path):
+    _, file, *_ = matches(match(), note="=few").write(tmp_path)
+    about = dict(openpyxl.load_workbook(file)["about"].iter_rows(values_only=True))
+    assert about["catalogue"] == "herd.csv, 24 individuals" and about["note"] == "=few"
+    assert about["expected: wrong names"] == "0.0101"
+    assert about["encounters"] == "0 unsure, 0 new, 1 known, 0 cannot tell"
+
+
+def test_json_holds_everything(tmp_path):
+    unsure = match("e2", decision="unsure", probability=np.float32(0.5), date=None)
+    nothing = match("e3", (), "cannot tell", probability=math.nan, new=math.nan)
+    rates = {"wrong new": math.nan, "by size": {"10": [np.float64(0.5), np.int64(3)]}}
+    written = matches(match(), unsure, nothing, rates=rates, note="Ł")
+    *_, file = written.write(tmp_path / "below")
+    text = file.read_text(encoding="utf-8")
+    json.loads(text, parse_constant=lambda name: pytest.fail(f"{name} is no JSON"))
+    read = Matches.read(file)
+    assert read.matches[:2] == written.matches[:2]
+    assert math.isnan(read.matches[2].probability) and math.isnan(read.matches[2].new)
+    assert read.rates == {"wrong new": None, "by size": {"10": [0.5, 3]}}
+    again = dataclasses.replace(written, matches=[], rates={})
+    assert dataclasses.replace(read, matches=[], rates={}) == again
+
+
+@pytest.mark.parametrize(
+    ("damage", "told"),
+    [
+        (lambda content: content.pop("made"), "made"),
+        (lambda content: content["matches"][0].pop("annotations"), "annotations"),
+        (lambda content: content["matches"][0].update(decision="sure"), "no decision 'sure'"),
+        (lambda content: content["matches"][0].update(further=1), "further"),
+        (lambda content: content.update(matches=[3]), "damaged"),
+    ],
+)
+def test_a_damaged_json_is_told(damage, told, tmp_path):
+    *_, file = matches(match()).write(tmp_path)
+    content = json.loads(file.read_text())
+    damage(content)
+    file.write_text(json.dumps(content))
+    with pytest.raises(FileError, match=rf"(?s)matches\.json.*{told}"):
+        Matches.read(file)
+    with pytest.raises(UserError, match=r"none\.json cannot be read"):
+        Matches.read(tmp_path / "none.json")
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"new": 0.2},
+        {"decision": "unsure", "proposed": "Kesi"},
+        {"proposed": ""},
+        {"viewpoints": ("left",)},
+        {"annotations": (), "viewpoints": ()},
+        {"candidates": (Candidate("a", 0.1, "", ""), Candidate("b", 0.2, "", ""))},
+        {"candidates": (Candidate("a", math.nan, "", ""),)},
+    ],
+)
+def test_what_does_not_fit_together_is_no_match(changes):
+    with pytest.raises(ValueError, match="encounter 'e1'"):
+        dataclasses.replace(match(), **changes)
+
+
+def test_the_work_of_a_reviewer_is_never_written_over(tmp_path, caplog):
+    found = matches(match())
+    found.write(tmp_path)
+    found.write(tmp_path)  # nobody has changed anything
+    assert len([*tmp_path.iterdir()]) == 3
+    file = tmp_path / "matches.xlsx"
+    book = openpyxl.load_workbook(file)
+    book["matches"]["I2"] = "Zuri"
+    book.save(file)
+    found.write(tmp_path)
+    (kept,) = tmp_path.glob("matches-changed-*.xlsx")
+    assert openpyxl.load_workbook(kept)["matches"]["I2"].value == "Zuri"
+    assert openpyxl.load_workbook(file)["matches"]["I2"].value is None
+    assert kept.name in caplog.text
+
+
+def test_pages_are_written_with_the_tables(tmp_path):
+    def pages(found, folder):
+        (folder / "page").write_text(found.matcher)
+        return [folder / "page"]
+
+    files = matches(match()).write(tmp_path, pages)
+    assert [file.name for file in files] == ["matches.csv", "matches.xlsx", "matches.json", "page"]
+    assert all(file.is_file() for file in files)
