@@ -37,7 +37,7 @@ ALLOWED = {
     "matching": BELOW | {"matching"},
     "cli": BELOW | {"engine", "identification"},
     "engine": BELOW | {"data", "modeling", "solver", "evaluation", "matching", "engine"},
-    "identification": {*("utils", "data", "evaluation", "matching", "engine", "identification")},
+    "identification": BELOW | {"data", "evaluation", "matching", "engine", "identification"},
 }
 HEAVY = {
     *("torch", "torchvision", "numpy", "pandas", "scipy", "PIL", "yaml", "yacs", "cv2", "tqdm"),

@@ -1,6 +1,7 @@
 """What computes the features of a model: torch, or faster on a CPU, ONNX Runtime or OpenVINO."""
 
 from collections.abc import Callable, Sequence
+from importlib.metadata import version
 from importlib.util import find_spec
 from logging import getLogger
 from pathlib import Path
@@ -10,7 +11,6 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from openanimals import __version__
 from openanimals.config import CfgNode
 from openanimals.engine.export import needs, write_onnx
 from openanimals.modeling import ReIDModel, naming_the_size
@@ -179,7 +179,7 @@ def _obstacle(cfg: CfgNode, device: torch.device) -> str:
 def _built(name: str, cfg: CfgNode, model: ReIDModel, made_by: str) -> Backend:
     package, runner = RUNNERS[name]
     needs(package, name)  # before the time that an export takes
-    path = user_cache() / "onnx" / f"{made_by}-{__version__}.onnx"
+    path = user_cache() / "onnx" / f"{made_by}-{version('openanimals')}.onnx"
     if not path.is_file():
         logger.info("backend: %s is written, once for this model; it takes a minute or so", path)
         with naming_the_size(cfg, model):

@@ -5,13 +5,13 @@ import importlib
 import json
 import logging
 from collections.abc import Mapping, Sequence
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from openanimals import __version__
 from openanimals.config import CfgNode, get_cfg
 from openanimals.modeling import ReIDModel, class_weights
 from openanimals.modeling.weights import HEAD_CLASSIFIERS, fits_any
@@ -109,7 +109,7 @@ def write_onnx(
     onnx.helper.set_model_props(
         proto, {CONTRACT: json.dumps(contract), "licence": contract["licence"]}
     )
-    proto.producer_name, proto.producer_version = "openanimals", __version__
+    proto.producer_name, proto.producer_version = "openanimals", version("openanimals")
     with atomic_path(path) as temporary:
         try:
             onnx.save(proto, temporary)
@@ -157,7 +157,7 @@ def _contract(
         "distance": cfg.TEST.METRIC,
         "licence": licence or NOT_STATED,
         "data": [*cfg.DATASETS.NAMES],
-        "version": __version__,
+        "version": version("openanimals"),
     }
 
 

@@ -117,6 +117,18 @@ def as_catalogue(table: pd.DataFrame, root: str | Path) -> Catalogue:
     return Catalogue(f"catalogue in {root}", root, table.assign(**others), cameras_count=False)
 
 
+def from_catalogue(catalogue: Catalogue) -> pd.DataFrame:
+    """Return a data set's catalogue as such a table, with absolute paths."""
+    boxes = catalogue.column("bbox")
+    table = catalogue.table.assign(
+        path=[str(catalogue.path(row).absolute()) for row in range(len(catalogue))],
+        mask=[catalogue.mask(row) for row in range(len(catalogue))],
+        bbox=[box and " ".join(f"{number:g}" for number in box) for box in boxes],
+        identity=[None if name == UNKNOWN else name for name in catalogue.identities],
+    )
+    return as_table(table.to_dict("records"))
+
+
 def rebase(
     table: pd.DataFrame, root: str | os.PathLike[str], folder: str | os.PathLike[str]
 ) -> pd.DataFrame:

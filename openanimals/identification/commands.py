@@ -143,7 +143,7 @@ def _add_evaluate(verbs: argparse._SubParsersAction) -> None:
     parser = verbs.add_parser(
         "evaluate-identification", help="try an identification where all individuals are known"
     )
-    parser.add_argument("catalogue", metavar="CSV", help="a catalogue")
+    parser.add_argument("--catalogue", required=True, metavar="CSV", help="a catalogue")
     parser.add_argument("--new", metavar="CSV", help="photographs to identify, with their names")
     parser.add_argument(
         "--individuals",

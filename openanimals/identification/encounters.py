@@ -17,9 +17,9 @@ def encounters(table: pd.DataFrame, gap: float = GAP) -> list[str]:
     """Name the encounter of each photograph.
 
     What the column ``sequence`` says counts. Else photographs by one camera belong together if not
-    more than ``gap`` lies between one and the next, whatever they show; both flanks of an animal
-    are one encounter. A photograph of which neither is known, or without a time of day, is an
-    encounter of its own. Photographs of two individuals, known by name, are two encounters.
+    more than ``gap`` lies between one and the next; both flanks of an animal are one encounter, two
+    individuals that are known by name are two. Where no camera is known, those of one name belong
+    together in the same way. What has neither, or no time of day, is an encounter of its own.
 
     Args:
         table: a catalogue (see ``catalogue_file``).
@@ -38,21 +38,20 @@ def encounters(table: pd.DataFrame, gap: float = GAP) -> list[str]:
         [_text(value) for value in table[name]] for name in ("sequence", "camera")
     )
     dates = [_text(date) for date in table["date"]]
-    # The camera alone links; those of nobody and of known individuals never do.
     places = [
-        (camera, name) if camera and not sequence else row
+        (camera, name) if (camera or name) and not sequence else row
         for row, (camera, name, sequence) in enumerate(zip(cameras, named, sequences, strict=True))
     ]
     chains = bursts([str(place) for place in places], dates, gap)
     first: dict[int, str] = {}
     for row in sorted(range(len(table)), key=lambda row: dates[row] or ""):
         if (chain := chains[row]) is not None:
-            first.setdefault(chain, f"{cameras[row]} {dates[row]}")
+            first.setdefault(chain, f"{cameras[row] or named[row]} {dates[row]}")
     found: list[str] = []
     for row, (sequence, chain) in enumerate(zip(sequences, chains, strict=True)):
         if sequence:
             found.append(sequence)
-        elif cameras[row] and chain is not None:
+        elif (cameras[row] or named[row]) and chain is not None:
             found.append(first[chain])
         else:
             found.append(str(table["path"].iat[row]))

@@ -62,7 +62,6 @@ class Identifier:
 
     Attributes:
         names: of the individuals, sorted.
-        learnt: what scores are worth in this catalogue.
 
     Raises:
         UserError: the catalogue has no individual with a name.
@@ -86,7 +85,6 @@ class Identifier:
         )
         self._ids = annotation_ids(table)
         self._gallery = Photos.of(matchers, _images(self.catalogue))
-        self.learnt = learn(matchers, self._gallery, self._individuals, table, self.settings)
         self._show: dict[str, Callable[[int, int], Spots]] = {}
         self._asked: dict[str, int] = {}
 
@@ -111,12 +109,20 @@ class Identifier:
         scores = score(self.matchers, query.prepared, self._gallery.prepared, *pairs, keep=True)
         called = encounters(nobody, settings.gap)
         asked = pooled(nobody, called) if settings.pooled else np.arange(len(nobody))
-        asked = _apart(asked, scores.named, self.learnt.open_set, settings.known)
+        learnt = learn(
+            self.matchers,
+            self._gallery,
+            self._individuals,
+            self.catalogue.table,
+            settings,
+            np.bincount(asked),
+        )
+        asked = _apart(asked, scores.named, learnt.open_set, settings.known)
         ids = annotation_ids(new.table)
         self._show_spots(query, *pairs, ids)
         found = []
         evidence = pool(scores.named, asked, query.viewpoints)
-        named, is_new = self.learnt.open_set(evidence, settings.known)
+        named, is_new = learnt.open_set(evidence, settings.known)
         for number in range(len(evidence)):
             rows = np.flatnonzero(asked == number)
             first = np.nan_to_num(evidence[number, :, 0], nan=-np.inf)
@@ -144,7 +150,7 @@ class Identifier:
                 remark = "cannot be read, or nothing is seen in it"
                 found.append(replace(match, decision="cannot tell", remark=remark))
             else:
-                found.append(self.learnt.decide(match))
+                found.append(learnt.decide(match))
         return Matches(
             matches=_never_twice(_remark_on_two(found)),
             fingerprint=self.fingerprint,
@@ -152,10 +158,10 @@ class Identifier:
             catalogue=str(self.catalogue.root),
             individuals=len(self.names),
             wrong_names=settings.wrong_names,
-            thresholds=self.learnt.thresholds(),
-            rates=dict(self.learnt.rates),
+            thresholds=learnt.thresholds(),
+            rates=dict(learnt.rates),
             made=datetime.now().astimezone().isoformat(timespec="seconds"),
-            note=self.learnt.note,
+            note=learnt.note,
         )
 
     def spots(self, query: str, photograph: str) -> Spots | None:

@@ -92,6 +92,7 @@ def learn(
     individuals: np.ndarray,
     table: pd.DataFrame,
     settings: Settings,
+    sizes: np.ndarray,
 ) -> Learnt:
     """Ask about the encounters of a catalogue, with and without their individual in it.
 
@@ -101,6 +102,8 @@ def learn(
         individuals: `[G]`, numbers 0..I-1.
         table: the catalogue.
         settings: of the identification.
+        sizes: how many photographs the encounters have that will be asked about. Those that are
+            learnt from get no more, drawn by lot: of one photograph one is less sure than of five.
 
     Returns:
         Where there is too little to learn from, all individuals stay as likely as they were, and
@@ -110,8 +113,13 @@ def learn(
     units = pd.factorize(called)[0] if settings.pooled else np.arange(len(called))
     allowed = comparable(gallery, gallery)
     visits = pd.factorize(called)[0]
-    some = np.random.default_rng(0).permutation(units.max() + 1)[:ENCOUNTERS]
-    rows = np.flatnonzero(np.isin(units, some) & ~gallery.unseen)
+    draw = np.random.default_rng(0)
+    some = draw.permutation(units.max() + 1)[:ENCOUNTERS]
+    most = np.zeros(units.max() + 1, int)
+    most[some] = draw.choice(sizes, len(some))
+    order = draw.permutation(np.flatnonzero(~gallery.unseen))
+    place = pd.Series(units[order]).groupby(units[order]).cumcount().to_numpy()
+    rows = np.sort(order[place < most[units[order]]])
     again = pd.factorize(units[rows])[0]
     own = np.zeros(again.max(initial=-1) + 1, int)
     own[again] = individuals[rows]

@@ -25,6 +25,12 @@ from openanimals.utils.registry import did_you_mean
 
 logger = getLogger(__name__)
 
+MEASURES = (
+    *("individuals", "encounters", "of strangers", "right names", "wrong names"),
+    *("false acceptance", "false rejection", "BAKS", "BAUS", "geometric mean", "Brier"),
+)
+"""Columns of the table of an evaluation."""
+
 
 DECISIONS = ".decisions.sqlite"  # after the name of the catalogue's file
 
@@ -173,12 +179,13 @@ def evaluate_files(
         new=read_new(new, listing.root) if new else None,
         seeds=seeds,
     )
-    names = ["individuals", "encounters", "of strangers", "right names", "wrong names"]
-    names += ["false acceptance", "false rejection", "BAKS", "BAUS", "geometric mean", "Brier"]
-    return found, as_text([names, *([_worded(each[name]) for name in names] for each in found)])
+    return found, as_text(
+        [MEASURES, *([worded(each[name]) for name in MEASURES] for each in found)]
+    )
 
 
-def _worded(value: Any) -> str:
+def worded(value: Any) -> str:
+    """Return a figure, with its interval if it has one."""
     if isinstance(value, list):
         share, low, high = value
         return f"{share:.1f} [{low:.1f}, {high:.1f}]"

@@ -217,7 +217,8 @@ def _day_first(file: object, texts: Sequence[str]) -> bool:
     if pairs and not days and not months:
         raise UserError(
             f"{file}: nothing proves whether the day or the month comes first in {pairs[0][2]!r}; "
-            "say so (day_first=True or False), or write dates year first: 2009-04-02"
+            "say --day-first or --month-first (day_first=True or False), or write dates year "
+            "first: 2009-04-02"
         )
     if pairs:
         way = "day" if days else "month"

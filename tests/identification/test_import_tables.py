@@ -142,13 +142,13 @@ def test_boxes_of_each_form(folder, form):
     if form == "pixels":
         assert tuple(imported(folder, box_table(form)).table["bbox"]) == PIXELS
     else:
-        with pytest.raises(UserError, match="say boxes="):
+        with pytest.raises(UserError, match="say --boxes"):
             imported(folder, box_table(form))
 
 
 def test_columns_called_like_corners_are_asked_about(folder):
     text = "file,xmin,ymin,xmax,ymax\n1.jpg,1,2,31,42\n"
-    with pytest.raises(UserError, match="say boxes='corners'"):
+    with pytest.raises(UserError, match="say --boxes corners"):
         imported(folder, text)
     assert [*imported(folder, text, boxes="corners").table["bbox"]] == ["1 2 30 40"]
     shares = "file,xmin,ymin,xmax,ymax\n1.jpg,.005,.02,.155,.42\n"
@@ -213,5 +213,5 @@ def test_tables_that_cannot_be_used(folder, text, message):
 
 
 def test_one_box_that_can_only_be_corners_is_asked_about(folder):
-    with pytest.raises(UserError, match="say boxes='relative'.*'corners'"):
+    with pytest.raises(UserError, match="say --boxes relative.*corners"):
         imported(folder, "file,bbox\n1.jpg,150 20 200 80\n2.jpg,1 2 31 42\n")

@@ -60,7 +60,7 @@ def to_pixels(
     if corners_named and form != "corners":
         raise UserError(
             "the columns of boxes are called like corners (left, top, right, bottom); say "
-            "boxes='corners'"
+            "--boxes corners"
         )
     if form is None:
         _check_pixels(rows, boxes, root, sizes)
@@ -111,7 +111,7 @@ def _check_pixels(
         _check_corners(rows, boxes, sizes)
     except CatalogueError as error:
         raise UserError(
-            f"{error}. Or say boxes='relative' (shares of the photograph), 'corners', or 'pixels'"
+            f"{error}. Or say --boxes relative (shares of the photograph), corners, or pixels"
         ) from None
 
 

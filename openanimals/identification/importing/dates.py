@@ -78,7 +78,7 @@ def _order(
         row = open_ones[0]
         raise UserError(
             f"{file}: {wheres[row]} has date {texts[row]}, and no date proves whether the day or "
-            "the month comes first; say day_first=True or day_first=False"
+            "the month comes first; say --day-first or --month-first (day_first=True or False)"
         )
     if not open_ones:
         return None

@@ -168,7 +168,7 @@ def _guess(
     if "path" not in ours:
         raise UserError(
             f"{file}: no column of photographs; the columns are "
-            f"{', '.join(header)}; name it with columns={{'path': ...}}"
+            f"{', '.join(header)}; name it with --column path=..."
         )
     if "bbox" not in ours:
         for names in (*BOXES, *CORNERS):

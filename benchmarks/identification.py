@@ -1,0 +1,69 @@
+"""How often identification is right, wrong or unsure, on a catalogue whose individuals are known.
+
+python -m benchmarks.identification catalogue.csv --model configs/ARBase/holstein-lite.yml
+
+Only dated photographs count, since those without a date might be of one burst, and at most three of
+each encounter. All three matchers are asked about the same photographs, with catalogues of several
+sizes; the individuals that are not in a catalogue are strangers.
+"""
+
+import argparse
+import json
+from pathlib import Path
+
+import numpy as np
+
+from openanimals.identification.build import build_matchers
+from openanimals.identification.encounters import encounters
+from openanimals.identification.evaluation import evaluate_identification
+from openanimals.identification.identify import Listing
+from openanimals.identification.learning import Settings
+from openanimals.identification.run import MEASURES, worded
+
+MOST = 3  # photographs of an encounter
+
+
+def thinned(listing: Listing) -> Listing:
+    """Return the photographs that count."""
+    table = listing.table[listing.table["date"].notna() | listing.table["sequence"].notna()]
+    table = table.reset_index(drop=True)
+    table["sequence"] = encounters(table)  # is known of those without a name, too
+    keys = [table["identity"], table["sequence"], table["viewpoint"].fillna("")]
+    some = table.groupby(keys).cumcount() < MOST
+    return Listing(table[some].reset_index(drop=True), listing.root)
+
+
+def main() -> None:
+    """Print a row for each matcher and size."""
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("catalogue", type=Path)
+    parser.add_argument("--model", required=True)
+    parser.add_argument("--individuals", type=int, nargs="+", default=[10, 20, 40])
+    parser.add_argument("--matchers", nargs="+", default=["cosine", "local", "fusion"])
+    parser.add_argument("--one-by-one", action="store_true")
+    parser.add_argument("--to", type=Path, help="all figures, as JSON")
+    parser.add_argument("--opts", nargs="*", default=[], help="KEY VALUE, of the model")
+    options = parser.parse_args()
+    listing, found = thinned(Listing.read(options.catalogue)), []
+    settings = Settings(pooled=not options.one_by_one)
+    print(f"{len(listing.table)} photographs, {listing.table['identity'].nunique()} individuals")
+    print("| matcher | " + " | ".join(MEASURES) + " |")
+    print("|---" * (len(MEASURES) + 1) + "|")
+    for name in options.matchers:
+        model = None if name == "local" else options.model
+        opts = [] if name == "local" else options.opts
+        place = options.catalogue.absolute()
+        matchers, _ = build_matchers(name, model, place, device="cpu", overrides=opts)
+        for size in options.individuals:
+            (each,) = evaluate_identification(listing, matchers, settings, individuals=[size])
+            found.append({"matcher": name, **each})
+            print(
+                f"| {name} | " + " | ".join(worded(each[key]) for key in MEASURES) + " |",
+                flush=True,
+            )
+            if options.to:
+                options.to.write_text(json.dumps(found, indent=1, default=np.ndarray.tolist))
+
+
+if __name__ == "__main__":
+    main()
