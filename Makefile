@@ -1,4 +1,5 @@
-# make demo: install, then train and evaluate on a synthetic herd (minutes, no data, no GPU)
+# make demo: install, train and evaluate on a synthetic herd, then name photographs of another one
+#            (minutes, no data, no GPU)
 # make test: install, then lint, types and the test suite
 # make install: the set-up alone, once; the others reuse it
 # make test-oldest: the tests on the lowest versions that setup.py allows, in .venv-oldest
@@ -13,7 +14,7 @@ VENV ?= .venv
 EXTRAS ?= test,lint
 PIP_FLAGS ?=
 BIN := $(VENV)/bin
-BENCHMARKS := photographs step evaluation reranking matching scale startup
+BENCHMARKS := photographs step evaluation reranking matching scale startup backends
 
 .PHONY: install demo test suite test-oldest test-newest lint bench bench-gpu
 
@@ -29,6 +30,7 @@ $(VENV)/.installed: setup.py
 
 demo: install
 	$(BIN)/python tools/train_net.py --config-file configs/ARBase/demo.yml --resume
+	$(BIN)/python tools/demo_identify.py logs/demo
 
 test: lint suite
 

@@ -13,6 +13,7 @@ VERSION = re.search(
 # tests/oldest.txt repeats every floor; `make test-oldest` runs the tests on exactly those versions.
 TIMM = ["timm>=1.0.26"]  # DINOv3; models on the meta device; weights in a folder
 ONNX = ["onnx>=1.18", "onnxscript>=0.5", "onnxruntime>=1.22"]
+OPENVINO = ["openvino>=2025.2", *ONNX[:2]]
 TEST = [
     "frictionless>=5.18",  # validates Camtrap DP
     "pycocotools>=2.0.8",
@@ -72,8 +73,8 @@ setup(
     extras_require={
         "timm": TIMM,
         "onnx": ONNX,
-        "openvino": ["openvino>=2025.2", *ONNX[:2]],
-        "test": [*TIMM, *ONNX, *TEST],
+        "openvino": OPENVINO,
+        "test": [*TIMM, *ONNX, *OPENVINO, *TEST],
         "lint": LINT,
     },
     entry_points={"console_scripts": ["openanimals = openanimals.cli:main"]},

@@ -32,6 +32,7 @@ NETWORKS = {
     "Lite0 at 224": ("configs/Base-ARBase-lite.yml", LITE0),
     "ARBase at 384": ("configs/Base-ARBase.yml", ARBASE),
 }
+WEIGHTS = Path("../shared/weights/tf_efficientnet_lite0_in1k.safetensors")
 BACKENDS = {"torch": "torch", "onnx": "onnxruntime", "openvino": "openvino"}
 
 
@@ -136,9 +137,11 @@ def compare(report: Report, name: str, paths: list[Path], rounds: int) -> None:
 
 
 def predictor(config: str, keys: list[Any], backend: str) -> Predictor:
-    """Return a predictor of random weights, the same each time: speed does not depend on them."""
+    """Return a predictor: of pre-trained weights where they lie beside us, else of random ones."""
     torch.manual_seed(0)
-    overrides = [*keys, "MODEL.BACKBONE.PRETRAIN", False, "MODEL.WEIGHTS", ""]
+    pretrained = "lite" in config and WEIGHTS.is_file()
+    overrides = [*keys, "MODEL.BACKBONE.PRETRAIN", pretrained, "MODEL.WEIGHTS", ""]
+    overrides += ["MODEL.BACKBONE.PRETRAIN_PATH", str(WEIGHTS)] if pretrained else []
     return Predictor(config, device="cpu", overrides=overrides, backend=backend)
 
 

@@ -2,8 +2,8 @@
 
 python tools/demo_identify.py logs/demo
 
-A catalogue of 20 animals and 60 encounters that nobody has named yet, a third of them of animals
-that are not in the catalogue. What is decided is set beside the truth.
+A catalogue of 20 animals, and encounters that nobody has named yet, a third of them of animals that
+are not in the catalogue. What is decided is set beside the truth.
 """
 
 import sys
@@ -21,7 +21,7 @@ from openanimals.identification.learning import Settings
 from openanimals.identification.matches import Matches
 from openanimals.identification.run import identify_files
 
-HERD = "Animals-SyntheticHerd:identities=30,images=16,seed=7"
+HERD = "Animals-SyntheticHerd:identities=30,images=12,seed=7"
 KNOWN = 20  # animals of the catalogue
 
 
@@ -36,7 +36,8 @@ def main(run: str) -> None:
     table["identity"] = table["identity"].where(known, None)
     table = table[known | asked].reset_index(drop=True)
     write_catalogue(folder / "catalogue.csv", table)
-    print(identify_files(folder / "catalogue.csv", None, folder, settings, matcher="", model=run))
+    how = {"matcher": "cosine", "model": run, "backend": "torch"}
+    print(identify_files(folder / "catalogue.csv", None, folder, settings, **how))
     decided: Counter = Counter()
     for match in Matches.read(folder / "matches.json").matches:
         own = truth[match.annotations[0]]

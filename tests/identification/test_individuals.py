@@ -6,12 +6,12 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
-from hypothesis import settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
 from openanimals.identification.catalogue_file import COLUMNS, annotation_ids
-from openanimals.identification.evidence import Evidence
+from openanimals.identification.evidence import Decision, Evidence
 from openanimals.identification.individuals import annotate, resolve
 from openanimals.utils.errors import UserError
 
@@ -399,8 +399,20 @@ class Machine(RuleBasedStateMachine):
 
 TestMachine = Machine.TestCase
 TestMachine.settings = settings(
-    max_examples=int(__import__("os").environ.get("EX", 25)),
-    stateful_step_count=25,
-    deadline=None,
-    database=None,
+    max_examples=25, stateful_step_count=25, deadline=None, database=None
 )
+
+
+@given(st.sets(st.tuples(st.integers(0, 9), st.integers(0, 9)), min_size=9, max_size=16))
+@settings(max_examples=50, deadline=None, database=None)
+def test_chains_are_the_shortest(pairs):
+    links = [(f"{a}.jpg", f"{b}.jpg") for a, b in sorted(pairs) if a != b]
+    ends = [*classes(links)]
+    against = [*combinations(ends, 2)]
+    lines = [*(("same", *link) for link in links), *(("different", *pair) for pair in against)]
+    decisions = [Decision(n, *line, "Ada", "", "") for n, line in enumerate(lines, 1)]
+    found = {
+        conflict.pair: len(conflict.chain) for conflict in resolve(ends, {}, decisions).conflicts
+    }
+    joined = classes(links)
+    assert found == {pair: distance(links, *pair) for pair in against if pair[1] in joined[pair[0]]}
