@@ -38,9 +38,11 @@ class CatalogueImages:
     images: Catalogue
     masked: bool = False
     boxes: list = field(init=False)
+    paths: list[Path] = field(init=False)
 
     def __post_init__(self) -> None:
         self.boxes = self.images.column("bbox")
+        self.paths = [self.images.root / path for path in self.images.column("path")]
 
     @property
     def table(self) -> Any:
@@ -52,7 +54,7 @@ class CatalogueImages:
 
     def __getitem__(self, row: int) -> tuple[np.ndarray, np.ndarray | None]:
         """Return pixels `[H, W, 3]`, and `[H, W]`, True on the animal, if masks are asked for."""
-        path, box, mask = self.images.path(row), self.boxes[row], self.images.mask(row)
+        path, box, mask = self.paths[row], self.boxes[row], self.images.mask(row)
         pixels = read_image(path, bbox=box)
         if not (self.masked and mask):
             return pixels, None
@@ -60,7 +62,7 @@ class CatalogueImages:
 
     def key(self, row: int) -> str:
         """Return what changes if a photograph, its box or its mask does."""
-        path = self.images.path(row)
+        path = self.paths[row]
         mask = self.images.mask(row) if self.masked else None
         try:
             known = path.stat()

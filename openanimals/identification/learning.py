@@ -24,7 +24,8 @@ from openanimals.utils.errors import UserError
 
 logger = getLogger(__name__)
 
-ENCOUNTERS = 1000  # of a larger catalogue, so many are asked about, drawn by lot
+ENCOUNTERS = 200, 1000  # at least and at most, that are asked about, drawn by lot
+PAIRS = 200_000  # of an encounter and an individual, of more than the least
 
 
 @dataclass(frozen=True)
@@ -114,7 +115,9 @@ def learn(
     allowed = comparable(gallery, gallery)
     visits = pd.factorize(called)[0]
     draw = np.random.default_rng(0)
-    some = draw.permutation(units.max() + 1)[:ENCOUNTERS]
+    least, limit = ENCOUNTERS
+    count = min(limit, max(least, PAIRS // (individuals.max() + 1)))
+    some = draw.permutation(units.max() + 1)[:count]
     most = np.zeros(units.max() + 1, int)
     most[some] = draw.choice(sizes, len(some))
     order = draw.permutation(np.flatnonzero(~gallery.unseen))

@@ -79,7 +79,9 @@ class OpenSet:
             known: the share of known individuals among those asked about, between 0 and 1.
         """
         weights = np.array([*self.weights, self.constant])
-        logs = _log_probabilities(weights, _evidence(scores), known)
+        evidence = _evidence(scores)
+        there = ~np.isnan(evidence).any(axis=2)
+        logs = _log_probabilities(weights, np.nan_to_num(evidence), there, known)
         probabilities = np.exp(logs)
         return probabilities[:, :-1], probabilities[:, -1]
 
@@ -106,7 +108,8 @@ class OpenSet:
         measures = sets[0][0].shape[2]
         values = np.concatenate([evidence.reshape(-1, measures) for evidence, _ in sets])
         centre, spread = np.nanmean(values, axis=0), np.nanstd(values, axis=0) + 1e-12
-        sets = [((evidence - centre) / spread, truth) for evidence, truth in sets]
+        there = [~np.isnan(evidence).any(axis=2) for evidence, _ in sets]
+        sets = [(np.nan_to_num((evidence - centre) / spread), truth) for evidence, truth in sets]
         stranger = [bool((truth == evidence.shape[1]).all()) for evidence, truth in sets]
         shares = np.where(stranger, 1 - known, known)
         shares /= shares.sum()
@@ -114,16 +117,16 @@ class OpenSet:
         def loss(weights: np.ndarray) -> tuple[float, np.ndarray]:
             total, slope = PENALTY * (weights[:-1] ** 2).sum(), 2 * PENALTY * weights
             slope[-1] = 0
-            for (evidence, truth), share in zip(sets, shares, strict=True):
-                logs = _log_probabilities(weights, evidence, known)
+            for (evidence, truth), can, share in zip(sets, there, shares, strict=True):
+                logs = _log_probabilities(weights, evidence, can, known)
                 rows = np.arange(len(logs))
                 total -= share * logs[rows, truth].mean()
                 # The slope of a multinomial logit: what is expected minus what is true.
                 off = np.exp(logs)
                 off[rows, truth] -= 1
                 off = off[:, :-1] * (share / len(logs))
-                off = np.where(np.isnan(evidence).any(axis=2), 0, off)
-                slope[:-1] += np.einsum("ei,eif->f", off, np.nan_to_num(evidence))
+                off *= can
+                slope[:-1] += np.tensordot(off, evidence)
                 slope[-1] += off.sum()
             return total, slope
 
@@ -164,15 +167,25 @@ def _evidence(scores: np.ndarray) -> np.ndarray:
     return np.concatenate([scores, out], axis=2)
 
 
-def _log_probabilities(weights: np.ndarray, evidence: np.ndarray, known: float) -> np.ndarray:
-    """Return logarithms `[E, I + 1]`; the last one is of a new individual."""
-    there = ~np.isnan(evidence).any(axis=2)
-    odds = np.where(there, np.nan_to_num(evidence) @ weights[:-1] + weights[-1], 0.0)
+def _log_probabilities(
+    weights: np.ndarray, evidence: np.ndarray, there: np.ndarray, known: float
+) -> np.ndarray:
+    """Return logarithms `[E, I + 1]`; the last one is of a new individual.
+
+    Args:
+        weights: `[F + 1]`, the constant last.
+        evidence: `[E, I, F]`, finite.
+        there: `[E, I]`, whether it counts.
+        known: see :class:`OpenSet`.
+    """
     individuals = evidence.shape[1]
-    new = np.full((len(evidence), 1), np.log(1 - known))
-    logs = np.concatenate([odds + np.log(known / max(individuals, 1)), new], axis=1)
-    highest = logs.max(axis=1, keepdims=True)
-    return logs - highest - np.log(np.exp(logs - highest).sum(axis=1, keepdims=True))
+    logs = np.empty((len(evidence), individuals + 1))
+    logs[:, :-1] = (evidence @ weights[:-1] + weights[-1]) * there
+    logs[:, :-1] += np.log(known / max(individuals, 1))
+    logs[:, -1] = np.log(1 - known)
+    logs -= logs.max(axis=1, keepdims=True)
+    logs -= np.log(np.exp(logs).sum(axis=1, keepdims=True))
+    return logs
 
 
 def left_out(asked: Sequence[Asked], known: float = 0.5) -> list[tuple[np.ndarray, np.ndarray]]:

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import pandas as pd
 
 from openanimals.matching.lnbnn import KeypointTable
 from openanimals.matching.matcher import Matcher
@@ -69,8 +70,9 @@ def comparable(query: Photos, gallery: Photos) -> np.ndarray:
     """
     allowed = ~(query.unseen[:, None] | gallery.unseen[None])
     for own, others in ((query.viewpoints, gallery.viewpoints), (query.species, gallery.species)):
-        first, second = np.array(own, object)[:, None], np.array(others, object)[None]
-        allowed &= (first == second) | (first == None) | (second == None)  # noqa: E711
+        codes = pd.factorize(pd.Series([*own, *others], dtype=object))[0]  # -1 where not known
+        first, second = codes[: len(own), None], codes[None, len(own) :]
+        allowed &= (first == second) | (first < 0) | (second < 0)
     return allowed
 
 
