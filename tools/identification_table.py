@@ -1,6 +1,6 @@
 """How often identification is right, wrong or unsure, on a catalogue whose individuals are known.
 
-python -m benchmarks.identification catalogue.csv --model configs/ARBase/holstein-lite.yml
+python tools/identification_table.py catalogue.csv --model configs/ARBase/holstein-lite.yml
 
 Only dated photographs count, since those without a date might be of one burst, and at most three of
 each encounter. All three matchers are asked about the same photographs, with catalogues of several
