@@ -39,6 +39,7 @@ def tend(
     undo: int | None = None,
     history: str | None = None,
     export: str | None = None,
+    to: str | None = None,
     **how: Any,
 ) -> str:
     """Decide, then show a catalogue, or export it; see ``openanimals catalogue --help``.
@@ -78,7 +79,12 @@ def tend(
             return "\n".join(map(str, found.history_of(history))) or "no decision yet"
         table = annotate(listing.table, evidence)
     if export:
-        return "\n".join([*lines, *_export(export, table, listing.root, by, **how)])
+        if to and expanded(to).absolute() == expanded(catalogue).absolute():
+            raise UserError(
+                f"--to {to} is the catalogue itself, which decisions are about; "
+                "expected another file"
+            )
+        return "\n".join([*lines, *_export(export, table, listing.root, by, to, **how)])
     counts = Counter(name for name in found.identity.values() if name)
     lines.append(
         f"{len(table)} photographs of {len(counts)} individuals, "
@@ -159,8 +165,8 @@ def _export(
     table: pd.DataFrame,
     root: Path,
     by: str,
+    to: str | None,
     *,
-    to: str | None = None,
     submitter: str = "",
     location: str | None = None,
     species: str | None = None,

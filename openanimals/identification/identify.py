@@ -26,6 +26,7 @@ from openanimals.utils.files import expanded
 logger = getLogger(__name__)
 
 SHOWN = 5  # candidates of each encounter
+TWO_SEEN = "asked about by itself: the photographs of this encounter show more than one animal"
 TWO_ANIMALS = 0.9  # two photographs of an encounter that are as sure as this of two names differ
 
 
@@ -152,7 +153,7 @@ class Identifier:
             else:
                 found.append(learnt.decide(match))
         return Matches(
-            matches=_never_twice(_remark_on_two(found)),
+            matches=_never_twice(_numbered(found, TWO_SEEN if settings.pooled else "")),
             fingerprint=self.fingerprint,
             matcher=" + ".join(self.matchers),
             catalogue=str(self.catalogue.root),
@@ -238,14 +239,17 @@ def _apart(asked: np.ndarray, named: np.ndarray, open_set: OpenSet, known: float
     return pd.factorize(pd.Series(keys, dtype=object))[0]
 
 
-def _remark_on_two(found: Sequence[Match]) -> list[Match]:
-    """Say so where an encounter was taken apart."""
-    parts = Counter(match.encounter for match in found)
-    remark = "the photographs of this encounter are asked about one by one: they show more than one"
-    return [
-        replace(match, remark=match.remark or remark) if parts[match.encounter] > 1 else match
-        for match in found
-    ]
+def _numbered(found: Sequence[Match], remark: str) -> list[Match]:
+    """Give the parts of an encounter that was taken apart names of their own, and a remark."""
+    parts, met = Counter(match.encounter for match in found), Counter[str]()
+    numbered = []
+    for match in found:
+        if (count := parts[match.encounter]) > 1:
+            met[match.encounter] += 1
+            name = f"{match.encounter} ({met[match.encounter]} of {count})"
+            match = replace(match, encounter=name, remark=match.remark or remark)
+        numbered.append(match)
+    return numbered
 
 
 def _never_twice(found: Sequence[Match]) -> list[Match]:
