@@ -57,6 +57,8 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
     while "again" in options and (late := [o for o in options.opts if re.match("--.", o)]):
         first = options.opts.index(late[0])
         pairs += options.opts[:first]
+        for action in options.again._actions:  # they were given the first time
+            action.required = False
         options = options.again.parse_args(options.opts[first:], options)
     if pairs:
         options.opts = [*pairs, *options.opts]

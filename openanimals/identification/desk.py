@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
+from filelock import FileLock
 
 from openanimals.identification.captures import capture_history
 from openanimals.identification.catalogue_file import annotation_ids, rebase, write_catalogue
@@ -56,6 +57,8 @@ def tend(
     if add:
         listing, told = _added(catalogue, listing, add)
         lines.append(told)
+    if accept and not apply:
+        raise UserError("--accept goes with --apply matches/matches.xlsx")
     if (apply or merge or rename or split or undo is not None) and not by:
         raise UserError("who decides? Add --by with your name, which is kept with the decision")
     with Evidence(decisions_of(catalogue)) as evidence:
@@ -119,12 +122,17 @@ def _split(
 def _added(catalogue: str, listing: Listing, new: str) -> tuple[Listing, str]:
     """Write new photographs into a catalogue's file, without a name."""
     found = read_new(new, listing.root).table
-    there = set(annotation_ids(listing.table))
-    fresh = found[[name not in there for name in annotation_ids(found)]]
-    table = pd.concat([listing.table, fresh.assign(identity=None)], ignore_index=True)
-    table = table.astype(object).where(table.notna(), None)
-    write_catalogue(catalogue, table)
+    place = expanded(catalogue)
+    with FileLock(place.with_name(f".{place.name}.lock")):
+        listing = Listing.read(catalogue)  # as another process may have left it
+        there = set(annotation_ids(listing.table))
+        fresh = found[[name not in there for name in annotation_ids(found)]]
+        table = pd.concat([listing.table, fresh.assign(identity=None)], ignore_index=True)
+        table = table.astype(object).where(table.notna(), None)
+        write_catalogue(catalogue, table)
     told = f"{len(fresh)} photographs added, {len(found) - len(fresh)} were there"
+    if named := int(fresh["identity"].notna().sum()):
+        told += f"; {named} had a name, which is not taken over, as they are to be identified"
     return Listing(table, listing.root), told
 
 
@@ -148,7 +156,11 @@ def _reviewed(
         if match.decision == NEW
         else ("name", match.proposed, list(match.annotations))
         for match in matches
-        if match.proposed and accept and not answered & set(match.annotations)
+        if match.proposed
+        and accept
+        and not answered & set(match.annotations)
+        # Whoever removes a row does not want it to be decided.
+        and reviewed.listed.issuperset(match.annotations)
     ]
     own = set(annotation_ids(table))
     asked = answered | {name for _, _, some in proposed for name in some}

@@ -93,6 +93,11 @@ def evaluate_identification(
     if bool(individuals) == (new is not None):
         raise UserError("expected either sizes of catalogues to draw, or new photographs")
     if new is not None:
+        both = set(annotation_ids(new.table)) & set(annotation_ids(labelled.table))
+        if both:
+            raise UserError(
+                f"{len(both)} photographs are new and in the catalogue, such as {min(both)}"
+            )
         return [_measured(new.known(), labelled, matchers, settings)]
     found = []
     for size in individuals:

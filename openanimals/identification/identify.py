@@ -1,5 +1,6 @@
 """Who is this: encounters of new photographs against a catalogue of known individuals."""
 
+import re
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
@@ -268,4 +269,5 @@ def _never_twice(found: Sequence[Match]) -> list[Match]:
 
 
 def _paths(match: Match) -> set[str]:
-    return {annotation.partition("#")[0] for annotation in match.annotations}
+    # A file may have this sign in its name, too.
+    return {re.sub(r"#[-+.,\de]+$", "", annotation) for annotation in match.annotations}

@@ -56,6 +56,8 @@ class KeptFeatures:
         for start in range(0, len(lacking), CHUNK):
             some = lacking[start : start + CHUNK]
             parts += self._compute(photographs, some, keys)
+            if not parts:
+                continue
             joined = FeatureSet.concatenate(parts)
             joined.save(self.file)
             parts = [joined]
@@ -77,10 +79,6 @@ class KeptFeatures:
             np.nan_to_num(query), np.nan_to_num(gallery), self.metric
         ):
             yield rows, distances, None
-
-    def nothing_seen(self, prepared: np.ndarray) -> np.ndarray:
-        """Return `[N]`, True where a photograph has no features."""
-        return np.isnan(prepared).any(axis=1)
 
     def _load(self) -> FeatureSet | None:
         path = self.file.with_name(f"{self.file.name}.safetensors")

@@ -123,6 +123,8 @@ def learn(
     order = draw.permutation(np.flatnonzero(~gallery.unseen))
     place = pd.Series(units[order]).groupby(units[order]).cumcount().to_numpy()
     rows = np.sort(order[place < most[units[order]]])
+    if not len(rows):
+        return _nothing("nothing is seen in any photograph of the catalogue", len(matchers))
     again = pd.factorize(units[rows])[0]
     own = np.zeros(again.max(initial=-1) + 1, int)
     own[again] = individuals[rows]
@@ -143,9 +145,14 @@ def learn(
         open_set = OpenSet.fit(asked, settings.known)
         return _judged(open_set, asked, left_out(asked, settings.known), settings)
     except OpenSetError as error:
-        logger.warning("%s; candidates are ranked, and nothing is decided", error)
-        never = Threshold(2.0, 0.0, 0.0, 0)
-        return Learnt(OpenSet((0.0,) * 2 * apart.shape[2], 0.0), never, never, {}, str(error))
+        return _nothing(str(error), len(matchers))
+
+
+def _nothing(why: str, matchers: int) -> Learnt:
+    """Leave all individuals as likely as they were, and decide nothing."""
+    logger.warning("%s; candidates are ranked, and nothing is decided", why)
+    never = Threshold(2.0, 0.0, 0.0, 0)
+    return Learnt(OpenSet((0.0,) * 2 * matchers, 0.0), never, never, {}, why)
 
 
 def _judged(

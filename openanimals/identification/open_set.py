@@ -86,23 +86,24 @@ class OpenSet:
         return probabilities[:, :-1], probabilities[:, -1]
 
     @classmethod
-    def fit(cls, asked: Sequence[Asked], known: float = 0.5) -> "OpenSet":
+    def fit(cls, asked: Sequence[Asked], known: float = 0.5, fewest: int = FEWEST) -> "OpenSet":
         """Learn by maximum likelihood.
 
         Args:
             asked: sets of encounters, all of known individuals or all of new ones, which together
                 count as ``known`` says.
             known: the share of known individuals among those that will be asked about.
+            fewest: encounters that each set must have.
 
         Raises:
-            OpenSetError: there are fewer than ten encounters in one of the sets.
+            OpenSetError: there are fewer in one of the sets.
         """
         from scipy.optimize import minimize
 
-        if min(len(each.truth) for each in asked) < FEWEST:
+        if min(len(each.truth) for each in asked) < fewest:
             raise OpenSetError(
                 f"{min(len(each.truth) for each in asked)} encounters of individuals that were met "
-                f"again are too few to tell how sure a name is; expected at least {FEWEST}"
+                f"again are too few to tell how sure a name is; expected at least {fewest}"
             )
         sets = [(_evidence(each.scores), each.truth) for each in _of_several_sizes(asked)]
         measures = sets[0][0].shape[2]
@@ -190,6 +191,9 @@ def _log_probabilities(
 
 def left_out(asked: Sequence[Asked], known: float = 0.5) -> list[tuple[np.ndarray, np.ndarray]]:
     """Return probabilities of each set by weights that were learnt without that individual."""
+    owners = np.unique(asked[0].own)
+    if len(owners) < 2:
+        raise OpenSetError("all encounters to learn from are of one individual")
     owners = np.unique(np.concatenate([each.own for each in asked]))
     fold = np.random.default_rng(0).permutation(len(owners)) % min(FOLDS, len(owners))
     of = [fold[np.searchsorted(owners, each.own)] for each in asked]
@@ -197,7 +201,7 @@ def left_out(asked: Sequence[Asked], known: float = 0.5) -> list[tuple[np.ndarra
     found = [(np.zeros((len(each.own), shape)), np.zeros(len(each.own))) for each in asked]
     for number in range(fold.max() + 1):
         learnt = OpenSet.fit(
-            [each.select(own != number) for each, own in zip(asked, of, strict=True)], known
+            [each.select(own != number) for each, own in zip(asked, of, strict=True)], known, 1
         )
         for (named, new), each, own in zip(found, asked, of, strict=True):
             rows = own == number

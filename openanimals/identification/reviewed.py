@@ -42,10 +42,12 @@ class Reviewed:
         answers: kind of decision (name, new, skip, incomparable), name (None but of kind name) and
             annotation ids of each encounter that has an answer.
         told: what the person should hear: names that were mended, new ones, rows that are gone.
+        listed: annotation ids that have a row.
     """
 
     answers: list[tuple[str, str | None, list[str]]]
     told: list[str]
+    listed: frozenset[str] = frozenset()
 
 
 def read_reviewed(
@@ -130,7 +132,8 @@ def read_reviewed(
         (given[0][1], given[0][2] or None, sorted(annotations[encounter]))
         for encounter, given in found.items()
     ]
-    return Reviewed(answers, [*known.told.values()])
+    listed = frozenset(annotation for some in annotations.values() for annotation in some)
+    return Reviewed(answers, [*known.told.values()], listed)
 
 
 def apply_reviewed(reviewed: Reviewed, evidence: Evidence, *, by: str) -> list[int]:

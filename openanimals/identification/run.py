@@ -22,6 +22,7 @@ from openanimals.utils.errors import UserError
 from openanimals.utils.files import expanded
 from openanimals.utils.logging import table as as_text
 from openanimals.utils.registry import did_you_mean
+from openanimals.utils.viewpoints import lateral_viewpoint
 
 logger = getLogger(__name__)
 
@@ -125,12 +126,22 @@ def _ids(known: Listing, asked: Listing) -> list[str]:
 
 
 def read_new(new: str, root: Path) -> Listing:
-    """Read new photographs, their paths made to start from the catalogue's folder."""
+    """Read new photographs, their paths made to start from the catalogue's folder.
+
+    Folders in a folder of new photographs say where these were taken, if the photographs do not.
+    """
     if expanded(new).is_dir():
         found = import_catalogue(new)
         for line in found.report:
             logger.info("%s", line)
         table, own = found.table, found.root
+        folders = [
+            [part for part in Path(path).parent.parts if not lateral_viewpoint(part)]
+            for path in table["path"]
+        ]
+        named = [parts[-1] if parts else None for parts in folders]
+        places = pd.Series(named, table.index, dtype=object)
+        table["camera"] = table["camera"].where(table["camera"].notna(), places)
     else:
         table, own = Listing.read(new)
     return Listing(rebase(table, own, root), root)
@@ -143,10 +154,10 @@ def _limited(table: pd.DataFrame, only: Mapping[str, Sequence[str]], file: objec
     """
     for name, values in only.items():
         there = sorted({str(value) for value in table[name] if value})
-        if lacking := [value for value in values if value not in there]:
+        if not set(values) & set(there):
             raise UserError(
-                f"{file} has no photograph with {name} {lacking[0]!r}"
-                f"{did_you_mean(lacking[0], there)}; it has: {', '.join(there[:10]) or 'none'}"
+                f"{file} has no photograph with {name} {values[0]!r}"
+                f"{did_you_mean(values[0], there)}; it has: {', '.join(there[:10]) or 'none'}"
             )
         wanted = table[name].isin(values)
         if name == "camera":

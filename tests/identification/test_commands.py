@@ -219,3 +219,37 @@ def test_a_catalogue_reads_as_the_table_of_its_file(tmp_path):
     found = from_catalogue(Catalogue("c", tmp_path, table))
     assert found["bbox"].tolist() == ["1 2 3 4.5"]
     assert found["path"].tolist() == [str(tmp_path / "a.jpg")]
+
+
+def test_folders_of_new_photographs_are_places_and_their_visits_pooled(place, planted, capsys):
+    run("import", "known", "--to", "herd.csv")
+    for camera in ("StationA", "StationB"):
+        for second in (1, 2):
+            path = place / "visits" / camera / f"IMG_20250401_10000{second}.jpg"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            Image.new("RGB", (8, 8), (second, len(camera), ord(camera[-1]))).save(path)
+    run("catalogue", "herd.csv", "--add", "visits")
+    run("identify", "--catalogue", "herd.csv", "--matcher", "planted", "--no-page")
+    found = json.loads((place / "matches/matches.json").read_text())["matches"]
+    assert [(len(m["annotations"]), m["place"]) for m in found] == [
+        (2, "StationA"),
+        (2, "StationB"),
+    ]
+
+
+def test_a_row_that_was_removed_is_not_accepted(place, planted):
+    run("import", "known", "--to", "herd.csv")
+    run("catalogue", "herd.csv", "--add", "new")
+    run("identify", "--catalogue", "herd.csv", "--matcher", "planted", "--wrong-names", "0.05")
+    lines = (place / "matches/matches.csv").read_text().splitlines(keepends=True)
+    (place / "matches/matches.csv").write_text("".join(x for x in lines if "ada_9" not in x))
+    run("catalogue", "herd.csv", "--apply", "matches/matches.csv", "--accept", "--by", "Ann")
+    run("catalogue", "herd.csv", "--export", "csv", "--to", "after.csv")
+    assert read_catalogue("after.csv").set_index("path")["identity"]["new/ada_9.png"] is None
+
+
+def test_options_count_also_after_keys(place, planted):
+    run("import", "known", "--to", "herd.csv")
+    asked = ("--catalogue", "herd.csv", "--new", "new", "--matcher", "planted", "--no-page")
+    run("identify", *asked, "MATCHING.SIZE", "300", "--to", "elsewhere")
+    assert (place / "elsewhere/matches.csv").is_file()

@@ -176,3 +176,15 @@ def test_bad_input_is_one_clear_error(identifier):
         Identifier(listing(("a.jpg", None, {})), {"planted": Planted()})
     with pytest.raises(UserError, match="wrong_names is 1; expected a share"):
         Settings(wrong_names=1)
+
+
+def test_a_catalogue_in_which_nothing_is_seen_decides_nothing():
+    class Blind(Planted):
+        def prepare(self, images):
+            return np.full((len(images.table), 2), np.nan)
+
+        def score_blocks(self, query, gallery, candidates, individuals):
+            yield slice(0, len(query)), np.ones((len(query), len(gallery))), None
+
+    found = identify(listing(("animal1_9.jpg", None, {})), herd(1, 1), Blind())
+    assert found.counts()["cannot tell"] == 1 and "nothing is seen" in found.note
