@@ -53,7 +53,7 @@ def main() -> None:
         model = None if name == "local" else options.model
         opts = [] if name == "local" else options.opts
         place = options.catalogue.absolute()
-        matchers, _ = build_matchers(name, model, place, device="cpu", overrides=opts)
+        matchers, _ = build_matchers(name, model, place, overrides=opts)
         for size in options.individuals:
             (each,) = evaluate_identification(listing, matchers, settings, individuals=[size])
             found.append({"matcher": name, **each})

@@ -48,6 +48,8 @@ def build_matchers(
             f"the matcher {matcher} looks at a network's features, and no model is named: add "
             "--model with the folder of a run, or use --matcher local, which needs none"
         )
+    if not model and (backend != "auto" or device != "auto"):
+        raise UserError("--backend and --device are of a model, and none is named by --model")
     if model and FEATURES not in names:
         raise UserError(f"the matcher {matcher} has no use for a model: leave out --model {model}")
     cfg, matchers, marks = load(None, [] if model else overrides), dict[str, Matcher](), []

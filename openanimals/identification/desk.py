@@ -188,6 +188,13 @@ def _export(
 ) -> list[str]:
     if not to:
         raise UserError(f"--export {kind}: where to? Add --to")
+    wildbook = {"--submitter": submitter, "--location": location, "--species": species}
+    of = {**dict.fromkeys([*wildbook, "--copies"], "wildbook"), "--package": "camtrap-dp"}
+    given = {**wildbook, "--copies": copies, "--package": package}
+    if idle := [name for name, value in given.items() if value and of[name] != kind]:
+        raise UserError(f"{idle[0]} is of --export {of[idle[0]]}, and this is --export {kind}")
+    if kind == "csv" and decimals is not None:
+        raise UserError("--decimals: a catalogue keeps its coordinates; it is of the other exports")
     if kind == "csv":
         write_catalogue(to, rebase(table, root, expanded(to).absolute().parent))
         return [f"written: {to}"]

@@ -189,6 +189,7 @@ def _judged(
     }
     note = (
         f"learnt from {known_ones.sum()} encounters of individuals that were met again, and "
-        f"{strangers.sum()} as if their individual were not in the catalogue"
+        f"{strangers.sum()} as if their individual were not in the catalogue; the thresholds were "
+        "chosen on these, so what is expected is a little too good"
     )
     return Learnt(open_set, name, unknown, rates, note)

@@ -3,12 +3,12 @@
 import csv
 import logging
 import os
-import re
 from collections.abc import Iterator, Sequence
 from datetime import date, datetime, time, timedelta
 from pathlib import Path
 from typing import Any
 
+from openanimals.data.datasets.csv_table import csv_lines
 from openanimals.utils.errors import FileError, UserError, naming
 from openanimals.utils.files import expanded
 
@@ -90,17 +90,7 @@ def refuse(file: object, problems: Sequence[str]) -> None:
 
 def _csv(location: Path) -> Iterator[Line]:
     try:
-        with open(location, encoding="utf-8-sig", newline="") as handle:
-            first = next(filter(str.strip, handle), "").strip()
-            named = re.fullmatch(r"\"?sep=(.)\"?", first, re.IGNORECASE)
-            separator = named[1] if named else max(",;\t", key=first.count)
-            handle.seek(0)
-            csv.field_size_limit(2**31 - 1)  # the outline of a mask may be a long text
-            reader = csv.reader(handle, delimiter=separator, strict=True)
-            for cells in reader:
-                # The line of the separator is split at it, too.
-                if not (named and separator.join(cells).lower().strip('"') == f"sep={separator}"):
-                    yield reader.line_num, [cell.strip() for cell in cells]
+        yield from csv_lines(location)
     except UnicodeDecodeError as error:
         raise UserError(
             f"{location}: not UTF-8 text ({error.reason} at byte {error.start}); save the table as "

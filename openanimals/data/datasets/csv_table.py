@@ -87,22 +87,35 @@ def read(file: str | Path) -> Catalogue:
     return catalogue
 
 
-def _cells(name: str, location: Path) -> tuple[list[str], list[tuple[int, list[str]]]]:
-    """Return the header's cells, and the line number and cells of each line that has any.
+def csv_lines(location: Path) -> Iterator[tuple[int, list[str]]]:
+    """Yield the number and the cells of each line; see :func:`read` for what separates these.
 
-    The csv module rather than pandas, which forgets the line numbers that our errors name.
+    The csv module rather than pandas, which forgets the line numbers that errors name.
+
+    Raises:
+        UnicodeDecodeError: it is not UTF-8.
+        csv.Error: it is no table of cells.
+        OSError: it cannot be read.
     """
+    with open(location, encoding="utf-8-sig", newline="") as handle:
+        first = next(filter(str.strip, handle), "").strip()
+        named = re.fullmatch(r"\"?sep=(.)\"?", first, re.IGNORECASE)  # as Excel writes it
+        separator = named[1] if named else max(",;\t", key=first.count)
+        handle.seek(0)
+        csv.field_size_limit(2**31 - 1)  # the outline of a mask may be a long text
+        reader = csv.reader(handle, delimiter=separator, strict=True)
+        for cells in reader:
+            # The line of the separator is split at it, too.
+            if not (named and separator.join(cells).lower().strip('"') == f"sep={separator}"):
+                yield reader.line_num, [cell.strip() for cell in cells]
+
+
+def _cells(name: str, location: Path) -> tuple[list[str], list[tuple[int, list[str]]]]:
+    """Return the header's cells, and the line number and cells of each line that has any."""
     if location.exists() and not location.is_file() and not location.is_dir():
         raise CatalogueError(f"{name}: {location.absolute()} is a FIFO or device; expected a file")
     try:
-        with open(location, encoding="utf-8-sig", newline="") as handle:
-            first = next(filter(str.strip, handle), "").rstrip("\r\n")
-            named = re.fullmatch(r"sep=(.)", first, re.IGNORECASE)  # as Excel writes it
-            separator = named[1] if named else max(",;\t", key=first.count)
-            handle.seek(0)
-            csv.field_size_limit(2**31 - 1)  # the outline of a mask may be a long text
-            reader = csv.reader(handle, delimiter=separator, strict=True)
-            lines = [(reader.line_num, [cell.strip() for cell in cells]) for cells in reader]
+        lines = [(number, cells) for number, cells in csv_lines(location) if any(cells)]
     except FileNotFoundError:
         raise CatalogueError(
             f"{name}: {location.absolute()} does not exist; expected a file with the columns "
@@ -120,8 +133,6 @@ def _cells(name: str, location: Path) -> tuple[list[str], list[tuple[int, list[s
         ) from None
     except csv.Error as error:
         raise CatalogueError(f"{name}: not a table of cells: {error}") from None
-    named_only = ["sep=", ""]
-    lines = [(n, cells) for n, cells in lines if any(cells) and [*map(str.lower, cells)] != named_only]
     if not lines:
         raise CatalogueError(f"{name}: the file is empty; expected the columns path and identity")
     return lines[0][1], lines[1:]
