@@ -19,6 +19,7 @@ from openanimals.identification.learning import Settings, learn
 from openanimals.identification.matches import Candidate, Match, Matches
 from openanimals.identification.open_set import OpenSet
 from openanimals.identification.pooling import Photos, comparable, pool, score
+from openanimals.identification.ranking import Ranking, most_alike
 from openanimals.matching.matcher import Matcher
 from openanimals.matching.one_to_one import Spots
 from openanimals.utils.errors import UserError
@@ -122,7 +123,7 @@ class Identifier:
         asked = _apart(asked, scores.named, learnt.open_set, settings.known)
         ids = annotation_ids(new.table)
         self._show_spots(query, *pairs, ids)
-        found = []
+        found, alike = [], []
         evidence = pool(scores.named, asked, query.viewpoints)
         named, is_new = learnt.open_set(evidence, settings.known)
         for number in range(len(evidence)):
@@ -131,6 +132,7 @@ class Identifier:
             order = np.lexsort((-first, -named[number]))[:SHOWN]
             distances = next(iter(scores.distances.values()))[rows]
             distances = np.where(candidates[rows], distances, np.inf)
+            alike.append(most_alike(distances, self._individuals))
             some = [ids[row] for row in rows]
             table = new.table.iloc[rows]
             match = Match(
@@ -144,7 +146,7 @@ class Identifier:
                 probability=float(named[number].max()),
                 new=float(is_new[number]),
                 candidates=tuple(
-                    self._candidate(who, float(named[number, who]), distances, some)
+                    self._candidate(who, float(named[number, who]), alike[-1], some)
                     for who in order
                 ),
             )
@@ -153,8 +155,10 @@ class Identifier:
                 found.append(replace(match, decision="cannot tell", remark=remark))
             else:
                 found.append(learnt.decide(match))
+        matches = _never_twice(_numbered(found, TWO_SEEN if settings.pooled else ""))
+        photograph, nearest = (np.stack(each) for each in zip(*alike, strict=True))
         return Matches(
-            matches=_never_twice(_numbered(found, TWO_SEEN if settings.pooled else "")),
+            matches=matches,
             fingerprint=self.fingerprint,
             matcher=" + ".join(self.matchers),
             catalogue=str(self.catalogue.root),
@@ -164,6 +168,14 @@ class Identifier:
             rates=dict(learnt.rates),
             made=datetime.now().astimezone().isoformat(timespec="seconds"),
             note=learnt.note,
+            ranking=Ranking(
+                encounters=[match.encounter for match in matches],
+                names=self.names.tolist(),
+                photographs=self._ids,
+                probability=named.astype(np.float32),
+                photograph=photograph.astype(np.int32),
+                query=nearest.astype(np.int32),
+            ),
         )
 
     def spots(self, query: str, photograph: str) -> Spots | None:
@@ -190,19 +202,25 @@ class Identifier:
                 self._show[name] = show(*both, candidates, individuals)
 
     def _candidate(
-        self, who: int, probability: float, distances: np.ndarray, queries: Sequence[str]
+        self,
+        who: int,
+        probability: float,
+        alike: tuple[np.ndarray, np.ndarray],
+        queries: Sequence[str],
     ) -> Candidate:
-        """Return an individual with the photograph of it that looks most like one of the queries.
+        """Return an individual with the two photographs that are most alike.
 
         Args:
             who: the position of its name.
             probability: that it is this one.
-            distances: `[queries, G]`, infinite where two photographs cannot be compared.
-            queries: their annotation ids.
+            alike: as :func:`most_alike` returns it.
+            queries: annotation ids of the encounter.
         """
-        own = np.flatnonzero(self._individuals == who)
-        row, column = divmod(int(distances[:, own].argmin()), len(own))
-        return Candidate(str(self.names[who]), probability, self._ids[own[column]], queries[row])
+        photograph, nearest = alike
+        shown = photograph[who]
+        if shown < 0:  # nothing can be compared: any photograph of it
+            shown = np.flatnonzero(self._individuals == who)[0]
+        return Candidate(str(self.names[who]), probability, self._ids[shown], queries[nearest[who]])
 
 
 def identify(

@@ -10,13 +10,14 @@ import logging
 import math
 import os
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field, fields, replace
 from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
+from openanimals.identification.ranking import Ranking
 from openanimals.identification.spreadsheet import write_csv, write_xlsx
 from openanimals.utils.errors import FileError, UserError, naming
 from openanimals.utils.files import atomic_path, expanded, read_json
@@ -127,6 +128,7 @@ class Matches:
         rates: what calibration says that the decisions will have, by name.
         made: when, as ISO 8601.
         note: what else the reader should know.
+        ranking: of all individuals, in a file of its own; :meth:`read` leaves it there.
     """
 
     matches: list[Match] = field(repr=False)
@@ -139,6 +141,7 @@ class Matches:
     rates: dict[str, Any]
     made: str
     note: str = ""
+    ranking: Ranking | None = field(default=None, repr=False, compare=False)
 
     def counts(self) -> dict[str, int]:
         """Return the number of encounters of each decision, in the order of :data:`DECISIONS`."""
@@ -194,7 +197,7 @@ class Matches:
         folder: str | os.PathLike[str],
         pages: "Callable[[Matches, Path], list[Path]] | None" = None,
     ) -> list[Path]:
-        """Write ``matches.csv``, ``matches.xlsx``, ``matches.json``, and pages to look at.
+        """Write ``matches.csv``, ``matches.xlsx``, ``matches.json``, the ranking, and pages.
 
         A spreadsheet of an earlier run that somebody has changed since is kept under another name.
 
@@ -216,11 +219,16 @@ class Matches:
             write_csv(temporary, table)
         with atomic_path(tables[1]) as temporary:
             write_xlsx(temporary, "matches", table, self.about(), widths=WIDTHS, to_fill="reviewed")
-        everything = _plain({**asdict(self), "written": {f.name: _digest(f) for f in tables}})
+        everything = {
+            **asdict(replace(self, ranking=None)),
+            "written": {f.name: _digest(f) for f in tables},
+        }
+        del everything["ranking"]
         with atomic_path(folder / "matches.json") as temporary:
-            temporary.write_text(json.dumps(everything, indent=1), encoding="utf-8")
+            temporary.write_text(json.dumps(_plain(everything), indent=1), encoding="utf-8")
+        rankings = [self.ranking.save(folder)] if self.ranking else []
         others = pages(self, folder) if pages else []
-        return [*tables, folder / "matches.json", *others]
+        return [*tables, folder / "matches.json", *rankings, *others]
 
     @classmethod
     def read(cls, file: str | os.PathLike[str]) -> "Matches":
@@ -229,7 +237,7 @@ class Matches:
         Raises:
             FileError: there is none, or it is damaged.
         """
-        names = [each.name for each in fields(cls)]
+        names = [each.name for each in fields(cls) if each.name != "ranking"]
         with naming(file, "cannot be read"):
             content = read_json(expanded(file), *names)
         try:
