@@ -71,6 +71,7 @@ class Evidence:
     Args:
         file: is opened, or created in a folder that exists. On a local disk: SQLite's write-ahead
             log does not work over a network.
+        wait: seconds for another process to finish writing.
 
     Example:
         >>> with Evidence("catalogue.csv.decisions.sqlite") as evidence:
@@ -82,11 +83,11 @@ class Evidence:
         FileError: it cannot be opened.
     """
 
-    def __init__(self, file: str | os.PathLike[str]) -> None:
-        self.file = expanded(file)
+    def __init__(self, file: str | os.PathLike[str], wait: float = WAIT) -> None:
+        self.file, self._wait = expanded(file), wait
         with self._naming():
             # Without isolation_level, transactions begin where we say so.
-            self._connection = sqlite3.connect(self.file, timeout=WAIT, isolation_level=None)
+            self._connection = sqlite3.connect(self.file, timeout=wait, isolation_level=None)
         try:
             self._open()
         except BaseException:
@@ -111,7 +112,7 @@ class Evidence:
 
     def _write_ahead(self) -> None:
         """Switch to SQLite's write-ahead log; for this it does not wait for others by itself."""
-        until = time.monotonic() + WAIT
+        until = time.monotonic() + self._wait
         while True:
             try:
                 self._connection.execute("PRAGMA journal_mode = WAL")
@@ -247,10 +248,16 @@ class Evidence:
             undone = self._undone()
             return undone.get(number) or self._add("undo", str(number), None, by, "")
 
-    def decisions(self) -> list[Decision]:
-        """Return all decisions, undone ones and the undos among them, in order."""
+    def decisions(self, after: int = 0) -> list[Decision]:
+        """Return decisions, undone ones and the undos among them, in order.
+
+        Args:
+            after: only those of higher numbers.
+        """
         with self.transaction("DEFERRED"), self._naming():  # both are read at one moment
-            found = self._connection.execute("SELECT * FROM decisions ORDER BY number")
+            found = self._connection.execute(
+                "SELECT * FROM decisions WHERE number > ? ORDER BY number", (after,)
+            )
             lines: list[tuple[Any, ...]] = found.fetchall()
             undone = self._undone()
         return [

@@ -9,12 +9,12 @@ import os
 import re
 import unicodedata
 from collections import defaultdict
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from decimal import Decimal, InvalidOperation
 
 from openanimals.data.names import is_nobody
-from openanimals.identification.evidence import Evidence
+from openanimals.identification.evidence import Decision, Evidence
 from openanimals.identification.table_file import SHOWN, read_cells, refuse
 from openanimals.utils.errors import UserError
 from openanimals.utils.registry import did_you_mean
@@ -148,27 +148,63 @@ def apply_reviewed(reviewed: Reviewed, evidence: Evidence, *, by: str) -> list[i
     """
     numbers = []
     with evidence.transaction():
-        before = defaultdict(list)
-        for decision in evidence.decisions():
-            alone = decision.kind in ANSWERS.values() and decision.second is None
-            own = decision.by == by and decision.undone_by is None
-            if own and (alone or decision.kind == "name"):
-                before[decision.first].append(decision)
+        before = decided_alone(evidence.decisions(), by)
         for kind, name, annotations in reviewed.answers:
-            # A second time, "new" is the same new one, whichever photograph it was said of.
-            again = [
-                d.first for each in annotations for d in before[each] if d.kind == kind == "new"
-            ]
-            first = again[0] if again else annotations[0]
-            for annotation in annotations:
-                for earlier in before[annotation]:
-                    kept = (earlier.kind, earlier.second) == (kind, name)
-                    if not kept or (kind == "new" and annotation != first):
-                        evidence.undo(earlier.number, by=by)
-                if kind != "new" or annotation == first:
-                    numbers.append(evidence.decide(kind, annotation, name, by=by))
-                else:
-                    numbers.append(evidence.decide("same", first, annotation, by=by))
+            numbers += decide_who(evidence, before, kind, name, annotations, by=by)
+    return numbers
+
+
+def decided_alone(decisions: Iterable[Decision], by: str) -> dict[str, list[Decision]]:
+    """Return what a person decided about photographs alone, and holds, by annotation id."""
+    before: dict[str, list[Decision]] = defaultdict(list)
+    for decision in decisions:
+        alone = decision.kind in ANSWERS.values() and decision.second is None
+        own = decision.by == by and decision.undone_by is None
+        if own and (alone or decision.kind == "name"):
+            before[decision.first].append(decision)
+    return before
+
+
+def decide_who(
+    evidence: Evidence,
+    before: Mapping[str, Sequence[Decision]],
+    kind: str,
+    name: str | None,
+    annotations: Sequence[str],
+    *,
+    by: str,
+    note: str = "",
+) -> list[int]:
+    """Decide who the photographs of one encounter show, and undo what was decided otherwise.
+
+    Args:
+        evidence: the decisions, in a transaction.
+        before: see :func:`decided_alone`.
+        kind: name, new, skip or incomparable.
+        name: with the kind name.
+        annotations: of the encounter; if it is new, they are the same.
+        by: who decides.
+        note: any text.
+
+    Returns:
+        The numbers of the decisions that hold, undos not among them.
+    """
+    numbers = []
+    # A second time, "new" is the same new one, whichever photograph it was said of.
+    again = [
+        d.first for each in annotations for d in before.get(each, ()) if d.kind == kind == "new"
+    ]
+    first = again[0] if again else annotations[0]
+    for annotation in annotations:
+        for earlier in before.get(annotation, ()):
+            kept = (earlier.kind, earlier.second) == (kind, name)
+            if not kept or (kind == "new" and annotation != first):
+                evidence.undo(earlier.number, by=by)
+    for annotation in sorted(annotations, key=lambda each: each != first):
+        if kind != "new" or annotation == first:
+            numbers.append(evidence.decide(kind, annotation, name, by=by, note=note))
+        else:
+            numbers.append(evidence.decide("same", first, annotation, by=by, note=note))
     return numbers
 
 

@@ -1,0 +1,189 @@
+"""Who an encounter may show: individuals of the catalogue, and other encounters of nobody known."""
+
+from collections import defaultdict
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from openanimals.identification.answers import About
+from openanimals.identification.catalogue_file import annotation_ids
+from openanimals.identification.individuals import Individuals
+from openanimals.identification.matches import Matches
+from openanimals.identification.ranking import Ranking
+from openanimals.utils.errors import FileError, UserError
+from openanimals.utils.registry import did_you_mean
+
+
+@dataclass(frozen=True)
+class Choice:
+    """Who an encounter may show.
+
+    Attributes:
+        title: the name of the individual, or of the other encounter.
+        individual: the name; None for an encounter of an unknown animal.
+        encounter: the name of that encounter; None for an individual.
+        probability: that it is this one, after what the reviewer answered.
+        photographs: annotation ids, the one most like first.
+        query: of the encounter's photographs the one that is most like that.
+        comparable: whether any two photographs could be compared.
+        answered: what the reviewer said of it before, "" if nothing.
+    """
+
+    title: str
+    individual: str | None
+    encounter: str | None
+    probability: float
+    photographs: tuple[str, ...]
+    query: str
+    comparable: bool = True
+    answered: str = ""
+
+
+class Candidates:
+    """What is known of the candidates, whoever is asked.
+
+    Args:
+        matches: what was found.
+        ranking: of the same run.
+        groups: what ``openanimals discover`` has written; None: unknown animals are not compared.
+        table: the catalogue, with all photographs of the encounters.
+        found: its individuals.
+
+    Attributes:
+        number: the position of each encounter's name.
+        encounter_of: the position of the encounter of each photograph that was asked about.
+        individual_of: the individual of each known photograph, as it is called now.
+        titles: of the individuals in the order of the ranking.
+        columns: the position of an individual, by any name that it has or had.
+        pairs: `[P, 2]`, positions of encounters that may show one animal.
+        chances: `[P]`, that they do.
+
+    Raises:
+        UserError: photographs are not in the catalogue, or the files are not of one run.
+    """
+
+    def __init__(
+        self,
+        matches: Matches,
+        ranking: Ranking,
+        groups: Mapping[str, Any] | None,
+        table: pd.DataFrame,
+        found: Individuals,
+    ) -> None:
+        self._matches, self._ranking = matches.matches, ranking
+        self.number = {match.encounter: n for n, match in enumerate(matches.matches)}
+        if [*ranking.encounters] != [*self.number]:
+            raise UserError(
+                "matches.json and ranking.safetensors are not of one run; let openanimals identify "
+                "write both again"
+            )
+        self.encounter_of = {
+            name: n for n, match in enumerate(matches.matches) for name in match.annotations
+        }
+        if strangers := [name for name in self.encounter_of if name not in found.identity]:
+            raise UserError(
+                f"{len(strangers)} photographs of the matches are not in the catalogue, such as "
+                f"{strangers[0]}; add them first: openanimals catalogue CSV --add FOLDER"
+            )
+        self._viewpoints = dict(zip(annotation_ids(table), table["viewpoint"], strict=True))
+        # What was asked about is not among the known, whoever named it since.
+        self.individual_of = {
+            name: individual
+            for name in ranking.photographs
+            if (individual := found.identity.get(name)) is not None
+        }
+        self._photographs_of: dict[str, list[str]] = defaultdict(list)
+        for name, individual in self.individual_of.items():
+            self._photographs_of[individual].append(name)
+        self.titles = [found.names.get(name, name) for name in ranking.names]
+        own = {title: n for n, title in enumerate(self.titles)}
+        named = {name: own[title] for name, title in found.names.items() if title in own}
+        self.columns = own | named
+        self.pairs, self.chances, self._alike = _pairs_of(groups, self.number)
+
+    def position(self, encounter: str) -> int:
+        """Return the position of an encounter.
+
+        Raises:
+            UserError: there is none of this name.
+        """
+        if encounter not in self.number:
+            hint = did_you_mean(encounter, self.number)
+            raise UserError(f"there is no encounter {encounter!r}{hint}")
+        return self.number[encounter]
+
+    def title(self, individual: str) -> str:
+        """Return what an individual is called now.
+
+        Raises:
+            UserError: the ranking has none of this name.
+        """
+        if individual not in self.columns:
+            hint = did_you_mean(individual, self.columns)
+            raise UserError(f"the ranking has no individual {individual!r}{hint}")
+        return self.titles[self.columns[individual]]
+
+    def about(self, choice: Choice | None) -> About:
+        """Return what a choice is, as answers have it."""
+        if choice is None:
+            return None
+        return choice.individual if choice.encounter is None else self.position(choice.encounter)
+
+    def choice(self, number: int, about: About, chance: float, answered: str = "") -> Choice:
+        """Return a candidate of an encounter.
+
+        Args:
+            number: position of the encounter.
+            about: an individual by a name that it has or had, or the position of another encounter.
+            chance: that it is this one.
+            answered: what the reviewer said of it before.
+        """
+        match = self._matches[number]
+        if isinstance(about, int):
+            other = self._matches[about]
+            query, like = self._alike.get(
+                (number, about), (match.annotations[0], other.annotations[0])
+            )
+            photographs = _first(like, other.annotations)
+            name = other.encounter
+            return Choice(name, None, name, chance, photographs, query, True, answered)
+        column = self.columns[str(about)]
+        title = self.titles[column]
+        best = int(self._ranking.photograph[number, column])
+        query = match.annotations[int(self._ranking.query[number, column])]
+        own = self._photographs_of[title]
+        own = sorted(own, key=lambda name: self._viewpoints[name] != self._viewpoints[query])
+        like = self._ranking.photographs[best] if best >= 0 else own[0]
+        return Choice(title, title, None, chance, _first(like, own), query, best >= 0, answered)
+
+
+def _first(name: str, names: Any) -> tuple[str, ...]:
+    return tuple(dict.fromkeys([name, *names]))
+
+
+def _pairs_of(
+    groups: Mapping[str, Any] | None, number: Mapping[str, int]
+) -> tuple[np.ndarray, np.ndarray, dict[tuple[int, int], tuple[str, str]]]:
+    """Return pairs `[P, 2]`, their probabilities `[P]`, and of each the photographs most alike."""
+    pairs: list[tuple[int, int]] = []
+    chances: list[float] = []
+    alike: dict[tuple[int, int], tuple[str, str]] = {}
+    try:
+        listed = [
+            number.get(each["encounter"], -1) for each in (groups or {}).get("encounters", [])
+        ]
+        for i, j, chance, first, second in (groups or {}).get("pairs", []):
+            one, other = listed[i], listed[j]
+            if one < 0 or other < 0 or (one, other) in alike:
+                continue  # of encounters that were not asked this time
+            pairs.append((one, other))
+            chances.append(float(chance))
+            alike[one, other], alike[other, one] = (first, second), (second, first)
+    except (KeyError, TypeError, ValueError, IndexError) as error:
+        raise FileError(
+            f"groups.json is damaged: {error}; let openanimals discover write it again"
+        ) from error
+    return np.array(pairs, dtype=np.int64).reshape(-1, 2), np.array(chances), alike

@@ -1,0 +1,230 @@
+"""What is in doubt, and which question would teach most.
+
+Of an encounter, the individuals of the catalogue and a new animal have probabilities that make one.
+The name that it has now is the most probable one. Asked about individual k, the answer "same" makes
+k certain, and "different" leaves the best of the others. So the share of right names grows, in
+expectation, by
+
+    min(p_k, the largest of the other probabilities, that of a new animal among them)
+
+whichever of the two is named now. This, times the photographs that get another name by it, is what
+a question is worth; it is largest in the middle of doubt and nothing where all is clear. The most
+probable individual is asked about first. "Different" takes its probability away, and the others
+make one again.
+
+Two encounters of unknown animals show one animal with probability q: never more than each is new.
+Whether they do is worth min(q, 1 - q) times the photographs of the smaller of the two groups.
+"""
+
+import copy
+from collections.abc import Iterable, Mapping
+
+import numpy as np
+
+from openanimals.identification.answers import Answer
+
+WORTH = 0.01  # photographs: questions that are expected to mend less are not asked unless demanded
+ROWS = 1024  # encounters whose probabilities are looked at together
+NOBODY, NEWCOMER = -1, -2  # said of a group: nothing yet; a new animal, or a name that is new
+
+
+class Doubt:
+    """The state of one reviewer's work; nothing in it that does not follow from the answers.
+
+    Args:
+        probability: `[E, I]`, of each individual.
+        new: `[E]`, of a new animal.
+        photographs: `[E]`, how many an encounter has.
+        pairs: `[P, 2]`, positions of encounters that may show one animal.
+        chances: `[P]`, that they do.
+        columns: the position of each individual's name, by any name that it has or had.
+
+    Attributes:
+        component: `[E]`, a number for each group of encounters that were said to be the same.
+        size: `[E]`, by number of a group its photographs.
+        said: `[E]`, by number of a group the individual that it was said to be, or
+            :data:`NOBODY`, or :data:`NEWCOMER`.
+        put_off: by encounter the number of the decision that skipped it.
+    """
+
+    def __init__(
+        self,
+        probability: np.ndarray,
+        new: np.ndarray,
+        photographs: np.ndarray,
+        pairs: np.ndarray,
+        chances: np.ndarray,
+        columns: Mapping[str, int],
+    ) -> None:
+        count = len(probability)
+        self._probability, self._new, self._columns = probability, new, columns
+        self._pairs, self._chances = pairs, chances
+        self.component = np.arange(count)
+        self._members: dict[int, list[int]] = {}
+        self.size = photographs.astype(np.int64)
+        self.said = np.full(count, NOBODY)
+        self.put_off: dict[int, int] = {}
+        self._not: dict[int, set[int]] = {}  # individuals that a group is not
+        self._unclear: dict[int, set[int]] = {}  # that it cannot be compared with
+        self._raised: dict[int, dict[int, float]] = {}  # by what was said of a like encounter
+        self._apart: list[tuple[int, int]] = []  # encounters: different, or cannot be compared
+        self._named: dict[str, int] = {}  # encounters of names that the catalogue had not
+        self.asks = np.full(count, -1)  # the individual to ask about
+        self.gain = np.zeros(count)
+        self.new = np.zeros(count)
+        self._open = np.ones(len(pairs), dtype=bool)
+        self._near = _neighbours(pairs, count)
+        self._look(range(count))
+
+    def copy(self) -> "Doubt":
+        """Return the same state, which further answers to this one do not change."""
+        shared = (self._probability, self._new, self._columns, self._pairs, self._chances)
+        return copy.deepcopy(self, {id(each): each for each in (*shared, self._near)})
+
+    def take(self, answers: Iterable[Answer]) -> None:
+        """Take answers in."""
+        changed: set[int] = set()
+        for each in answers:
+            if each.encounter is not None:
+                self._take(each, each.encounter, changed)
+        if not changed:
+            return
+        self._look(changed)
+        ends = self.component[self._pairs]
+        keys = _keys(ends, len(self.said))
+        apart = self.component[np.array(self._apart, dtype=np.int64).reshape(-1, 2)]
+        self._open = (
+            (ends[:, 0] != ends[:, 1])
+            & (self.said[ends] < 0).all(axis=1)
+            & ~np.isin(keys, _keys(apart, len(self.said)))
+        )
+
+    def _take(self, each: Answer, encounter: int, changed: set[int]) -> None:
+        group = int(self.component[encounter])
+        about, answer = each.about, each.answer
+        changed.update(self._group(group))
+        self.put_off.pop(encounter, None)
+        if answer == "skip":
+            self.put_off[encounter] = each.numbers[-1]
+        elif isinstance(about, int):
+            if answer == "same":
+                changed.update(self._group(int(self.component[about])))
+                self._join(encounter, about)
+            else:
+                self._apart.append((encounter, about))
+        elif answer == "new" or (about is None and answer == "incomparable"):
+            self.said[group] = NEWCOMER
+        elif isinstance(about, str) and about in self._columns:
+            column = self._columns[about]
+            if answer == "same":
+                self.said[group] = column
+                changed.update(self._tell_neighbours(group))
+            else:
+                listed = self._not if answer == "different" else self._unclear
+                listed.setdefault(group, set()).add(column)
+        elif answer == "same" and isinstance(about, str):
+            self.said[group] = NEWCOMER
+            self._join(encounter, self._named.setdefault(about, encounter))
+
+    def _group(self, number: int) -> list[int]:
+        return self._members.get(number, [number])
+
+    def _join(self, one: int, other: int) -> None:
+        kept, gone = int(self.component[one]), int(self.component[other])
+        if kept == gone:
+            return
+        if len(self._group(kept)) < len(self._group(gone)):
+            kept, gone = gone, kept
+        moved = self._group(gone)
+        self.component[moved] = kept
+        self._members[kept] = [*self._group(kept), *moved]
+        self.size[kept] += self.size[gone]
+        # An individual says more than "new".
+        self.said[kept] = max(
+            self.said[kept], self.said[gone], key=lambda said: (said != NOBODY, said)
+        )
+        for listed in (self._not, self._unclear):
+            if gone in listed:
+                listed.setdefault(kept, set()).update(listed.pop(gone))
+
+    def _tell_neighbours(self, group: int) -> set[int]:
+        """Let those that may be the same as a group be the individual that it was said to be."""
+        column, told = int(self.said[group]), set()
+        for member in self._group(group):
+            for pair in self._near.get(member, ()):
+                one, other = self._pairs[pair]
+                like = int(other if one == member else one)
+                raised = self._raised.setdefault(like, {})
+                raised[column] = max(raised.get(column, 0.0), float(self._chances[pair]))
+                told.add(like)
+        return told
+
+    def _look(self, encounters: Iterable[int]) -> None:
+        """Find what to ask about some encounters, and what that is worth."""
+        rows = np.fromiter(encounters, np.int64)
+        for start in range(0, len(rows), ROWS):
+            some = rows[start : start + ROWS]
+            chances, new = self.probabilities(some)
+            askable = chances.copy()
+            for n, row in enumerate(some):
+                if unclear := self._unclear.get(int(self.component[row])):
+                    askable[n, [*unclear]] = 0
+            lines = np.arange(len(some))
+            asks = askable.argmax(axis=1)
+            own = askable[lines, asks]
+            chances[lines, asks] = 0
+            rest = np.maximum(chances.max(axis=1), new)
+            said = self.said[self.component[some]]
+            self.asks[some] = np.where((own > 0) & (said == NOBODY), asks, -1)
+            self.gain[some] = np.where(self.asks[some] >= 0, np.minimum(own, rest), 0)
+            self.new[some] = np.where(said == NEWCOMER, 1, np.where(said >= 0, 0, new))
+
+    def probabilities(self, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Return, after what was answered, the probabilities `[R, I]`, and of a new animal `[R]`.
+
+        Args:
+            rows: positions of encounters.
+        """
+        chances, new = self._probability[rows].astype(np.float64), self._new[rows].copy()
+        for n, row in enumerate(rows.tolist()):
+            if raised := self._raised.get(row):
+                columns = [*raised]
+                chances[n, columns] = np.maximum(chances[n, columns], [*raised.values()])
+            if excluded := self._not.get(int(self.component[row])):
+                chances[n, [*excluded]] = 0
+        total = chances.sum(axis=1) + new
+        new = np.where(total > 0, new, 1)
+        total = np.where(total > 0, total, 1)
+        return chances / total[:, None], new / total
+
+    def like(self, encounter: int) -> list[tuple[int, float]]:
+        """Return other encounters that may show the same new animal, and probabilities."""
+        near = self._near.get(encounter, np.zeros(0, dtype=np.int64))
+        ends = self._pairs[near]
+        like = np.where(ends[:, 0] == encounter, ends[:, 1], ends[:, 0])
+        chances = np.minimum(self._chances[near], self.new[ends].min(axis=1, initial=1.0))
+        return [*zip(like.tolist(), chances.tolist(), strict=True)]
+
+    @property
+    def chances(self) -> np.ndarray:
+        """`[P]`, that two encounters show one animal that is new."""
+        return np.minimum(self._chances, self.new[self._pairs].min(axis=1, initial=1.0))
+
+    def worth(self) -> tuple[np.ndarray, np.ndarray]:
+        """Return what it is worth to ask about each encounter `[E]`, and about each pair `[P]`."""
+        chances = self.chances
+        sizes = self.size[self.component[self._pairs]].min(axis=1, initial=2**31)
+        pairs = np.where(self._open, np.minimum(chances, 1 - chances) * sizes, 0)
+        return self.gain * self.size[self.component], pairs
+
+
+def _neighbours(pairs: np.ndarray, count: int) -> dict[int, np.ndarray]:
+    """Return by encounter the numbers of its pairs."""
+    ends = pairs.ravel()
+    order = np.argsort(ends, kind="stable")
+    parts = np.split(order // 2, np.searchsorted(ends[order], np.arange(1, count)))
+    return {number: part for number, part in enumerate(parts) if len(part)}
+
+
+def _keys(pairs: np.ndarray, count: int) -> np.ndarray:
+    return pairs.min(axis=1, initial=count) * count + pairs.max(axis=1, initial=0)

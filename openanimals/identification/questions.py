@@ -1,0 +1,348 @@
+"""What a reviewer is asked, in which order, and what an answer decides.
+
+A question sets an encounter, all its photographs, beside one candidate: an individual of the
+catalogue, or another encounter of an animal that nobody knew. What is asked next is worth most (see
+``doubt.py``), to a reviewer by what this reviewer answered alone; what others said counts in the
+catalogue, but is not shown. All state is in the decisions, so a program that was killed goes on
+where it was.
+"""
+
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from openanimals.identification.answers import (
+    ANSWERS,
+    SECOND_LOOK,
+    About,
+    Answer,
+    Disagreement,
+    Progress,
+    agreement,
+    answers_of,
+    disagreements,
+    pair_of,
+)
+from openanimals.identification.candidates import Candidates, Choice
+from openanimals.identification.doubt import WORTH, Doubt
+from openanimals.identification.evidence import Decision, Evidence
+from openanimals.identification.individuals import resolve_table
+from openanimals.identification.matches import Match, Matches
+from openanimals.identification.ranking import Ranking
+from openanimals.identification.reviewed import decide_who, decided_alone
+from openanimals.utils.errors import UserError
+from openanimals.utils.registry import did_you_mean
+
+EVERY = 20  # each so many-th answer about two is asked again
+LATER = 10  # such answers that must lie between
+
+
+@dataclass(frozen=True)
+class Question:
+    """An encounter beside a candidate; ``worth``: photographs that it is expected to mend."""
+
+    encounter: Match
+    choice: Choice
+    worth: float
+
+
+@dataclass
+class _Own:
+    """What one reviewer has decided: the last answer of each pair, and what is of one alone."""
+
+    doubt: Doubt
+    answers: list[Answer] = field(default_factory=list)
+    said: dict[tuple[int | None, About], Answer] = field(default_factory=dict)
+    alone: dict[str, list[Decision]] = field(default_factory=lambda: defaultdict(list))
+
+    def take(self, answers: list[Answer], alone: Mapping[str, list[Decision]]) -> None:
+        """Take in what came since."""
+        hold = [each for each in answers if each.holds and each.encounter is not None]
+        self.answers += answers
+        self.said |= {each.pair: each for each in hold}
+        self.doubt.take(hold)
+        for name, decisions in alone.items():
+            self.alone[name] += decisions
+
+
+class Questions:
+    """All that may be asked about the encounters of an identification.
+
+    Args:
+        matches: what was found.
+        ranking: of the same run.
+        groups: what ``openanimals discover`` has written; None: unknown animals are not compared.
+        table: the catalogue, with all photographs of the encounters.
+        evidence: the decisions about it. Other processes may add to them.
+        every: each so many-th answer about two is asked again, blindly; 0: none.
+
+    Attributes:
+        answers: of all reviewers, in order, undone ones too.
+
+    Raises:
+        UserError: photographs are not in the catalogue, or the files are not of one run.
+
+    Example:
+        >>> questions = Questions(matches, Ranking.read("matches"), None, table, evidence)
+        >>> while (asked := questions.next("Ada")) is not None:
+        ...     questions.answer(asked.encounter.encounter, asked.choice, look(asked), "Ada")
+    """
+
+    def __init__(
+        self,
+        matches: Matches,
+        ranking: Ranking,
+        groups: Mapping[str, Any] | None,
+        table: pd.DataFrame,
+        evidence: Evidence,
+        *,
+        every: int = EVERY,
+    ) -> None:
+        self.matches, self.evidence, self._every = matches.matches, evidence, every
+        decisions = evidence.decisions()
+        found = resolve_table(table, decisions)
+        self.candidates = Candidates(matches, ranking, groups, table, found)
+        self._nothing_seen = np.array([m.decision == "cannot tell" for m in self.matches], bool)
+        self._untouched = Doubt(
+            np.nan_to_num(np.asarray(ranking.probability)),
+            np.nan_to_num(np.array([match.new for match in self.matches], dtype=np.float64)),
+            np.array([len(match.annotations) for match in self.matches], dtype=np.int64),
+            self.candidates.pairs,
+            self.candidates.chances,
+            self.candidates.columns,
+        )
+        self.answers: list[Answer] = []
+        self._reviewers: dict[str, _Own] = {}
+        self._last = 0
+        self._take(decisions)
+
+    def next(
+        self,
+        by: str,
+        only: Callable[[Match], bool] | None = None,
+        *,
+        everything: bool = False,
+    ) -> Question | None:
+        """Return what a reviewer should be asked now; None if nothing is worth looking at.
+
+        Args:
+            by: the reviewer.
+            only: about which encounters.
+            everything: also what hardly anybody doubts, and what was skipped.
+        """
+        self.refresh()
+        wanted = np.ones(len(self.matches), dtype=bool)
+        if only is not None:
+            wanted = np.array([only(match) for match in self.matches], dtype=bool)
+        again = self._second_look(by)
+        if again is not None and again.encounter is not None and wanted[again.encounter]:
+            return self._question(again.encounter, again.about, by + SECOND_LOOK)
+        doubt, pairs = self._own(by).doubt, self.candidates.pairs
+        free = wanted & ~self._nothing_seen
+        free[[*doubt.put_off]] = False
+        worth, of_pairs = doubt.worth()
+        of_pairs = np.where(free[pairs].all(axis=1), of_pairs, 0)
+        alone = np.where(free, worth, 0)
+        best = int(alone.argmax()) if len(alone) else -1
+        pair = int(of_pairs.argmax()) if len(of_pairs) else -1
+        if pair >= 0 and of_pairs[pair] > max(WORTH, alone[best]):
+            # The smaller group is the one that would get another name.
+            ends = pairs[pair].tolist()
+            one, other = sorted(ends, key=lambda each: doubt.size[doubt.component[each]])
+            return self._question(one, other, by, float(of_pairs[pair]))
+        if best >= 0 and alone[best] >= WORTH:
+            return self._about_individual(best, by, float(alone[best]))
+        left = np.flatnonzero(wanted & (doubt.asks >= 0))
+        if not everything or not len(left):
+            return None
+        # What was skipped comes last, the longest ago first.
+        skipped = np.array([doubt.put_off.get(each, 0) for each in left.tolist()])
+        first = int(left[np.lexsort((-worth[left], self._nothing_seen[left], skipped))[0]])
+        return self._about_individual(first, by, float(worth[first]))
+
+    def choices(
+        self, encounter: str, by: str, start: int = 0, count: int | None = None
+    ) -> list[Choice]:
+        """Return candidates in order of probability: all individuals, and unknown encounters.
+
+        Args:
+            encounter: its name.
+            by: the reviewer, whose answers count.
+            start: how many to leave out.
+            count: how many to return; None: all.
+        """
+        self.refresh()
+        number, doubt = self.candidates.position(encounter), self._own(by).doubt
+        chances, _ = doubt.probabilities(np.array([number]))
+        of_groups: dict[int, tuple[float, int]] = {}  # of each the encounter that is most like
+        for like, chance in doubt.like(number):
+            group = int(doubt.component[like])
+            if group != doubt.component[number]:
+                of_groups[group] = max(of_groups.get(group, (-1.0, -1)), (chance, like))
+        everyone: list[tuple[float, About]] = [
+            *zip(chances[0].tolist(), self.candidates.titles, strict=True),
+            *of_groups.values(),
+        ]
+        order = np.argsort([-chance for chance, _ in everyone], kind="stable")
+        some = order[start : None if count is None else start + count]
+        return [self._choice(number, everyone[n][1], by, everyone[n][0]) for n in some]
+
+    def choice(self, encounter: str, by: str, *, individual: str = "", other: str = "") -> Choice:
+        """Return one candidate: an individual by its name, or another encounter.
+
+        Raises:
+            UserError: there is no such encounter or individual.
+        """
+        self.refresh()
+        number = self.candidates.position(encounter)
+        if other:
+            return self._choice(number, self.candidates.position(other), by)
+        return self._choice(number, self.candidates.title(individual), by)
+
+    def answer(
+        self, encounter: str, choice: Choice | None, answer: str, by: str, note: str = ""
+    ) -> list[int]:
+        """Decide what an answer says, all of it or nothing; the reviewer's earlier one is undone.
+
+        The same answer again changes nothing.
+
+        Args:
+            encounter: the name of the one that was asked about.
+            choice: the candidate; None with the answer ``new``, for which it does not count.
+            answer: same, different, incomparable, skip or new.
+            by: the reviewer. A second look is kept under another name.
+            note: any text.
+
+        Returns:
+            The numbers of the decisions.
+
+        Raises:
+            UserError: there is no such encounter or answer.
+            FileError: the decisions cannot be written.
+        """
+        number = self.candidates.position(encounter)
+        if answer not in ANSWERS or (choice is None and answer != "new"):
+            hint = did_you_mean(answer, ANSWERS)
+            raise UserError(f"there is no answer {answer!r}{hint}; there are {', '.join(ANSWERS)}")
+        about = None if answer == "new" else self.candidates.about(choice)
+        with self.evidence.transaction():
+            self.refresh()
+            again = self._second_look(by)
+            if again is not None and again.pair == pair_of(number, about):
+                by += SECOND_LOOK
+            own = self._own(by)
+            earlier = own.said.get(pair_of(number, about))
+            # A second skip is a new one, so that others come before it.
+            if earlier is not None and (earlier.answer != answer or answer == "skip"):
+                if earlier.answer == answer and own.answers[-1] == earlier:
+                    return [*earlier.numbers]
+                for each in earlier.numbers:
+                    self.evidence.undo(each, by=by)
+            if choice is None or answer == "new" or (answer == "same" and choice.individual):
+                kind, name = ("new", None) if about is None else ("name", str(about))
+                annotations = self.matches[number].annotations
+                return decide_who(
+                    self.evidence, own.alone, kind, name, annotations, by=by, note=note
+                )
+            pair = choice.query, choice.photographs[0]
+            return [self.evidence.decide(answer, *pair, by=by, note=note)]
+
+    def undo(self, by: str) -> Answer | None:
+        """Undo the last answer of a reviewer that holds, with all its decisions, and return it."""
+        with self.evidence.transaction():
+            self.refresh()
+            names = (by, by + SECOND_LOOK)
+            own = [each for each in self.answers if each.by in names and each.holds]
+            if not own:
+                return None
+            last = max(own, key=lambda each: each.numbers[-1])
+            for number in last.numbers:
+                self.evidence.undo(number, by=last.by)
+        return last
+
+    def progress(self, by: str) -> Progress:
+        """Return how far a reviewer is."""
+        self.refresh()
+        doubt, pairs = self._own(by).doubt, self.candidates.pairs
+        worth, of_pairs = doubt.worth()
+        left = worth >= WORTH
+        left[pairs[of_pairs >= WORTH].ravel()] = True
+        left &= ~self._nothing_seen
+        left[[*doubt.put_off]] = False
+        about = [each for each in self.answers if each.holds and each.encounter is not None]
+        return Progress(
+            answered=Counter(each.answer for each in about if each.by == by),
+            left=int(left.sum()),
+            skipped=len(doubt.put_off),
+            encounters=len(self.matches),
+            again=agreement(about, by, by + SECOND_LOOK),
+            others=agreement(about, by),
+            reviewers=Counter(each.by for each in about if not each.by.endswith(SECOND_LOOK)),
+        )
+
+    def disagreements(self) -> list[Disagreement]:
+        """Return answers that cannot all be right, by two reviewers or a second look."""
+        self.refresh()
+        return disagreements(self.answers)
+
+    def refresh(self) -> None:
+        """Take in what was decided since, by whichever process."""
+        fresh = self.evidence.decisions(after=self._last)
+        if any(each.kind == "undo" for each in fresh):
+            self.answers, self._reviewers = [], {}
+            fresh = self.evidence.decisions()
+        self._take(fresh)
+
+    def _take(self, decisions: list[Decision]) -> None:
+        if not decisions:
+            return
+        known = self.candidates.encounter_of, self.candidates.individual_of
+        answers = answers_of(decisions, *known)
+        for by, own in self._reviewers.items():
+            own.take(_by(by, answers), decided_alone(decisions, by))
+        self.answers += answers
+        self._last = decisions[-1].number
+
+    def _own(self, by: str) -> _Own:
+        """Return what a reviewer has decided."""
+        if by not in self._reviewers:
+            own = self._reviewers[by] = _Own(self._untouched.copy())
+            own.take(_by(by, self.answers), decided_alone(self.evidence.decisions(), by))
+        return self._reviewers[by]
+
+    def _second_look(self, by: str) -> Answer | None:
+        """Return the answer that a reviewer should be asked for again now."""
+        if not self._every:
+            return None
+        paired = ("same", "different", "incomparable")
+        given = [e for e in self._own(by).answers if e.answer in paired and e.about is not None]
+        again = self._own(by + SECOND_LOOK).said
+        for each in given[self._every - 1 : -LATER : self._every]:
+            if each.holds and each.encounter is not None and each.pair not in again:
+                return each
+        return None
+
+    def _about_individual(self, number: int, by: str, worth: float) -> Question:
+        title = self.candidates.titles[self._own(by).doubt.asks[number]]
+        return self._question(number, title, by, worth)
+
+    def _question(self, number: int, about: About, by: str, worth: float = 0.0) -> Question:
+        return Question(self.matches[number], self._choice(number, about, by), worth)
+
+    def _choice(self, number: int, about: About, by: str, chance: float | None = None) -> Choice:
+        own = self._own(by)
+        if chance is None and isinstance(about, int):
+            chance = dict(own.doubt.like(number)).get(about, 0.0)
+        elif chance is None:
+            chances, _ = own.doubt.probabilities(np.array([number]))
+            chance = float(chances[0, self.candidates.columns[str(about)]])
+        said = own.said.get(pair_of(number, about))
+        return self.candidates.choice(number, about, chance, said.answer if said else "")
+
+
+def _by(name: str, answers: Iterable[Answer]) -> list[Answer]:
+    return [each for each in answers if each.by == name]

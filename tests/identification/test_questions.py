@@ -1,0 +1,322 @@
+"""What reviewers are asked, and what their answers decide."""
+
+import numpy as np
+import pytest
+
+from openanimals.identification.answers import SECOND_LOOK
+from openanimals.identification.catalogue_file import as_table
+from openanimals.identification.evidence import Evidence
+from openanimals.identification.individuals import resolve_table
+from openanimals.identification.matches import Match
+from openanimals.identification.questions import EVERY, LATER, Questions
+from openanimals.identification.ranking import Ranking
+from openanimals.utils.errors import UserError
+from tests.identification.test_matches import matches
+
+NAMES = ("Kesi", "Mara", "Zuri")
+
+
+class World:
+    """A catalogue of individuals with two photographs each, and encounters to be named."""
+
+    def __init__(self, folder, chances, photographs=None, pairs=(), names=NAMES):
+        chances = np.asarray(chances, dtype=float)
+        counts = photographs or [1] * len(chances)
+        asked = {f"e{n}": [f"e{n}-{m}.jpg" for m in range(c)] for n, c in enumerate(counts)}
+        known = {name: [f"{name}-0.jpg", f"{name}-1.jpg"] for name in names}
+        self.table = as_table(
+            [{"path": p, "identity": who} for who, own in known.items() for p in own]
+            + [{"path": p} for own in asked.values() for p in own]
+        )
+        self.matches = matches(
+            *(
+                Match(name, (*own,), None, None, ("",) * len(own), "unsure", "", max(p), n, ())
+                for (name, own), p, n in zip(
+                    asked.items(), chances, 1 - chances.sum(axis=1), strict=True
+                )
+            )
+        )
+        shape = len(chances), len(names)
+        # The second photograph of each individual is most like the last one of an encounter.
+        self.ranking = Ranking(
+            encounters=[*asked],
+            names=[*names],
+            photographs=[p for own in known.values() for p in own],
+            probability=chances.astype(np.float32),
+            photograph=np.tile(2 * np.arange(len(names)) + 1, (shape[0], 1)),
+            query=np.tile(np.array(counts)[:, None] - 1, (1, shape[1])),
+        )
+        self.groups = {
+            "encounters": [{"encounter": name} for name in reversed(asked)],
+            "pairs": [
+                [len(asked) - 1 - i, len(asked) - 1 - j, q, f"e{i}-0.jpg", f"e{j}-0.jpg"]
+                for i, j, q in pairs
+            ],
+        }
+        self.file = folder / "herd.csv.decisions.sqlite"
+        self.evidence = Evidence(self.file)
+
+    def questions(self, **options):
+        parts = self.matches, self.ranking, self.groups if self.groups["pairs"] else None
+        return Questions(*parts, self.table, self.evidence, **options)
+
+    def identity(self):
+        return resolve_table(self.table, self.evidence.decisions()).identity
+
+    def said(self):
+        return [
+            (d.kind, d.first, d.second, d.by)
+            for d in self.evidence.decisions()
+            if d.kind != "undo" and d.undone_by is None
+        ]
+
+
+@pytest.fixture
+def world(tmp_path):
+    made = []
+
+    def make(*arguments, **options):
+        made.append(World(tmp_path, *arguments, **options))
+        return made[-1]
+
+    yield make
+    for each in made:
+        each.evidence.close()
+
+
+def asked(question):
+    choice = question.choice
+    return question.encounter.encounter, choice.individual or choice.encounter
+
+
+def press(questions, answer, by="Ada", **options):
+    """Answer what is asked next, and return what that was."""
+    question = questions.next(by, **options)
+    questions.answer(question.encounter.encounter, question.choice, answer, by)
+    return asked(question)
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_the_question_is_asked_that_is_expected_to_mend_most(world, seed):
+    rng = np.random.default_rng(seed)
+    chances = rng.dirichlet(np.full(4, 0.5), 30)[:, :3]
+    counts = rng.integers(1, 5, 30).tolist()
+    made = world(chances, counts)
+    # By what happens: for each truth, is the name right before the answer, and after it?
+    mended = {}
+    for number, row in enumerate(np.column_stack([chances, 1 - chances.sum(axis=1)])):
+        for k in range(3):
+            right = 0.0
+            for truth, chance in enumerate(row):
+                others = [j for j in range(4) if j != k]
+                after = k if truth == k else max(others, key=lambda j: row[j])
+                right += chance * (int(after == truth) - int(row.argmax() == truth))
+            mended[number, k] = counts[number] * right
+    best = max(mended.values())
+    question = made.questions().next("Ada")
+    name, individual = asked(question)
+    assert mended[int(name[1:]), NAMES.index(individual)] == pytest.approx(best, abs=1e-5)
+    assert question.worth == pytest.approx(best, abs=1e-5)
+
+
+def test_doubt_comes_first_and_what_is_clear_only_on_demand(world):
+    questions = world([[0.999, 0, 0], [0.5, 0.4, 0], [0.9, 0.05, 0]]).questions()
+    assert press(questions, "same") == ("e1", "Kesi")
+    assert press(questions, "same") == ("e2", "Kesi")
+    assert questions.next("Ada") is None
+    assert press(questions, "same", everything=True) == ("e0", "Kesi")
+    assert questions.next("Ada", everything=True) is None
+
+
+def test_different_leaves_the_probability_to_the_others(world):
+    questions = world([[0.5, 0.3, 0.0]]).questions()
+    assert press(questions, "different") == ("e0", "Kesi")
+    question = questions.next("Ada")
+    assert asked(question) == ("e0", "Mara") and question.choice.probability == pytest.approx(0.6)
+    press(questions, "different")
+    assert questions.next("Ada") is None  # a new animal, there is nobody else
+    listed = questions.choices("e0", "Ada")
+    assert {choice.title: choice.answered for choice in listed} == {
+        **{"Kesi": "different", "Mara": "different", "Zuri": ""}
+    }
+    assert [choice.title for choice in questions.choices("e0", "Bo", 1, 1)] == ["Mara"]
+
+
+def test_answers_are_decisions_about_all_photographs_or_the_two_most_alike(world):
+    made = world([[0.5, 0.3, 0.1]] * 5, [2] * 5)
+    questions = made.questions()
+    for answer in ("same", "different", "incomparable", "skip", "new"):
+        number = ["same", "different", "incomparable", "skip", "new"].index(answer)
+        choice = questions.choices(f"e{number}", "Ada")[0]
+        assert choice.query == f"e{number}-1.jpg"
+        assert choice.photographs == ("Kesi-1.jpg", "Kesi-0.jpg")
+        questions.answer(f"e{number}", choice, answer, "Ada")
+    assert made.said() == [
+        ("name", "e0-0.jpg", "Kesi", "Ada"),
+        ("name", "e0-1.jpg", "Kesi", "Ada"),
+        ("different", "e1-1.jpg", "Kesi-1.jpg", "Ada"),
+        ("incomparable", "e2-1.jpg", "Kesi-1.jpg", "Ada"),
+        ("skip", "e3-1.jpg", "Kesi-1.jpg", "Ada"),
+        ("new", "e4-0.jpg", None, "Ada"),
+        ("same", "e4-0.jpg", "e4-1.jpg", "Ada"),
+    ]
+    identity = made.identity()
+    assert identity["e0-1.jpg"] == "Kesi" and identity["e4-0.jpg"] == identity["e4-1.jpg"] != None  # noqa: E711
+    assert questions.progress("Ada").answered == dict.fromkeys(
+        ("same", "different", "incomparable", "skip", "new"), 1
+    )
+
+
+def test_what_cannot_be_compared_is_not_asked_again_and_skipped_ones_come_last(world):
+    questions = world([[0.5, 0.3, 0.0], [0.6, 0.2, 0.0]]).questions()
+    assert press(questions, "incomparable") == ("e0", "Kesi")
+    assert press(questions, "skip") == ("e0", "Mara")
+    assert press(questions, "skip") == ("e1", "Kesi")
+    assert questions.next("Ada") is None and questions.progress("Ada").skipped == 2
+    rounds = [press(questions, "skip", everything=True) for _ in range(4)]
+    assert rounds == [("e0", "Mara"), ("e1", "Kesi")] * 2
+    press(questions, "same", everything=True)
+    assert questions.progress("Ada").skipped == 1
+
+
+@pytest.mark.parametrize("restarted", [False, True])
+def test_undo_takes_whole_answers_back_the_last_first(world, restarted):
+    made = world([[0.5, 0.3, 0.1]] * 3, [3, 2, 1])
+    questions = made.questions()
+    before = [made.said()]
+    for answer in ("same", "new", "different"):
+        press(questions, answer)
+        before.append(made.said())
+    for there in reversed(before[:-1]):
+        questions = made.questions() if restarted else questions
+        assert questions.undo("Bo") is None
+        questions.undo("Ada")
+        assert made.said() == there
+        assert asked(questions.next("Ada")) == asked(made.questions().next("Ada"))
+    assert questions.undo("Ada") is None
+    assert press(questions, "same") == ("e0", "Kesi")
+
+
+def test_an_answer_twice_counts_once_and_another_one_takes_its_place(world):
+    made = world([[0.5, 0.3, 0.1]], [2])
+    questions = made.questions()
+    kesi, mara = questions.choices("e0", "Ada")[:2]
+    for choice, answer, there in (
+        (kesi, "different", [("different", "e0-1.jpg", "Kesi-1.jpg", "Ada")]),
+        (kesi, "skip", [("skip", "e0-1.jpg", "Kesi-1.jpg", "Ada")]),
+        (kesi, "same", [("name", f"e0-{n}.jpg", "Kesi", "Ada") for n in range(2)]),
+        (mara, "same", [("name", f"e0-{n}.jpg", "Mara", "Ada") for n in range(2)]),
+        (kesi, "new", [("new", "e0-0.jpg", None, "Ada"), ("same", "e0-0.jpg", "e0-1.jpg", "Ada")]),
+    ):
+        for _ in range(2):
+            questions.answer("e0", choice, answer, "Ada")
+            assert made.said() == there
+    assert len(made.evidence.decisions()) == 8 + 6  # 8 decisions, 6 undone
+
+
+def test_reviewers_and_processes_do_not_disturb_each_other(world):
+    made = world([[0.5, 0.3, 0.1], [0.6, 0.3, 0.1]])
+    mine = made.questions()
+    with Evidence(made.file) as evidence:
+        theirs = Questions(made.matches, made.ranking, None, made.table, evidence)
+        assert press(mine, "same", "Ada") == ("e0", "Kesi")
+        assert press(theirs, "different", "Bo") == ("e0", "Kesi")
+        (found,) = mine.disagreements()
+        assert {(a.by, a.answer) for a in found.answers} == {("Ada", "same"), ("Bo", "different")}
+        assert mine.progress("Ada").others == (0, 1)
+        # One person in two windows: what the one has done is done in the other.
+        assert press(theirs, "same", "Ada") == ("e1", "Kesi")
+        assert mine.next("Ada") is None
+        theirs.undo("Ada")
+        assert asked(mine.next("Ada")) == ("e1", "Kesi")
+    assert made.identity()["e0-0.jpg"] == "Kesi"
+
+
+def test_two_names_of_one_encounter_are_a_disagreement(world):
+    questions = world([[0.5, 0.3, 0.1]]).questions()
+    kesi, mara = questions.choices("e0", "Ada")[:2]
+    questions.answer("e0", kesi, "same", "Ada")
+    assert questions.disagreements() == []
+    questions.answer("e0", mara, "same", "Bo")
+    (found,) = questions.disagreements()
+    assert [(each.by, each.about) for each in found.answers] == [("Ada", "Kesi"), ("Bo", "Mara")]
+    questions.undo("Bo")
+    assert questions.disagreements() == []
+
+
+def test_unknown_animals_are_compared_with_each_other(world):
+    pairs = [(0, 1, 0.6), (1, 2, 0.7), (0, 2, 0.4), (2, 3, 0.9)]
+    made = world([[0.001, 0, 0]] * 3 + [[0.98, 0, 0]], [1, 2, 1, 1], pairs)
+    questions = made.questions()
+    assert asked(questions.next("Ada")) == ("e0", "e1")  # 0.4 of one photograph
+    choice = questions.choices("e0", "Ada")[0]
+    assert (choice.encounter, choice.photographs) == ("e1", ("e1-0.jpg", "e1-1.jpg"))
+    press(questions, "same")
+    # Now three photographs are one group, and the third encounter is asked about only once.
+    assert press(questions, "same") == ("e2", "e0")
+    assert questions.next("Ada") is None or asked(questions.next("Ada"))[0] == "e3"
+    identity = made.identity()
+    assert len({identity[f"e{n}-0.jpg"] for n in range(3)}) == 1 and identity["e0-0.jpg"]
+    assert made.said()[0] == ("same", "e0-0.jpg", "e1-0.jpg", "Ada")
+
+
+def test_one_that_is_like_an_encounter_with_a_name_may_have_that_name(world):
+    made = world([[0.6, 0.2, 0], [0.001, 0.001, 0]], pairs=[(0, 1, 0.9)])
+    questions = made.questions()
+    questions.answer("e0", questions.choices("e0", "Ada")[1], "same", "Ada")  # Mara
+    question = questions.next("Ada")
+    assert asked(question) == ("e1", "Mara")
+    assert question.choice.probability == pytest.approx(0.9 / 1.899, abs=1e-3)
+
+
+def test_what_is_different_from_a_group_is_different_from_all_of_it(world):
+    made = world([[0.001, 0, 0]] * 3, pairs=[(0, 1, 0.5), (1, 2, 0.4), (0, 2, 0.3)])
+    questions = made.questions()
+    assert press(questions, "same") == ("e0", "e1")
+    assert press(questions, "different") == ("e2", "e1")
+    assert questions.next("Ada") is None
+    assert made.questions().next("Ada") is None
+
+
+def test_a_sample_is_asked_again_without_saying_so(world):
+    count = EVERY + LATER + 1
+    made = world(np.tile([0.5, 0.3, 0.1], (count, 1)))
+    questions = made.questions()
+    given = [press(questions, "same") for _ in range(count - 1)]
+    again = questions.next("Ada")
+    assert asked(again) == given[EVERY - 1]
+    assert again.choice.probability == pytest.approx(0.5) and again.choice.answered == ""
+    questions.answer(again.encounter.encounter, again.choice, "different", "Ada")
+    assert made.said()[-1][3] == "Ada" + SECOND_LOOK
+    assert questions.progress("Ada").again == (0, 1) and len(questions.disagreements()) == 1
+    assert asked(questions.next("Ada")) not in given
+    assert questions.undo("Ada").by == "Ada" + SECOND_LOOK
+    questions.answer(again.encounter.encounter, again.choice, "same", "Ada")
+    assert questions.progress("Ada").again == (1, 1) and questions.disagreements() == []
+    assert asked(made.questions(every=0).next("Ada")) not in given
+
+
+def test_filters_and_names_that_changed(world):
+    made = world([[0.5, 0.3, 0.1], [0.5, 0.3, 0.1]], [1, 2])
+    made.evidence.decide("rename", "Kesi", "Kesi II", by="Bo")
+    questions = made.questions()
+    question = questions.next("Ada", lambda match: len(match.annotations) == 1)
+    assert asked(question) == ("e0", "Kesi II")
+    assert questions.choice("e0", "Ada", individual="Kesi").title == "Kesi II"
+    assert questions.next("Ada", lambda match: False) is None
+
+
+def test_mistakes_are_told_with_the_nearest_name(world):
+    made = world([[0.5, 0.3, 0.1]])
+    questions = made.questions()
+    for call, words in (
+        (lambda: questions.choices("e00", "Ada"), "did you mean 'e0'"),
+        (lambda: questions.choice("e0", "Ada", individual="Masa"), "did you mean 'Mara'"),
+        (lambda: questions.answer("e0", None, "sane", "Ada"), "did you mean 'same'"),
+    ):
+        with pytest.raises(UserError, match=words):
+            call()
+    assert made.evidence.decisions() == []
+    made.table = made.table[:-1]
+    with pytest.raises(UserError, match=r"such as e0-0.jpg; add them first"):
+        made.questions()
