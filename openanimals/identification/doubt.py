@@ -58,7 +58,9 @@ class Doubt:
     ) -> None:
         count = len(probability)
         self._probability, self._new, self._columns = probability, new, columns
-        self._pairs, self._chances = pairs, chances
+        # Two columns: many times faster than one array of pairs.
+        self._one, self._other = (np.ascontiguousarray(pairs[:, n]) for n in (0, 1))
+        self._chances = chances
         self.component = np.arange(count)
         self._members: dict[int, list[int]] = {}
         self.size = photographs.astype(np.int64)
@@ -78,26 +80,33 @@ class Doubt:
 
     def copy(self) -> "Doubt":
         """Return the same state, which further answers to this one do not change."""
-        shared = (self._probability, self._new, self._columns, self._pairs, self._chances)
-        return copy.deepcopy(self, {id(each): each for each in (*shared, self._near)})
+        tables = self._probability, self._new, self._columns, self._one, self._other
+        shared = *tables, self._chances, self._near
+        return copy.deepcopy(self, {id(each): each for each in shared})
 
     def take(self, answers: Iterable[Answer]) -> None:
         """Take answers in."""
         changed: set[int] = set()
+        of_pairs = False  # only then these need to be looked at
         for each in answers:
             if each.encounter is not None:
                 self._take(each, each.encounter, changed)
-        if not changed:
-            return
+                of_pairs |= isinstance(each.about, int) or each.answer in ("same", "new")
         self._look(changed)
-        ends = self.component[self._pairs]
-        keys = _keys(ends, len(self.said))
+        if of_pairs:
+            self._open = self._still_open()
+
+    def _still_open(self) -> np.ndarray:
+        """Return which pairs are not answered `[P]`, by whatever follows from the answers."""
+        one, other = self.component[self._one], self.component[self._other]
         apart = self.component[np.array(self._apart, dtype=np.int64).reshape(-1, 2)]
-        self._open = (
-            (ends[:, 0] != ends[:, 1])
-            & (self.said[ends] < 0).all(axis=1)
-            & ~np.isin(keys, _keys(apart, len(self.said)))
-        )
+        count = len(self.said)
+        keys = np.minimum(one, other) * count + np.maximum(one, other)
+        closed = np.sort(apart.min(axis=1, initial=count) * count + apart.max(axis=1, initial=0))
+        closed = np.append(closed, -1)  # for what belongs after the last
+        unnamed = (self.said[one] < 0) & (self.said[other] < 0)
+        # Keys are many and the closed are few, so np.isin, which sorts both, takes longer.
+        return (one != other) & unnamed & (closed[np.searchsorted(closed[:-1], keys)] != keys)
 
     def _take(self, each: Answer, encounter: int, changed: set[int]) -> None:
         group = int(self.component[encounter])
@@ -152,8 +161,8 @@ class Doubt:
         column, told = int(self.said[group]), set()
         for member in self._group(group):
             for pair in self._near.get(member, ()):
-                one, other = self._pairs[pair]
-                like = int(other if one == member else one)
+                one, other = int(self._one[pair]), int(self._other[pair])
+                like = other if one == member else one
                 raised = self._raised.setdefault(like, {})
                 raised[column] = max(raised.get(column, 0.0), float(self._chances[pair]))
                 told.add(like)
@@ -162,6 +171,10 @@ class Doubt:
     def _look(self, encounters: Iterable[int]) -> None:
         """Find what to ask about some encounters, and what that is worth."""
         rows = np.fromiter(encounters, np.int64)
+        said = self.said[self.component[rows]]
+        self.asks[rows], self.gain[rows] = -1, 0
+        self.new[rows] = said == NEWCOMER
+        rows = rows[said == NOBODY]
         for start in range(0, len(rows), ROWS):
             some = rows[start : start + ROWS]
             chances, new = self.probabilities(some)
@@ -174,10 +187,9 @@ class Doubt:
             own = askable[lines, asks]
             chances[lines, asks] = 0
             rest = np.maximum(chances.max(axis=1), new)
-            said = self.said[self.component[some]]
-            self.asks[some] = np.where((own > 0) & (said == NOBODY), asks, -1)
-            self.gain[some] = np.where(self.asks[some] >= 0, np.minimum(own, rest), 0)
-            self.new[some] = np.where(said == NEWCOMER, 1, np.where(said >= 0, 0, new))
+            self.asks[some] = np.where(own > 0, asks, -1)
+            self.gain[some] = np.minimum(own, rest)
+            self.new[some] = new
 
     def probabilities(self, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Return, after what was answered, the probabilities `[R, I]`, and of a new animal `[R]`.
@@ -185,7 +197,7 @@ class Doubt:
         Args:
             rows: positions of encounters.
         """
-        chances, new = self._probability[rows].astype(np.float64), self._new[rows].copy()
+        chances, new = self._probability[rows], self._new[rows]
         for n, row in enumerate(rows.tolist()):
             if raised := self._raised.get(row):
                 columns = [*raised]
@@ -195,27 +207,40 @@ class Doubt:
         total = chances.sum(axis=1) + new
         new = np.where(total > 0, new, 1)
         total = np.where(total > 0, total, 1)
-        return chances / total[:, None], new / total
+        chances /= total[:, None]
+        return chances, new / total
 
     def like(self, encounter: int) -> list[tuple[int, float]]:
         """Return other encounters that may show the same new animal, and probabilities."""
         near = self._near.get(encounter, np.zeros(0, dtype=np.int64))
-        ends = self._pairs[near]
-        like = np.where(ends[:, 0] == encounter, ends[:, 1], ends[:, 0])
-        chances = np.minimum(self._chances[near], self.new[ends].min(axis=1, initial=1.0))
-        return [*zip(like.tolist(), chances.tolist(), strict=True)]
+        one, other = self._one[near], self._other[near]
+        return [
+            *zip(
+                np.where(one == encounter, other, one).tolist(),
+                self._both_new(near).tolist(),
+                strict=True,
+            )
+        ]
 
-    @property
-    def chances(self) -> np.ndarray:
-        """`[P]`, that two encounters show one animal that is new."""
-        return np.minimum(self._chances, self.new[self._pairs].min(axis=1, initial=1.0))
+    def _both_new(self, pairs: np.ndarray | slice) -> np.ndarray:
+        """Return the probability that two encounters show one animal, and a new one."""
+        new = np.minimum(self.new[self._one[pairs]], self.new[self._other[pairs]])
+        return np.minimum(self._chances[pairs], new)
 
-    def worth(self) -> tuple[np.ndarray, np.ndarray]:
-        """Return what it is worth to ask about each encounter `[E]`, and about each pair `[P]`."""
-        chances = self.chances
-        sizes = self.size[self.component[self._pairs]].min(axis=1, initial=2**31)
-        pairs = np.where(self._open, np.minimum(chances, 1 - chances) * sizes, 0)
-        return self.gain * self.size[self.component], pairs
+    def worth(self, wanted: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Return what it is worth to ask about each encounter `[E]`, and about each pair `[P]`.
+
+        Args:
+            wanted: `[E]`, about which encounters.
+        """
+        chances = self._both_new(slice(None))
+        size = self.size[self.component]
+        smaller = np.minimum(size[self._one], size[self._other])
+        asked = self._open & wanted[self._one] & wanted[self._other]
+        return (
+            np.where(wanted, self.gain * size, 0),
+            np.where(asked, np.minimum(chances, 1 - chances) * smaller, 0),
+        )
 
 
 def _neighbours(pairs: np.ndarray, count: int) -> dict[int, np.ndarray]:
@@ -224,7 +249,3 @@ def _neighbours(pairs: np.ndarray, count: int) -> dict[int, np.ndarray]:
     order = np.argsort(ends, kind="stable")
     parts = np.split(order // 2, np.searchsorted(ends[order], np.arange(1, count)))
     return {number: part for number, part in enumerate(parts) if len(part)}
-
-
-def _keys(pairs: np.ndarray, count: int) -> np.ndarray:
-    return pairs.min(axis=1, initial=count) * count + pairs.max(axis=1, initial=0)

@@ -144,23 +144,22 @@ class Questions:
         doubt, pairs = self._own(by).doubt, self.candidates.pairs
         free = wanted & ~self._nothing_seen
         free[[*doubt.put_off]] = False
-        worth, of_pairs = doubt.worth()
-        of_pairs = np.where(free[pairs].all(axis=1), of_pairs, 0)
-        alone = np.where(free, worth, 0)
-        best = int(alone.argmax()) if len(alone) else -1
+        worth, of_pairs = doubt.worth(free)
+        best = int(worth.argmax()) if len(worth) else -1
         pair = int(of_pairs.argmax()) if len(of_pairs) else -1
-        if pair >= 0 and of_pairs[pair] > max(WORTH, alone[best]):
+        if pair >= 0 and of_pairs[pair] > max(WORTH, worth[best]):
             # The smaller group is the one that would get another name.
             ends = pairs[pair].tolist()
             one, other = sorted(ends, key=lambda each: doubt.size[doubt.component[each]])
             return self._question(one, other, by, float(of_pairs[pair]))
-        if best >= 0 and alone[best] >= WORTH:
-            return self._about_individual(best, by, float(alone[best]))
+        if best >= 0 and worth[best] >= WORTH:
+            return self._about_individual(best, by, float(worth[best]))
         left = np.flatnonzero(wanted & (doubt.asks >= 0))
         if not everything or not len(left):
             return None
         # What was skipped comes last, the longest ago first.
         skipped = np.array([doubt.put_off.get(each, 0) for each in left.tolist()])
+        worth, _ = doubt.worth(wanted)
         first = int(left[np.lexsort((-worth[left], self._nothing_seen[left], skipped))[0]])
         return self._about_individual(first, by, float(worth[first]))
 
@@ -268,11 +267,11 @@ class Questions:
         """Return how far a reviewer is."""
         self.refresh()
         doubt, pairs = self._own(by).doubt, self.candidates.pairs
-        worth, of_pairs = doubt.worth()
+        wanted = ~self._nothing_seen
+        wanted[[*doubt.put_off]] = False
+        worth, of_pairs = doubt.worth(wanted)
         left = worth >= WORTH
         left[pairs[of_pairs >= WORTH].ravel()] = True
-        left &= ~self._nothing_seen
-        left[[*doubt.put_off]] = False
         about = [each for each in self.answers if each.holds and each.encounter is not None]
         return Progress(
             answered=Counter(each.answer for each in about if each.by == by),
