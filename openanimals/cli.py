@@ -107,6 +107,12 @@ def _add_train(verbs: argparse._SubParsersAction) -> None:
     parser.add_argument("--resume", action="store_true", help="go on from the last checkpoint")
     parser.add_argument("--eval-only", action="store_true", help="evaluate MODEL.WEIGHTS")
     parser.add_argument(
+        "--for-identification",
+        metavar="CSV",
+        help="train on all known individuals of a catalogue, after a training without some, which "
+        "tells how good it is; no --config-file needed",
+    )
+    parser.add_argument(
         "--profile",
         type=int,
         default=0,
@@ -138,6 +144,9 @@ def _train(options: argparse.Namespace, arguments: list[str]) -> None:
     if options.eval_only and options.profile:
         raise UserError("--profile traces iterations of a training, and --eval-only has none")
     opts = options.opts
+    if options.for_identification:
+        _train_for_identification(options)
+        return
     weights = dict(zip(opts[::2], opts[1::2], strict=False)).get("MODEL.WEIGHTS")
     if options.eval_only and "DATASETS.NAMES" in opts[::2]:  # to evaluate on, what else
         opts = ["DATASETS.TESTS", (), *opts]
@@ -174,6 +183,19 @@ def _train(options: argparse.Namespace, arguments: list[str]) -> None:
         recorded(work)
     else:
         work()
+
+
+def _train_for_identification(options: argparse.Namespace) -> None:
+    from openanimals.identification.training import train_for_identification
+
+    if options.eval_only or options.profile or options.num_gpus * options.num_machines > 1:
+        raise UserError(
+            "--for-identification trains in one process, without --eval-only or --profile"
+        )
+    found = train_for_identification(
+        options.for_identification, options.config_file, options.opts, resume=options.resume
+    )
+    print(visible(found, keep="\n"))
 
 
 def _add_check(verbs: argparse._SubParsersAction) -> None:

@@ -15,7 +15,7 @@ import pandas as pd
 from openanimals.engine.matchers import CatalogueImages
 from openanimals.identification.catalogue_file import annotation_ids, as_catalogue, read_catalogue
 from openanimals.identification.encounters import encounters, pooled
-from openanimals.identification.learning import Settings, learn
+from openanimals.identification.learning import HeldOut, Learnt, Settings, learn
 from openanimals.identification.matches import Candidate, Match, Matches
 from openanimals.identification.open_set import OpenSet
 from openanimals.identification.pooling import Photos, comparable, pool, score
@@ -62,6 +62,7 @@ class Identifier:
         matchers: one or more that compare photographs, by name; their scores are put together.
         settings: None: the usual ones.
         fingerprint: of the model, for the record.
+        held_out: of a model that was trained on the catalogue; None: it was not.
 
     Attributes:
         names: of the individuals, sorted.
@@ -77,8 +78,10 @@ class Identifier:
         settings: Settings | None = None,
         *,
         fingerprint: str = "",
+        held_out: HeldOut | None = None,
     ) -> None:
         self.settings, self.matchers = settings or Settings(), matchers
+        self._held_out = held_out
         self.catalogue, self.fingerprint = catalogue.known(), fingerprint
         table = self.catalogue.table
         if not len(table):
@@ -112,14 +115,12 @@ class Identifier:
         scores = score(self.matchers, query.prepared, self._gallery.prepared, *pairs, keep=True)
         called = encounters(nobody, settings.gap)
         asked = pooled(nobody, called) if settings.pooled else np.arange(len(nobody))
-        learnt = learn(
-            self.matchers,
-            self._gallery,
-            self._individuals,
-            self.catalogue.table,
-            settings,
-            np.bincount(asked),
-        )
+        sizes = np.bincount(asked)
+        if self._held_out:
+            learnt = learn_from(self._held_out, self.catalogue, settings, sizes)
+        else:
+            table = self.catalogue.table
+            learnt = learn(self.matchers, self._gallery, self._individuals, table, settings, sizes)
         asked = _apart(asked, scores.named, learnt.open_set, settings.known)
         ids = annotation_ids(new.table)
         self._show_spots(query, *pairs, ids)
@@ -238,6 +239,29 @@ def identify(
     """
     matchers = matcher if isinstance(matcher, Mapping) else {"matcher": matcher}
     return Identifier(catalogue, matchers, settings).identify(new)
+
+
+def learn_from(
+    held_out: HeldOut, catalogue: Listing, settings: Settings, sizes: np.ndarray
+) -> Learnt:
+    """Learn from what a network was not trained on; see :func:`learn`.
+
+    Args:
+        held_out: of the training.
+        catalogue: photographs of known individuals.
+        settings: of the identification.
+        sizes: how many photographs the encounters have that will be asked about.
+    """
+    _, individuals = np.unique(catalogue.table["identity"].astype(str), return_inverse=True)
+    gallery = Photos.of(held_out.matchers, _images(catalogue))
+    rows = held_out.rows(annotation_ids(catalogue.table), individuals)
+    if not rows[-1].any():
+        raise UserError(
+            "none of the photographs that the model was trained on is in the catalogue any more; "
+            "train again (openanimals train --for-identification)"
+        )
+    matchers = held_out.matchers
+    return learn(matchers, gallery, individuals, catalogue.table, settings, sizes, rows)
 
 
 def _images(listing: Listing) -> CatalogueImages:

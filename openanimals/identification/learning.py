@@ -1,4 +1,8 @@
-"""Learn from a catalogue itself how sure a name is: each encounter is asked about as if new."""
+"""Learn from a catalogue itself how sure a name is: each encounter is asked about as if new.
+
+Of a network that was trained on the catalogue's own photographs this would tell too much, so then
+those count that a network trained in the same way has not seen (:class:`HeldOut`).
+"""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -87,6 +91,35 @@ class Learnt:
         return match
 
 
+@dataclass(frozen=True)
+class HeldOut:
+    """Photographs of the catalogue that a network like the one in use was not trained on.
+
+    Attributes:
+        matchers: by name, with that network.
+        encounters: annotation ids of those whose individual it was trained on by others.
+        individuals: annotation ids of those whose individual it has never seen.
+        trained: annotation ids of those that it was trained on.
+    """
+
+    matchers: Mapping[str, Matcher]
+    encounters: frozenset[str]
+    individuals: frozenset[str]
+    trained: frozenset[str]
+
+    def rows(self, ids: Sequence[str], individuals: np.ndarray) -> tuple[np.ndarray, ...]:
+        """Return what :func:`learn` takes of a catalogue as it is now.
+
+        Args:
+            ids: `[G]`, of its annotations.
+            individuals: `[G]`.
+        """
+        parts = self.encounters, self.individuals, self.trained
+        met, apart, among = (np.array([name in part for name in ids]) for part in parts)
+        met &= np.isin(individuals, individuals[among])
+        return met, apart & ~np.isin(individuals, individuals[among]), among
+
+
 def learn(
     matchers: Mapping[str, Matcher],
     gallery: Photos,
@@ -94,6 +127,7 @@ def learn(
     table: pd.DataFrame,
     settings: Settings,
     sizes: np.ndarray,
+    held_out: tuple[np.ndarray, ...] = (),
 ) -> Learnt:
     """Ask about the encounters of a catalogue, with and without their individual in it.
 
@@ -105,6 +139,9 @@ def learn(
         settings: of the identification.
         sizes: how many photographs the encounters have that will be asked about. Those that are
             learnt from get no more, drawn by lot: of one photograph one is less sure than of five.
+        held_out: `[G]` each, whether a photograph is asked about as of a known individual, whether
+            as of a new one, and whether it is asked among; empty: all encounters are, among all
+            others.
 
     Returns:
         Where there is too little to learn from, all individuals stay as likely as they were, and
@@ -113,39 +150,58 @@ def learn(
     called = np.array(encounters(table, settings.gap), dtype=object)
     units = pd.factorize(called)[0] if settings.pooled else np.arange(len(called))
     allowed = comparable(gallery, gallery)
-    visits = pd.factorize(called)[0]
-    draw = np.random.default_rng(0)
-    least, limit = ENCOUNTERS
-    count = min(limit, max(least, PAIRS // (individuals.max() + 1)))
-    some = draw.permutation(units.max() + 1)[:count]
-    most = np.zeros(units.max() + 1, int)
-    most[some] = draw.choice(sizes, len(some))
-    order = draw.permutation(np.flatnonzero(~gallery.unseen))
-    place = pd.Series(units[order]).groupby(units[order]).cumcount().to_numpy()
-    rows = np.sort(order[place < most[units[order]]])
-    if not len(rows):
-        return _nothing("nothing is seen in any photograph of the catalogue", len(matchers))
-    again = pd.factorize(units[rows])[0]
-    own = np.zeros(again.max(initial=-1) + 1, int)
-    own[again] = individuals[rows]
-    sets = []
-    for group in (visits, individuals):
+    everything = np.ones(len(table), bool)
+    met, apart, among = held_out or (everything, everything, everything)
+    names, columns = np.unique(individuals[among], return_inverse=True)
+    gallery_of = {
+        name: select(each, np.flatnonzero(among)) for name, each in gallery.prepared.items()
+    }
+    asked = []
+    for wanted, group in ((met, pd.factorize(called)[0]), (apart, individuals)):
+        rows = _drawn(units, wanted & ~gallery.unseen, len(names), sizes)
+        if not len(rows):
+            lacking = "held out" if held_out else "seen in any photograph of the catalogue"
+            return _nothing(f"nothing is {lacking}", len(matchers))
+        numbers = pd.factorize(units[rows])[0]
+        own = np.zeros(numbers.max() + 1, int)
+        own[numbers] = individuals[rows]
         candidates = allowed[rows] & (group[rows][:, None] != group[None])
         query = {name: select(each, rows) for name, each in gallery.prepared.items()}
-        found = score(matchers, query, gallery.prepared, candidates, individuals)
-        viewpoints = [gallery.viewpoints[row] for row in rows]
-        sets.append(pool(found.named, again, viewpoints))
-    met, apart = sets
-    there = np.isfinite(met[np.arange(len(own)), own]).all(axis=1)
-    asked = [
-        Asked(met[there], own[there], own[there]),
-        Asked(apart, np.full(len(own), apart.shape[1]), own),
-    ]
+        found = score(matchers, query, gallery_of, candidates[:, among], columns)
+        scores = pool(found.named, numbers, [gallery.viewpoints[row] for row in rows])
+        if group is individuals:
+            asked.append(Asked(scores, np.full(len(own), len(names)), own))
+        else:
+            truth = np.searchsorted(names, own)
+            there = np.isfinite(scores[np.arange(len(own)), truth]).all(axis=1)
+            asked.append(Asked(scores[there], truth[there], own[there]))
     try:
         open_set = OpenSet.fit(asked, settings.known)
         return _judged(open_set, asked, left_out(asked, settings.known), settings)
     except OpenSetError as error:
         return _nothing(str(error), len(matchers))
+
+
+def _drawn(
+    units: np.ndarray, wanted: np.ndarray, individuals: int, sizes: np.ndarray
+) -> np.ndarray:
+    """Return rows of some encounters, of no more photographs than are asked about, by lot.
+
+    Args:
+        units: `[G]`, the number of the encounter of each photograph.
+        wanted: `[G]`, whether it may be drawn.
+        individuals: how many each is compared with.
+        sizes: photographs of the encounters that will be asked about.
+    """
+    draw = np.random.default_rng(0)
+    least, limit = ENCOUNTERS
+    count = min(limit, max(least, PAIRS // individuals))
+    some = draw.permutation(np.unique(units[wanted]))[:count]
+    most = np.zeros(units.max() + 1, int)
+    most[some] = draw.choice(sizes, len(some))
+    order = draw.permutation(np.flatnonzero(wanted))
+    place = pd.Series(units[order]).groupby(units[order]).cumcount().to_numpy()
+    return np.sort(order[place < most[units[order]]])
 
 
 def _nothing(why: str, matchers: int) -> Learnt:
@@ -179,9 +235,13 @@ def _judged(
         np.concatenate(sure), np.concatenate(right), weight, known_ones, settings.wrong_names
     )
     unknown = threshold(np.concatenate(new), strangers, weight, strangers, settings.wrong_new)
+    met, (named, _) = asked[0], found[0]
+    rank = (named > named[np.arange(len(named)), met.truth][:, None]).sum(axis=1)
     rates = {
         "encounters of known individuals": int(known_ones.sum()),
         "encounters as if new": int(strangers.sum()),
+        "right individual first": float((rank < 1).mean()),
+        "right individual among five": float((rank < 5).mean()),
         "wrong names": name.wrong,
         "right names of known individuals": name.right,
         "wrong new": unknown.wrong,

@@ -9,7 +9,7 @@ import pandas as pd
 from PIL import Image
 
 from openanimals.data.image_io import read_image
-from openanimals.identification.build import build_matchers
+from openanimals.identification.build import build_held_out, build_matchers, trained_on
 from openanimals.identification.catalogue_file import annotation_ids, as_catalogue, rebase
 from openanimals.identification.evaluation import evaluate_identification
 from openanimals.identification.evidence import Evidence
@@ -90,7 +90,16 @@ def identify_files(
     known = Listing(_limited(whole.known().table, only, catalogue), whole.root)
     asked = Listing(_limited(asked.table, only, new or catalogue), asked.root)
     matchers, fingerprint = build_matchers(catalogue=expanded(catalogue).absolute(), **matcher)
-    identifier = Identifier(known, matchers, settings, fingerprint=fingerprint)
+    held_out = build_held_out(**matcher)
+    seen = 0 if held_out else trained_on(matcher["model"], as_catalogue(*known))
+    if seen:
+        logger.warning(
+            "%s was trained on %d of the %d photographs of the catalogue, so it is surer of them "
+            "than of new ones, and gives names too readily; openanimals train --for-identification "
+            "holds some out",
+            *(matcher["model"], seen, len(known.table)),
+        )
+    identifier = Identifier(known, matchers, settings, fingerprint=fingerprint, held_out=held_out)
     matches = identifier.identify(asked)
     # Both start from the catalogue's folder, so an id means one photograph.
     everything = pd.concat([known.table, asked.table], ignore_index=True)
@@ -181,6 +190,11 @@ def evaluate_files(
         The figures, and a table of them.
     """
     listing = current(catalogue)
+    if seen := trained_on(matcher["model"], as_catalogue(*listing)):
+        raise UserError(
+            f"{matcher['model']} was trained on {seen} photographs of {catalogue}, which say "
+            "nothing of new ones; openanimals train --for-identification holds some out"
+        )
     matchers, _ = build_matchers(catalogue=expanded(catalogue).absolute(), **matcher)
     found = evaluate_identification(
         listing,
