@@ -177,6 +177,13 @@ def capture_history(
         places=stations,
         elsewhere=int((counted & ~there).sum()),
     )
+    idle = len(lengths) - len(np.unique(occasion[inside]))
+    if idle and not stations:
+        logger.warning(
+            "no table of stations says when anyone looked: on %d occasions there is no photograph, "
+            "and they count as searched in vain",
+            idle,
+        )
     if history.missing.any():
         off = ", ".join(map(str, history.occasions[history.missing]))
         logger.warning("no station looked on the occasions from %s: missing, not 'not seen'", off)

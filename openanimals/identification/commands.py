@@ -13,6 +13,7 @@ def add_verbs(verbs: argparse._SubParsersAction) -> None:
     """Add the verbs; each sets ``run``, called with the options."""
     _add_import(verbs)
     _add_identify(verbs)
+    _add_review(verbs)
     _add_catalogue(verbs)
     _add_captures(verbs)
     _add_evaluate(verbs)
@@ -139,6 +140,28 @@ def _identify(options: argparse.Namespace, arguments: list[str]) -> None:
     )
 
 
+def _add_review(verbs: argparse._SubParsersAction) -> None:
+    parser = verbs.add_parser("review", help="look at what is in doubt, on a page in the browser")
+    parser.add_argument("--catalogue", required=True, metavar="CSV", help="a catalogue")
+    parser.add_argument("--matches", default="matches", metavar="FOLDER", help="default: matches")
+    parser.add_argument("--by", required=True, metavar="YOU", help="who decides")
+    parser.add_argument("--port", type=int, help="of the page's address; default: any that is free")
+    parser.add_argument("--no-browser", action="store_true", help="only print the address")
+    parser.set_defaults(run=_review)
+
+
+def _review(options: argparse.Namespace, arguments: list[str]) -> None:
+    from openanimals.identification.review.serve import review
+
+    review(
+        options.catalogue,
+        options.matches,
+        options.by,
+        port=options.port,
+        browser=not options.no_browser,
+    )
+
+
 def _add_evaluate(verbs: argparse._SubParsersAction) -> None:
     parser = verbs.add_parser(
         "evaluate-identification", help="try an identification where all individuals are known"
@@ -194,7 +217,7 @@ def _add_catalogue(verbs: argparse._SubParsersAction) -> None:
     parser.add_argument("--merge", nargs=2, metavar="NAME", help="two names of one individual")
     parser.add_argument("--rename", nargs=2, metavar="NAME", help="a name, and the new one")
     parser.add_argument(
-        "--split", nargs="+", metavar="NAME PHOTOGRAPH", help="these photographs show NAME instead"
+        "--split", nargs="+", metavar="NAME PHOTOGRAPH", help="these photographs do not show NAME"
     )
     parser.add_argument("--undo", type=int, metavar="N", help="take decision N back")
     parser.add_argument("--history", metavar="NAME", help="show the decisions about an individual")

@@ -116,7 +116,14 @@ def _split(
     if not annotations:
         raise UserError(f"--split {name}: which photographs? Name them after the new name")
     for annotation in annotations:
-        evidence.decide("split", annotation, name, by=by)
+        if identity[annotation] != name:
+            raise UserError(
+                f"--split {name}: {annotation} is called {identity[annotation] or 'nobody'}, so it "
+                f"cannot be taken from {name}"
+            )
+    with evidence.transaction():
+        for annotation in annotations:
+            evidence.decide("split", annotation, name, by=by)
 
 
 def _added(catalogue: str, listing: Listing, new: str) -> tuple[Listing, str]:

@@ -28,6 +28,7 @@ from openanimals.utils.files import expanded
 logger = getLogger(__name__)
 
 SHOWN = 5  # candidates of each encounter
+SUSPECTS = 20  # names of the catalogue to check, at most
 TWO_SEEN = "asked about by itself: the photographs of this encounter show more than one animal"
 TWO_ANIMALS = 0.9  # two photographs of an encounter that are as sure as this of two names differ
 
@@ -115,7 +116,7 @@ class Identifier:
         scores = score(self.matchers, query.prepared, self._gallery.prepared, *pairs, keep=True)
         called = encounters(nobody, settings.gap)
         asked = pooled(nobody, called) if settings.pooled else np.arange(len(nobody))
-        sizes = np.bincount(asked)
+        sizes, table = np.bincount(asked), self.catalogue.table
         if self._held_out:
             learnt = learn_from(self._held_out, self.catalogue, settings, sizes)
         else:
@@ -135,13 +136,13 @@ class Identifier:
             distances = np.where(candidates[rows], distances, np.inf)
             alike.append(most_alike(distances, self._individuals))
             some = [ids[row] for row in rows]
-            table = new.table.iloc[rows]
+            own = new.table.iloc[rows]
             match = Match(
                 encounter=called[rows[0]],
                 annotations=tuple(some),
-                date=_first(table["date"]),
-                place=_first(table["camera"]),
-                viewpoints=tuple(viewpoint or "" for viewpoint in table["viewpoint"]),
+                date=_first(own["date"]),
+                place=_first(own["camera"]),
+                viewpoints=tuple(viewpoint or "" for viewpoint in own["viewpoint"]),
                 decision="unsure",
                 proposed="",
                 probability=float(named[number].max()),
@@ -169,6 +170,11 @@ class Identifier:
             rates=dict(learnt.rates),
             made=datetime.now().astimezone().isoformat(timespec="seconds"),
             note=learnt.note,
+            to_check=[
+                f"{self._ids[row]}: called {table['identity'].iat[row]}, looks like "
+                f"{self.names[who]} ({probability:.0%})"
+                for row, who, probability in learnt.suspects[:SUSPECTS]
+            ],
             ranking=Ranking(
                 encounters=[match.encounter for match in matches],
                 names=self.names.tolist(),
@@ -254,7 +260,7 @@ def learn_from(
     """
     _, individuals = np.unique(catalogue.table["identity"].astype(str), return_inverse=True)
     gallery = Photos.of(held_out.matchers, _images(catalogue))
-    rows = held_out.rows(annotation_ids(catalogue.table), individuals)
+    rows = held_out.parts_of(annotation_ids(catalogue.table), individuals)
     if not rows[-1].any():
         raise UserError(
             "none of the photographs that the model was trained on is in the catalogue any more; "

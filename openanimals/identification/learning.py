@@ -29,6 +29,7 @@ from openanimals.utils.errors import UserError
 logger = getLogger(__name__)
 
 ENCOUNTERS = 200, 1000  # at least and at most, that are asked about, drawn by lot
+SUSPECT = 0.5  # a probability of another individual that makes a name of the catalogue doubtful
 PAIRS = 200_000  # of an encounter and an individual, of more than the least
 
 
@@ -67,6 +68,8 @@ class Learnt:
         new: for "new".
         rates: what was measured on individuals that the weights were not learnt from.
         note: on what all this rests, in words.
+        suspects: encounters of the catalogue that look like another individual: the first
+            photograph's position, that individual's number, and its probability.
     """
 
     open_set: OpenSet
@@ -74,6 +77,7 @@ class Learnt:
     new: Threshold
     rates: Mapping[str, Any]
     note: str
+    suspects: Sequence[tuple[int, int, float]] = ()
 
     def thresholds(self) -> dict[str, float]:
         """Return the probabilities from which on a name is given, and "new" is said."""
@@ -107,7 +111,7 @@ class HeldOut:
     individuals: frozenset[str]
     trained: frozenset[str]
 
-    def rows(self, ids: Sequence[str], individuals: np.ndarray) -> tuple[np.ndarray, ...]:
+    def parts_of(self, ids: Sequence[str], individuals: np.ndarray) -> tuple[np.ndarray, ...]:
         """Return what :func:`learn` takes of a catalogue as it is now.
 
         Args:
@@ -156,7 +160,7 @@ def learn(
     gallery_of = {
         name: select(each, np.flatnonzero(among)) for name, each in gallery.prepared.items()
     }
-    asked = []
+    asked, first = [], np.empty(0, int)
     for wanted, group in ((met, pd.factorize(called)[0]), (apart, individuals)):
         rows = _drawn(units, wanted & ~gallery.unseen, len(names), sizes)
         if not len(rows):
@@ -167,19 +171,28 @@ def learn(
         own[numbers] = individuals[rows]
         candidates = allowed[rows] & (group[rows][:, None] != group[None])
         query = {name: select(each, rows) for name, each in gallery.prepared.items()}
-        found = score(matchers, query, gallery_of, candidates[:, among], columns)
-        scores = pool(found.named, numbers, [gallery.viewpoints[row] for row in rows])
+        photographs = score(matchers, query, gallery_of, candidates[:, among], columns)
+        scores = pool(photographs.named, numbers, [gallery.viewpoints[row] for row in rows])
         if group is individuals:
             asked.append(Asked(scores, np.full(len(own), len(names)), own))
         else:
             truth = np.searchsorted(names, own)
             there = np.isfinite(scores[np.arange(len(own)), truth]).all(axis=1)
             asked.append(Asked(scores[there], truth[there], own[there]))
+            first = rows[np.unique(numbers, return_index=True)[1]][there]
     try:
         open_set = OpenSet.fit(asked, settings.known)
-        return _judged(open_set, asked, left_out(asked, settings.known), settings)
+        found = left_out(asked, settings.known)
+        learnt = _judged(open_set, asked, found, settings)
     except OpenSetError as error:
         return _nothing(str(error), len(matchers))
+    named = found[0][0]
+    suspects = [
+        (int(first[row]), int(names[named[row].argmax()]), float(named[row].max()))
+        for row in np.argsort(-named.max(axis=1), kind="stable")
+        if named[row].max() >= SUSPECT and named[row].argmax() != asked[0].truth[row]
+    ]
+    return replace(learnt, suspects=suspects)
 
 
 def _drawn(
@@ -252,4 +265,9 @@ def _judged(
         f"{strangers.sum()} as if their individual were not in the catalogue; the thresholds were "
         "chosen on these, so what is expected is a little too good"
     )
+    if name.probability > 1:
+        note += (
+            f"; no name is given, since even the surest are wrong too often for "
+            f"{100 * settings.wrong_names:g} of 100: look at the names to check, or allow more"
+        )
     return Learnt(open_set, name, unknown, rates, note)

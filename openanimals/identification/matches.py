@@ -128,6 +128,7 @@ class Matches:
         rates: what calibration says that the decisions will have, by name.
         made: when, as ISO 8601.
         note: what else the reader should know.
+        to_check: photographs of the catalogue that look like another individual, in words.
         ranking: of all individuals, in a file of its own; :meth:`read` leaves it there.
     """
 
@@ -141,6 +142,7 @@ class Matches:
     rates: dict[str, Any]
     made: str
     note: str = ""
+    to_check: list[str] = field(default_factory=list)
     ranking: Ranking | None = field(default=None, repr=False, compare=False)
 
     def counts(self) -> dict[str, int]:
@@ -160,6 +162,7 @@ class Matches:
             *((f"expected: {name}", _worded(value)) for name, value in self.rates.items()),
             ("encounters", ", ".join(f"{n} {name}" for name, n in self.counts().items())),
             ("note", self.note),
+            *(("to check in the catalogue", line) for line in self.to_check),
             ("to correct", HOW_TO_REVIEW),
         ]
         return [(label, text) for label, text in lines if text]
@@ -291,4 +294,6 @@ def _read_match(entry: dict[str, Any]) -> Match:
 
 
 def _worded(value: Any) -> str:
+    if isinstance(value, float) and value > 1:
+        return "none is high enough"
     return f"{value:.3g}" if isinstance(value, float) else str(value)

@@ -124,6 +124,10 @@ def test_what_was_proposed_can_be_accepted(place, planted, capsys):
         (["identify", "--catalogue", "herd.csv", "--new", "new", "--camera", "A"], "it has: none"),
         (["catalogue", "herd.csv", "--merge", "ada", "boo", "--by", "Ann"], "did you mean 'bo'?"),
         (["catalogue", "herd.csv", "--merge", "ada", "bo"], "who decides? Add --by"),
+        (
+            ["catalogue", "herd.csv", "--split", "ada", "known/bo/bo_1.png", "--by", "Ann"],
+            "known/bo/bo_1.png is called bo, so it cannot be taken from ada",
+        ),
         (["catalogue", "herd.csv", "--export", "coco"], "where to? Add --to"),
         (
             ["import", "known", "--to", "herd.csv", "--column", "identity"],

@@ -68,6 +68,25 @@ def test_known_animals_get_their_name_and_strangers_are_new(identifier):
     assert said[:28].count("new") <= 2
 
 
+def test_a_wrong_name_in_the_catalogue_is_found():
+    wrong = herd()
+    wrong.table.loc[wrong.table["path"] == "animal3_2.jpg", "identity"] = "animal5"
+    found = Identifier(wrong, {"planted": Planted()}, EASY).identify(
+        listing(("animal1_77.jpg", None, {}))
+    )
+    assert found.to_check[0].startswith("animal3_2.jpg: called animal5, looks like animal3 (")
+    right = Identifier(herd(), {"planted": Planted()}, EASY)
+    assert not right.identify(listing(("animal1_77.jpg", None, {}))).to_check
+
+
+def test_that_no_name_can_be_given_is_said():
+    strict = Identifier(herd(), {"planted": Planted()}, Settings(wrong_names=1e-9))
+    found = strict.identify(listing(("animal1_77.jpg", None, {})))
+    assert found.counts()["known"] == 0
+    assert "no name is given" in found.note
+    assert ("threshold: name", "none is high enough") in found.about()
+
+
 def test_probabilities_make_one(identifier):
     small = Identifier(herd(5, 5), {"planted": Planted()}, EASY)
     found = small.identify(listing(("animal1_77.jpg", None, {}), ("stranger_1.jpg", None, {})))

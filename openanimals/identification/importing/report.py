@@ -14,6 +14,7 @@ from openanimals.identification.importing.file_names import counter
 
 SHOWN = 5  # examples in a line of the report
 FIRST_YEAR = 2000  # of digital photographs in the field; earlier is a clock that was never set
+APART = 20  # numbers, at most, of two photographs whose order is compared: cards are changed, too
 SLACK = timedelta(minutes=1)  # that clocks and files may differ by
 
 
@@ -58,6 +59,9 @@ def oddities(table: pd.DataFrame, root: Path, now: datetime | None = None) -> li
     dates = table["date"].tolist()
     undated = [path for path, date in zip(paths, dates, strict=True) if date is None]
     tell(report, [*dict.fromkeys(undated)], "without a date")
+    if table["viewpoint"].notna().any():
+        pairs = zip(paths, table["viewpoint"], strict=True)
+        tell(report, [path for path, viewpoint in pairs if not viewpoint], "without a viewpoint")
     latest = ((now or datetime.now()) + timedelta(days=1)).isoformat()  # wherever on earth
     for what, wrong in (
         (f"a date before {FIRST_YEAR}", lambda date: date < str(FIRST_YEAR)),
@@ -96,7 +100,7 @@ def _jumps(
     jumps = []
     for by_number in series.values():
         numbers = sorted(by_number)
-        order = [by_number[number] for number in numbers]
+        order = [(number, *by_number[number]) for number in numbers]
         # A counter that came to its end goes on with 1, after what is then the largest gap: the
         # order with fewer jumps is the right one.
         gaps = [after - before for before, after in itertools.pairwise(numbers)]
@@ -106,9 +110,9 @@ def _jumps(
     return jumps
 
 
-def _backwards(order: Sequence[tuple[datetime, str]]) -> list[str]:
+def _backwards(order: Sequence[tuple[int, datetime, str]]) -> list[str]:
     return [
         f"{path} ({time.isoformat(' ')}) after {before_path} ({before.isoformat(' ')})"
-        for (before, before_path), (time, path) in itertools.pairwise(order)
-        if time < before - SLACK
+        for (first, before, before_path), (second, time, path) in itertools.pairwise(order)
+        if time < before - SLACK and not APART < second - first
     ]
