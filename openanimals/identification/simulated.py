@@ -50,3 +50,12 @@ class SimulatedReviewer:
             return ["same", "different"][self._draw.integers(2)] if wrong else "incomparable"
         same = self.individual[first] == self.individual[second]
         return "same" if same != wrong else "different"
+
+    def confirmed(self, first: str, second: str, probability: float) -> str:
+        """Answer, and again if the answer is less likely than its opposite, until two agree."""
+        said: list[str] = []
+        while True:
+            said.append(self(first, second))
+            likely = {"same": probability, "different": 1 - probability}.get(said[-1], 1.0)
+            if likely >= 0.5 or said.count(said[-1]) == 2:
+                return said[-1]
