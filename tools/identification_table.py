@@ -1,6 +1,7 @@
 """How often identification is right, wrong or unsure, on a catalogue whose individuals are known.
 
 python tools/identification_table.py catalogue.csv --model configs/ARBase/holstein-lite.yml
+python tools/identification_table.py Animals-NyalaData --model configs/ARBase/nyala-lite.yml
 
 Only dated photographs count, since those without a date might be of one burst, and at most three of
 each encounter. All three matchers are asked about the same photographs, with catalogues of several
@@ -13,7 +14,9 @@ from pathlib import Path
 
 import numpy as np
 
+from openanimals.data.datasets import load_catalogue
 from openanimals.identification.build import build_matchers
+from openanimals.identification.catalogue_file import from_catalogue
 from openanimals.identification.encounters import encounters
 from openanimals.identification.evaluation import evaluate_identification
 from openanimals.identification.identify import Listing
@@ -36,7 +39,8 @@ def thinned(listing: Listing) -> Listing:
 def main() -> None:
     """Print a row for each matcher and size."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("catalogue", type=Path)
+    parser.add_argument("catalogue", help="a CSV file, or the name of a data set")
+    parser.add_argument("--root", type=Path, default=Path("datasets"), help="of data sets")
     parser.add_argument("--model", required=True)
     parser.add_argument("--individuals", type=int, nargs="+", default=[10, 20, 40])
     parser.add_argument("--matchers", nargs="+", default=["cosine", "local", "fusion"])
@@ -44,7 +48,12 @@ def main() -> None:
     parser.add_argument("--to", type=Path, help="all figures, as JSON")
     parser.add_argument("--opts", nargs="*", default=[], help="KEY VALUE, of the model")
     options = parser.parse_args()
-    listing, found = thinned(Listing.read(options.catalogue)), []
+    if options.catalogue.endswith(".csv"):
+        listing = Listing.read(options.catalogue)
+    else:
+        named = load_catalogue(options.catalogue, options.root)
+        listing = Listing(from_catalogue(named), Path("/"))
+    listing, found = thinned(listing), []
     settings = Settings(pooled=not options.one_by_one)
     print(f"{len(listing.table)} photographs, {listing.table['identity'].nunique()} individuals")
     print("| matcher | " + " | ".join(MEASURES) + " |")
@@ -52,7 +61,7 @@ def main() -> None:
     for name in options.matchers:
         model = None if name == "local" else options.model
         opts = [] if name == "local" else options.opts
-        place = options.catalogue.absolute()
+        place = Path(options.catalogue).absolute()
         matchers, _ = build_matchers(name, model, place, overrides=opts)
         for size in options.individuals:
             (each,) = evaluate_identification(listing, matchers, settings, individuals=[size])
