@@ -82,6 +82,7 @@ class Questions:
 
     Attributes:
         answers: of all reviewers, in order, undone ones too.
+        last: number of the last decision that was taken in.
 
     Raises:
         UserError: photographs are not in the catalogue, or the files are not of one run.
@@ -117,7 +118,7 @@ class Questions:
         )
         self.answers: list[Answer] = []
         self._reviewers: dict[str, _Own] = {}
-        self._last = 0
+        self.last = 0
         self._take(decisions)
 
     def next(
@@ -290,7 +291,7 @@ class Questions:
 
     def refresh(self) -> None:
         """Take in what was decided since, by whichever process."""
-        fresh = self.evidence.decisions(after=self._last)
+        fresh = self.evidence.decisions(after=self.last)
         if any(each.kind == "undo" for each in fresh):
             self.answers, self._reviewers = [], {}
             fresh = self.evidence.decisions()
@@ -304,7 +305,7 @@ class Questions:
         for by, own in self._reviewers.items():
             own.take(_by(by, answers), decided_alone(decisions, by))
         self.answers += answers
-        self._last = decisions[-1].number
+        self.last = decisions[-1].number
 
     def _own(self, by: str) -> _Own:
         """Return what a reviewer has decided."""

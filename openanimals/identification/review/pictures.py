@@ -1,0 +1,135 @@
+"""Photographs for the review page: scaled here, not by the browser, and without what EXIF says."""
+
+import io
+import math
+import threading
+from collections import OrderedDict
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+from PIL import Image, ImageOps
+
+from openanimals.data.catalogue import Catalogue
+from openanimals.data.image_io import image_size, limit_megapixels, open_image
+from openanimals.matching.keypoints import Keypoints, extract_keypoints
+from openanimals.matching.one_to_one import matched_spots
+
+LARGEST = 600  # megapixels of a photograph: more than cameras have, and two of them in 4 GiB
+SIZES = {"thumb": 240, "full": 1600}  # pixels of the longer side
+QUALITY = 85
+KEPT = 96 * 2**20  # bytes of encoded pictures in memory
+MARKED = 20  # matched spots of a pair, the heaviest
+REACH = 3.0  # radius of what a keypoint is described by, in its standard deviations
+
+
+class Pictures:
+    """The photographs of a catalogue by number of row, cut to their boxes.
+
+    Args:
+        images: the catalogue.
+    """
+
+    def __init__(self, images: Catalogue) -> None:
+        self._images, self._boxes = images, images.column("bbox")
+        self._kept: OrderedDict[tuple[int, str], bytes] = OrderedDict()
+        self._bytes = 0
+        self._lock = threading.Lock()
+        self._keypoints = lru_cache(64)(self._extract)
+        self.spots = lru_cache(512)(self._spots)
+        limit_megapixels(LARGEST)
+
+    def __len__(self) -> int:
+        return len(self._images)
+
+    def jpeg(self, row: int, size: str) -> bytes:
+        """Return a photograph as JPEG.
+
+        Args:
+            row: of the catalogue.
+            size: of :data:`SIZES`.
+
+        Raises:
+            ImageError: it cannot be read.
+        """
+        key = row, size
+        with self._lock:
+            if key in self._kept:
+                self._kept.move_to_end(key)
+                return self._kept[key]
+        memory = io.BytesIO()
+        self._read(row, SIZES[size]).save(memory, "JPEG", quality=QUALITY)
+        data = memory.getvalue()
+        with self._lock:
+            self._bytes += len(data) - len(self._kept.get(key, b""))
+            self._kept[key] = data
+            while self._bytes > KEPT and len(self._kept) > 1:
+                self._bytes -= len(self._kept.popitem(last=False)[1])
+        return data
+
+    def _spots(self, first: int, second: int) -> list[list[list[float]]]:
+        """Return what matches in two photographs: of each its x, y and radius, in shares.
+
+        Args:
+            first: row of the catalogue.
+            second: the other.
+        """
+        pair = self._keypoints(first), self._keypoints(second)
+        spots = matched_spots(*pair)
+        found = []
+        for keypoints, places, scales in zip(
+            pair,
+            (spots.query_xy, spots.gallery_xy),
+            (spots.query_scale, spots.gallery_scale),
+            strict=True,
+        ):
+            width, height = keypoints.size
+            shares = np.column_stack(
+                [
+                    (places[:MARKED] + 0.5) / (width, height),  # 0, 0 is the middle of a pixel
+                    REACH * scales[:MARKED] / width,
+                ]
+            )
+            found.append(shares.round(4).tolist())
+        return found
+
+    def _extract(self, row: int) -> Keypoints:
+        return extract_keypoints(np.asarray(self._read(row, 640)), longest=480, points=800)
+
+    def _read(self, row: int, longest: int) -> Image.Image:
+        """Return pixels alone, so that nothing else of the file goes along.
+
+        Raises:
+            ImageError: it cannot be read.
+        """
+        path, box = self._images.path(row), self._boxes[row]
+        image = _drafted(path, box, longest) or open_image(path, box)
+        image.thumbnail((longest, longest))
+        return Image.fromarray(np.asarray(image.convert("RGB")))
+
+
+def _drafted(path: Any, box: Any, longest: int) -> Image.Image | None:
+    """Read a JPEG in the least of the sizes that it can be decoded to; None of other files.
+
+    It takes a hundredth of the memory, where 200 megapixels are to become one.
+    """
+    try:
+        with open(path, "rb") as file, Image.open(file) as image:
+            if image.format != "JPEG" or image.mode not in ("RGB", "L"):
+                return None
+            width, height = image.size
+            share = min(1.0, longest / max(box[2:] if box else (width, height)))
+            image.draft(image.mode, (math.ceil(width * share), math.ceil(height * share)))
+            upright = ImageOps.exif_transpose(image)
+        if box is None:
+            return upright
+        full = image_size(path)
+    except Exception:  # of many kinds; open_image says what is wrong
+        return None
+    across, down = upright.width / full[0], upright.height / full[1]
+    x, y, w, h = box
+    edges = x * across, y * down, (x + w) * across, (y + h) * down
+    left, top, right, bottom = (round(edge) for edge in edges)
+    if right <= max(left, 0) or bottom <= max(top, 0):
+        return None
+    return upright.crop((left, top, right, bottom))
