@@ -14,6 +14,10 @@ VERSION = re.search(
 TIMM = ["timm>=1.0.26"]  # DINOv3; models on the meta device; weights in a folder
 ONNX = ["onnx>=1.18", "onnxscript>=0.5", "onnxruntime>=1.22"]
 OPENVINO = ["openvino>=2025.2", *ONNX[:2]]
+REVIEW = [
+    "starlette>=0.40",  # which limits what a form may take of the memory
+    "uvicorn>=0.30",
+]
 TEST = [
     "frictionless>=5.18",  # validates Camtrap DP
     "pycocotools>=2.0.8",
@@ -21,6 +25,7 @@ TEST = [
     "pytest-xdist>=3.8",  # --no-loadscope-reorder
     "hypothesis>=6.100",
     "kornia>=0.8",  # an example of docs/extending.md
+    "selenium>=4.20",  # drives a browser through the review page
     "setuptools>=70.1",  # builds a wheel without the package wheel
 ]
 LINT = [
@@ -46,6 +51,7 @@ setup(
         "openanimals": ["py.typed"],
         "openanimals.configs": ["**/*.yml"],
         "openanimals.identification": ["templates/*.html"],
+        "openanimals.identification.review": ["templates/*.html", "static/*", "texts.json"],
     },
     install_requires=[
         "torch>=2.7",  # the limit of variants that SOLVER.COMPILE sets
@@ -74,7 +80,8 @@ setup(
         "timm": TIMM,
         "onnx": ONNX,
         "openvino": OPENVINO,
-        "test": [*TIMM, *ONNX, *OPENVINO, *TEST],
+        "review": REVIEW,
+        "test": [*TIMM, *ONNX, *OPENVINO, *REVIEW, *TEST],
         "lint": LINT,
     },
     entry_points={"console_scripts": ["openanimals = openanimals.cli:main"]},

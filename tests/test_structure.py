@@ -43,11 +43,12 @@ HEAVY = {
     *("torch", "torchvision", "numpy", "pandas", "scipy", "PIL", "yaml", "yacs", "cv2", "tqdm"),
     *("wildlife_datasets", "timm", "safetensors", "matplotlib", "tensorboard", "faiss", "onnx"),
     *("pyarrow", "openpyxl", "jinja2", "sklearn", "openvino", "onnxruntime"),
+    *("starlette", "uvicorn"),
 }
 OPTIONAL = {
     *("wildlife_datasets", "timm", "safetensors", "matplotlib", "cv2", "faiss", "onnx"),
     *("pyarrow", "tensorboard", "torch.utils.tensorboard", "openpyxl", "jinja2", "onnxruntime"),
-    *("onnxscript", "openvino", "sklearn"),
+    *("onnxscript", "openvino", "sklearn", "starlette", "uvicorn"),
 }
 
 

@@ -84,6 +84,10 @@ class Client:
         return found
 
     @property
+    def address(self):
+        return f"http://127.0.0.1:{self.port}/?token={TOKEN}"
+
+    @property
     def cookie(self):
         return f"openanimals-{self.port}={TOKEN}"
 

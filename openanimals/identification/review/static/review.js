@@ -17,6 +17,7 @@ const ANSWERS = ["same", "different", "incomparable", "skip", "new"];
 let question = null; // that is shown
 let candidates = []; // of its encounter, as far as they were looked at
 let everything = false, spots = false, busy = false;
+let asked = 0; // how many questions were shown
 let ready = []; // photographs of the next question, kept so that they are not fetched again
 
 const left = new Side("left", photographChanged);
@@ -43,7 +44,7 @@ async function show(found, remember = true) {
   document.body.classList.toggle("without-question", question === null);
   document.body.dataset.state = question ? "loading" : "nothing";
   refreshCounts();
-  if (!question) return;
+  if (!question) return void (document.body.dataset.asked = ++asked);
   const {encounter} = question;
   setTitle(left, encounter.name);
   left.root.querySelector(".badges").replaceChildren(
@@ -55,6 +56,7 @@ async function show(found, remember = true) {
   prepareNext();
   await Promise.all(both);
   if (question === found) document.body.dataset.state = "ready";
+  document.body.dataset.asked = ++asked;
 }
 
 function showChoice() {
@@ -79,9 +81,9 @@ function showChoice() {
 const isShown = one => one.individual === question.choice.individual && one.other === question.choice.other;
 
 async function moreCandidates() {
-  const asked = question.encounter.number;
-  const more = await get("candidates", {encounter: asked, start: candidates.length, count: 20});
-  if (question && question.encounter.number === asked) candidates.push(...more);
+  const number = question.encounter.number;
+  const more = await get("candidates", {encounter: number, start: candidates.length, count: 20});
+  if (question && question.encounter.number === number) candidates.push(...more);
   return more.length;
 }
 
@@ -103,11 +105,11 @@ async function showOther(choice) {
 
 // Fetch the photographs of what will be asked next, while this one is looked at.
 async function prepareNext() {
-  const asked = question;
+  const shown = question;
   try {
-    const next = await get("question", {...filters, everything, besides: asked.encounter.number});
+    const next = await get("question", {...filters, everything, besides: shown.encounter.number});
     await moreCandidates();
-    if (question !== asked) return;
+    if (question !== shown) return;
     const at = candidates.findIndex(isShown);
     find("rank").textContent = at < 0 ? "" : say("candidate_number", {n: at + 1});
     const choices = [...(next.encounter ? [next.choice] : []), ...candidates.slice(at + 1, at + 2)];
@@ -218,6 +220,7 @@ function showView(name) {
   for (const button of document.querySelectorAll("[data-view]"))
     if (button.dataset.view === name) button.setAttribute("aria-current", "page");
     else button.removeAttribute("aria-current");
+  find("filters").hidden = name !== "review";
   if (name === "catalogue") showCatalogue(find("view-catalogue"));
   if (name === "progress") showProgress(find("view-progress"), async number => {
     showView("review");
