@@ -3,8 +3,8 @@
 import argparse
 import json
 from pathlib import Path
-from typing import Any
 
+from openanimals.identification.options import add_matcher, add_rates, matcher, settings
 from openanimals.utils.errors import UserError
 from openanimals.utils.logging import visible
 
@@ -13,6 +13,7 @@ def add_verbs(verbs: argparse._SubParsersAction) -> None:
     """Add the verbs; each sets ``run``, called with the options."""
     _add_import(verbs)
     _add_identify(verbs)
+    _add_discover(verbs)
     _add_review(verbs)
     _add_catalogue(verbs)
     _add_captures(verbs)
@@ -70,39 +71,6 @@ def _pairs(texts: list[str], option: str, example: str) -> dict[str, str]:
     return dict(text.split("=", 1) for text in texts)
 
 
-def _add_matcher(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--model", help="folder of a run, a checkpoint or a YAML file")
-    parser.add_argument(
-        "--matcher",
-        default="",
-        help="local (spots and stripes, needs no model), cosine (a model's features) or fusion "
-        "(both); default: fusion with a model, else local",
-    )
-    parser.add_argument("--backend", default="auto", help="auto, torch, onnx or openvino")
-    parser.add_argument("--device", default="auto", help="auto, cpu, cuda, mps")
-    parser.add_argument(
-        "--wrong-names",
-        type=float,
-        default=0.01,
-        metavar="SHARE",
-        help="of all encounters, at most so many may get a wrong name (default: 0.01)",
-    )
-    parser.add_argument(
-        "--known",
-        type=float,
-        default=0.5,
-        metavar="SHARE",
-        help="of the encounters that you expect to show an animal of the catalogue (default: 0.5)",
-    )
-    parser.add_argument(
-        "--gap", type=float, default=60, help="minutes between two encounters (default: 60)"
-    )
-    parser.add_argument(
-        "--one-by-one", action="store_true", help="do not put an encounter's photographs together"
-    )
-    parser.add_argument("opts", nargs=argparse.REMAINDER, metavar="KEY VALUE", help="overrides")
-
-
 def _add_identify(verbs: argparse._SubParsersAction) -> None:
     parser = verbs.add_parser("identify", help="say who new photographs show, how sure, or new")
     parser.add_argument("--catalogue", required=True, metavar="CSV", help="of known individuals")
@@ -119,7 +87,8 @@ def _add_identify(verbs: argparse._SubParsersAction) -> None:
     ):
         parser.add_argument(f"--{name}", action="append", default=[], help=text)
     parser.add_argument("--no-page", action="store_true", help="write no page with pictures")
-    _add_matcher(parser)
+    add_rates(parser)
+    add_matcher(parser)
     parser.set_defaults(run=_identify, again=parser)
 
 
@@ -132,10 +101,10 @@ def _identify(options: argparse.Namespace, arguments: list[str]) -> None:
             Path(options.catalogue),
             options.new,
             Path(options.to),
-            _settings(options),
+            settings(options),
             only={name: values for name, values in only.items() if values},
             page=not options.no_page,
-            **_matcher(options),
+            **matcher(options),
         )
     )
 
@@ -162,6 +131,36 @@ def _review(options: argparse.Namespace, arguments: list[str]) -> None:
     )
 
 
+def _add_discover(verbs: argparse._SubParsersAction) -> None:
+    parser = verbs.add_parser("discover", help="group photographs of unknown animals by animal")
+    parser.add_argument("--catalogue", required=True, metavar="CSV", help="with unknown animals")
+    parser.add_argument("--new", metavar="CSV|FOLDER", help="further photographs without a name")
+    parser.add_argument(
+        "--learn-from",
+        metavar="CSV",
+        help="another catalogue of the species, with names, if this one has few",
+    )
+    parser.add_argument("--to", default="matches", metavar="FOLDER", help="default: matches")
+    parser.add_argument(
+        "--how-many",
+        action="store_true",
+        help="compare nothing; tell from groups and decisions how many individuals there are",
+    )
+    add_matcher(parser)
+    parser.set_defaults(run=_discover, again=parser)
+
+
+def _discover(options: argparse.Namespace, arguments: list[str]) -> None:
+    from openanimals.identification.discovery_run import discover_files, how_many
+
+    catalogue, to = Path(options.catalogue), Path(options.to)
+    if options.how_many:
+        print(visible(how_many(catalogue, to), keep="\n"))
+        return
+    more = {"learn_from": options.learn_from, **matcher(options)}
+    print(visible(discover_files(catalogue, options.new, to, settings(options), **more), keep="\n"))
+
+
 def _add_evaluate(verbs: argparse._SubParsersAction) -> None:
     parser = verbs.add_parser(
         "evaluate-identification", help="try an identification where all individuals are known"
@@ -178,7 +177,8 @@ def _add_evaluate(verbs: argparse._SubParsersAction) -> None:
     )
     parser.add_argument("--seeds", type=int, default=1, help="catalogues drawn of each size")
     parser.add_argument("--to", metavar="JSON", help="write all figures into this file")
-    _add_matcher(parser)
+    add_rates(parser)
+    add_matcher(parser)
     parser.set_defaults(run=_evaluate, again=parser)
 
 
@@ -189,10 +189,10 @@ def _evaluate(options: argparse.Namespace, arguments: list[str]) -> None:
     found, text = evaluate_files(
         Path(options.catalogue),
         options.new,
-        _settings(options),
+        settings(options),
         individuals=options.individuals,
         seeds=options.seeds,
-        **_matcher(options),
+        **matcher(options),
     )
     if options.to:
         with atomic_path(options.to) as temporary:
@@ -301,24 +301,3 @@ def _export(options: argparse.Namespace, arguments: list[str]) -> None:
     folder = options.to or (source if source.is_dir() else source.parent) / "export"
     written = Predictor(options.model, device="cpu").export(folder, options.licence)
     print("\n".join(map(str, written)))
-
-
-def _settings(options: argparse.Namespace) -> Any:
-    from openanimals.identification.learning import Settings
-
-    return Settings(
-        wrong_names=options.wrong_names,
-        known=options.known,
-        gap=options.gap,
-        pooled=not options.one_by_one,
-    )
-
-
-def _matcher(options: argparse.Namespace) -> dict:
-    return {
-        "matcher": options.matcher,
-        "model": options.model,
-        "backend": options.backend,
-        "device": options.device,
-        "overrides": options.opts,
-    }

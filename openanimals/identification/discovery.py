@@ -54,7 +54,7 @@ def discover(
     matchers: Mapping[str, Matcher],
     settings: Settings | None = None,
     *,
-    learn_from: Listing | None = None,
+    model: PairEvidence | None = None,
     decisions: Iterable[Decision] = (),
     called: Mapping[str, str] | None = None,
 ) -> Discovery:
@@ -64,7 +64,7 @@ def discover(
         listing: a catalogue, as it is after all decisions.
         matchers: by name.
         settings: of the identification.
-        learn_from: another catalogue of the species, with names; None: this one's own names.
+        model: what likeness says; None: it is learnt from the names in the catalogue.
         decisions: about the catalogue. What is "different" is kept apart; "same" is in the names.
         called: encounters of annotations that were identified before, by annotation id.
 
@@ -84,14 +84,12 @@ def discover(
     photos = Photos.of(matchers, CatalogueImages(as_catalogue(*listing), masked=True))
     asked = ~np.array(named)
     asked_of = asked.copy()
-    if learn_from is None:
+    if model is None:
         asked_of[teachers] = True
     scores, distances = score_pairs(matchers, photos, units, asked_of)
-    if learn_from is None:
+    if model is None:
         own = np.unique([str(units.individuals[n]) for n in teachers], return_inverse=True)[1]
         model = PairEvidence.fit(scores[np.ix_(teachers, teachers)], own)
-    else:
-        model = learn_pairs(learn_from, matchers, settings)
     evidence = model(scores)
     expected = expect(evidence, model.partners, asked)
     apart = _apart(listing.table, units, decisions)
@@ -115,7 +113,8 @@ def discover(
         for n in range(len(named))
     ]
     pairs = _pairs(chances, np.flatnonzero(asked), units, distances, ids)
-    return Discovery(members, pairs, expected.partners, " + ".join(matchers))
+    likeness = np.where(apart, np.nan, evidence)[np.ix_(asked, asked)].astype(np.float32)
+    return Discovery(members, pairs, expected, likeness, " + ".join(matchers))
 
 
 def learn_pairs(

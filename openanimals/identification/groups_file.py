@@ -8,13 +8,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
+from openanimals.identification.pair_evidence import Expected
 from openanimals.identification.spreadsheet import write_csv
-from openanimals.utils.errors import naming
+from openanimals.utils.errors import FileError, naming
 from openanimals.utils.files import atomic_path, expanded, read_json
 
-FILE = "groups.json"  # beside matches.json
+FILE, LIKENESS = "groups.json", "likeness.safetensors"  # beside matches.json
 SIDES = ("left only", "right only", "linked", "viewpoint unknown")
 
 
@@ -50,13 +52,16 @@ class Discovery:
         members: all encounters that were looked at, those of known individuals too.
         pairs: positions of two among the :meth:`unknown`, the probability that they show one
             animal, and the annotation ids of the two photographs that are most alike.
-        partners: other encounters that the animal of an encounter is expected to have, on average.
+        expected: of pairs, before they are looked at.
+        likeness: `[E, E]` of the :meth:`unknown`, the logarithm of how much likelier two are
+            with one animal than with two, NaN where nothing can be compared.
         matcher: its name.
     """
 
     members: Sequence[Member]
     pairs: Sequence[tuple[int, int, float, str, str]]
-    partners: float
+    expected: Expected
+    likeness: np.ndarray
     matcher: str
 
     def unknown(self) -> list[Member]:
@@ -87,13 +92,13 @@ class Discovery:
         most = len(met - known)
         sure = most - new["left only"] - new["right only"]
         return {
-            "encounters": len(self.unknown()),
+            "encounters without a name": len(self.unknown()),
             "known individuals met": len(met & known),
             "new groups": most,
             **{f"new, {side}": new[side] for side in SIDES},
             "new animals at least": sure + max(left, right),
             "new animals at most": most,
-            "partners expected": self.partners,
+            "others of its animal that an encounter is expected to have": self.expected.partners,
         }
 
     def summary(self) -> str:
@@ -105,7 +110,7 @@ class Discovery:
         least, most = counts["new animals at least"], counts["new animals at most"]
         animals = f"{most}" if least == most else f"{least} to {most}"
         lines = [
-            f"{counts['encounters']} encounters of unknown animals, by {self.matcher}",
+            f"{counts['encounters without a name']} encounters of unknown animals, by {self.matcher}",
             f"known individuals met: {counts['known individuals met']}",
             f"new groups: {most}" + (f" ({sides})" if sides else ""),
             f"new animals: {animals}",
@@ -132,10 +137,11 @@ class Discovery:
             for member in self.unknown()
             for annotation, viewpoint in zip(member.annotations, member.viewpoints, strict=True)
         ]
-        return pd.DataFrame(rows).sort_values("group", kind="stable")
+        rows.sort(key=lambda row: row["group"])
+        return pd.DataFrame(rows).astype({"group": str, "cohesion": float})
 
     def write(self, folder: str | os.PathLike[str], **more: Any) -> list[Path]:
-        """Write ``groups.csv`` and ``groups.json``.
+        """Write ``groups.csv``, ``groups.json``, and the likeness of all pairs.
 
         Args:
             folder: is made where it does not exist.
@@ -144,6 +150,8 @@ class Discovery:
         Raises:
             FileError: a file cannot be written.
         """
+        from safetensors.numpy import save_file
+
         folder = expanded(folder)
         with atomic_path(folder / "groups.csv") as temporary:
             write_csv(temporary, self.table())
@@ -158,20 +166,33 @@ class Discovery:
                 for member in self.unknown()
             ],
             "pairs": self.pairs,
+            "against": self.expected.against,
             **self.counts(),
             **more,
         }
         with atomic_path(folder / FILE) as temporary:
             temporary.write_text(json.dumps(content), encoding="utf-8")
-        return [folder / "groups.csv", folder / FILE]
+        with atomic_path(folder / LIKENESS) as temporary:
+            save_file({"likeness": self.likeness}, temporary)
+        return [folder / "groups.csv", folder / FILE, folder / LIKENESS]
 
 
-def read_groups(folder: str | os.PathLike[str]) -> dict[str, Any]:
-    """Read what :meth:`Discovery.write` has written.
+def read_groups(folder: str | os.PathLike[str]) -> tuple[dict[str, Any], np.ndarray]:
+    """Read what :meth:`Discovery.write` has written: the JSON, and the likeness of all pairs.
 
     Raises:
         FileError: there is none, or it is damaged.
     """
+    from safetensors import SafetensorError
+    from safetensors.numpy import load_file
+
     file = expanded(folder) / FILE
     with naming(file, "cannot be read; let openanimals discover write it"):
-        return dict(read_json(file, "encounters", "pairs"))
+        content = read_json(file, "encounters", "pairs", "against")
+    try:
+        return content, load_file(file.with_name(LIKENESS))["likeness"]
+    except (OSError, SafetensorError, KeyError) as error:
+        raise FileError(
+            f"{file.with_name(LIKENESS)} cannot be read: {error}; let openanimals discover write "
+            "it again"
+        ) from error

@@ -154,12 +154,11 @@ def expect(evidence: np.ndarray, start: float, asked: np.ndarray) -> Expected:
     Args:
         evidence: `[E, E]`, logarithms of likelihood ratios, NaN where nothing can be compared.
         start: a first guess at the partners.
-        asked: bool `[E]`, the encounters in question; pairs of two others do not count.
+        asked: bool `[E]`, the encounters in question, whose others are counted.
     """
-    rows, columns = np.triu_indices(len(evidence), 1)
-    values = evidence[rows, columns]
-    values = values[~np.isnan(values) & (asked[rows] | asked[columns])]
-    others = float((~np.isnan(evidence[asked])).sum(axis=1).mean())
+    values = evidence[asked]
+    values = values[~np.isnan(values)]
+    others = len(values) / max(int(asked.sum()), 1)
     least = RARE / max(others, 1.0)
     share = float(np.clip(start / max(others, 1.0), least, 0.5))
     for _ in range(ROUNDS if len(values) else 0):

@@ -36,9 +36,9 @@ def test_where_all_others_are_looked_at_samples_have_the_number_as_their_mean():
         return estimate_population(nothing_known(7), 1.0, **decided)
 
     assert estimate().number == pytest.approx(4)
-    found = [estimate(encounters=3, seed=seed) for seed in range(600)]
+    found = [estimate(encounters=3, seed=seed) for seed in range(200)]
     assert np.std([each.number for each in found]) > 0.5
-    assert np.mean([each.number for each in found]) == pytest.approx(4, abs=0.15)
+    assert np.mean([each.number for each in found]) == pytest.approx(4, abs=0.25)
     assert all(each.low <= each.number <= each.high for each in found)
 
 

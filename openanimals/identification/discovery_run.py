@@ -1,0 +1,200 @@
+"""What the command ``discover`` does with files: group who is unknown, and tell what is left."""
+
+from collections.abc import Mapping, Sequence
+from logging import getLogger
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from openanimals.identification.build import build_held_out, build_matchers, trained_on
+from openanimals.identification.catalogue_file import annotation_ids, as_catalogue
+from openanimals.identification.discovery import discover, learn_pairs
+from openanimals.identification.evidence import Decision, Evidence
+from openanimals.identification.groups_file import read_groups
+from openanimals.identification.identify import Listing
+from openanimals.identification.individuals import annotate
+from openanimals.identification.learning import Settings
+from openanimals.identification.matches import Match, Matches
+from openanimals.identification.pair_evidence import PairEvidence
+from openanimals.identification.population import (
+    Population,
+    estimate_population,
+    wrong_names_left,
+)
+from openanimals.identification.run import current, decisions_of, read_new
+from openanimals.utils.files import expanded
+from openanimals.utils.viewpoints import lateral_viewpoint
+
+logger = getLogger(__name__)
+
+LISTED = 10  # pairs to look at next
+
+
+def discover_files(
+    catalogue: Path,
+    new: str | None,
+    to: Path,
+    settings: Settings,
+    *,
+    learn_from: str | None = None,
+    **matcher: Any,
+) -> str:
+    """Group the photographs that have no name, and write what was found.
+
+    Args:
+        catalogue: its file.
+        new: photographs that are not in it yet; None: only those in it.
+        to: the folder that is written into; where it has a ``matches.json``, its encounters count.
+        settings: of the identification.
+        learn_from: another catalogue, with names.
+        **matcher: see :func:`build_matchers`.
+
+    Returns:
+        What was found, in words.
+
+    Raises:
+        UserError: a file cannot be used, nobody is unknown, or there is too little to learn from.
+    """
+    listing = current(catalogue)
+    if new is not None:
+        fresh = read_new(new, listing.root).table.assign(identity=None)
+        fresh = fresh[~np.isin(annotation_ids(fresh), annotation_ids(listing.table))]
+        listing = Listing(pd.concat([listing.table, fresh], ignore_index=True), listing.root)
+    matchers, fingerprint = build_matchers(catalogue=expanded(catalogue).absolute(), **matcher)
+    discovery = discover(
+        listing,
+        matchers,
+        settings,
+        model=_learnt(listing, learn_from, settings, matchers, matcher),
+        decisions=_decisions(catalogue),
+        called={name: each.encounter for each in _matches(to) for name in each.annotations},
+    )
+    written = discovery.write(to, model=fingerprint)
+    return "\n".join([discovery.summary(), *(f"written: {file}" for file in written)])
+
+
+def _learnt(
+    listing: Listing,
+    learn_from: str | None,
+    settings: Settings,
+    matchers: Mapping[str, Any],
+    how: Mapping[str, Any],
+) -> PairEvidence | None:
+    """Return what likeness says, where it is not to be learnt from the catalogue's own names."""
+    if learn_from is not None:
+        return learn_pairs(Listing.read(learn_from), matchers, settings)
+    if held_out := build_held_out(**how):
+        # Of animals that it was trained on a network is surer than of any others.
+        strangers = np.isin(annotation_ids(listing.table), [*held_out.individuals])
+        some = Listing(listing.table[strangers].reset_index(drop=True), listing.root)
+        return learn_pairs(some, held_out.matchers, settings)
+    known = listing.known()
+    if len(known.table) and (seen := trained_on(how["model"], as_catalogue(*known))):
+        logger.warning(
+            "%s was trained on %d of the %d photographs with a name, so it is surer of them than "
+            "of others; openanimals train --for-identification holds some out",
+            *(how["model"], seen, len(known.table)),
+        )
+    return None
+
+
+def how_many(catalogue: Path, to: Path) -> str:
+    """Tell how many individuals there are among the grouped ones, and what may still be wrong.
+
+    Args:
+        catalogue: its file; the decisions about it count.
+        to: what ``discover`` has written into, and ``identify``.
+
+    Returns:
+        The number with its interval, or what has to be looked at first; expected wrong names.
+
+    Raises:
+        UserError: there are no groups.
+    """
+    decisions = _decisions(catalogue)
+    found, who, encounters, viewpoint = _population(catalogue, to, decisions)
+    seen = f" that were seen from the {viewpoint}" if viewpoint else ""
+    lines = [f"among the encounters without a name{seen}:"]
+    if found.pending:
+        lines += [
+            f"too few decisions yet for a number: {len(found.pending)} of {found.encounters} "
+            "encounters are not settled; look at these pairs next (then run this again):",
+            *(f"  {encounters[i]} and {encounters[j]}" for i, j in found.pending[:LISTED]),
+        ]
+    else:
+        lines.append(f"  {found}")
+    named = [
+        (match.probability, match.annotations)
+        for match in _matches(to)
+        if match.decision == "known"
+    ]
+    settled = [(chance, any(who.get(each) for each in some)) for chance, some in named]
+    if settled:
+        lines.append(
+            f"wrong names expected: {wrong_names_left(settled):.2g} among the "
+            f"{sum(not done for _, done in settled)} of {len(settled)} that were given and that "
+            "nobody has confirmed"
+        )
+    return "\n".join(lines)
+
+
+def _population(
+    catalogue: Path, to: Path, decisions: Sequence[Decision]
+) -> tuple[Population, dict[str, str | None], list[str], str]:
+    """Estimate from decisions how many individuals there are.
+
+    Returns:
+        With the names of all photographs, the names of the encounters, and the one viewpoint that
+        all these have ("" where none is known).
+    """
+    content, likeness = read_groups(to)
+    table = Listing.read(catalogue).table
+    if decisions:
+        with Evidence(decisions_of(catalogue)) as evidence:
+            table = annotate(table, evidence)
+    ids = annotation_ids(table)
+    who = {
+        name: None if pd.isna(own) else str(own)
+        for name, own in zip(ids, table["identity"], strict=True)
+    }
+    views = {n: lateral_viewpoint(v) for n, v in zip(ids, table["viewpoint"], strict=True)}
+    everyone = content["encounters"]
+    seen = [{views.get(name) for name in each["annotations"]} for each in everyone]
+    counts = {view: sum(view in own for own in seen) for view in ("left", "right")}
+    viewpoint = max(counts, key=lambda view: counts[view])
+    if not counts[viewpoint]:
+        viewpoint = ""
+    some = [n for n, own in enumerate(seen) if not viewpoint or viewpoint in own]
+    photographs = [everyone[n]["annotations"] for n in some]
+    place = {name: n for n, own in enumerate(photographs) for name in own}
+    named = [next((who.get(name) for name in own if who.get(name)), None) for own in photographs]
+    differ = {
+        frozenset((place[each.first], place[each.second]))
+        for each in decisions
+        if each.kind == "different" and each.undone_by is None
+        if each.first in place and each.second in place
+    }
+
+    def ask(one: int, other: int) -> bool | None:
+        if named[one] is not None and named[other] is not None:
+            return named[one] == named[other]
+        return False if frozenset((one, other)) in differ else None
+
+    evidence_ = likeness[np.ix_(some, some)].astype(np.float64)
+    found = estimate_population(evidence_, content["against"], ask)
+    return found, who, [everyone[n]["encounter"] for n in some], viewpoint
+
+
+def _decisions(catalogue: Path) -> list[Decision]:
+    file = decisions_of(catalogue)
+    if not file.is_file():
+        return []
+    with Evidence(file) as evidence:
+        return evidence.decisions()
+
+
+def _matches(folder: Path) -> list[Match]:
+    file = expanded(folder) / "matches.json"
+    return Matches.read(file).matches if file.is_file() else []
