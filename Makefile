@@ -14,7 +14,7 @@ VENV ?= .venv
 EXTRAS ?= test,lint
 PIP_FLAGS ?=
 BIN := $(VENV)/bin
-BENCHMARKS := photographs step evaluation reranking matching scale startup backends
+BENCHMARKS := photographs step evaluation reranking matching scale startup backends review
 
 .PHONY: install demo test suite test-oldest test-newest lint bench bench-gpu
 

@@ -102,7 +102,7 @@ class Candidates:
         own = {title: n for n, title in enumerate(self.titles)}
         named = {name: own[title] for name, title in found.names.items() if title in own}
         self.columns = own | named
-        self.pairs, self.chances, self._alike = _pairs_of(groups, self.number)
+        self.pairs, self.chances, self._alike = _pairs_of(groups, self.encounter_of)
 
     def position(self, encounter: str) -> int:
         """Return the position of an encounter.
@@ -165,24 +165,22 @@ def _first(name: str, names: Any) -> tuple[str, ...]:
 
 
 def _pairs_of(
-    groups: Mapping[str, Any] | None, number: Mapping[str, int]
+    groups: Mapping[str, Any] | None, encounter_of: Mapping[str, int]
 ) -> tuple[np.ndarray, np.ndarray, dict[tuple[int, int], tuple[str, str]]]:
     """Return pairs `[P, 2]`, their probabilities `[P]`, and of each the photographs most alike."""
     pairs: list[tuple[int, int]] = []
     chances: list[float] = []
     alike: dict[tuple[int, int], tuple[str, str]] = {}
     try:
-        listed = [
-            number.get(each["encounter"], -1) for each in (groups or {}).get("encounters", [])
-        ]
-        for i, j, chance, first, second in (groups or {}).get("pairs", []):
-            one, other = listed[i], listed[j]
-            if one < 0 or other < 0 or (one, other) in alike:
-                continue  # of encounters that were not asked this time
+        for _, _, chance, first, second in (groups or {}).get("pairs", []):
+            # By their photographs: other names would be others' encounters, not asked this time.
+            one, other = encounter_of.get(first, -1), encounter_of.get(second, -1)
+            if min(one, other) < 0 or one == other or (one, other) in alike:
+                continue
             pairs.append((one, other))
             chances.append(float(chance))
             alike[one, other], alike[other, one] = (first, second), (second, first)
-    except (KeyError, TypeError, ValueError, IndexError) as error:
+    except (TypeError, ValueError) as error:
         raise FileError(
             f"groups.json is damaged: {error}; let openanimals discover write it again"
         ) from error

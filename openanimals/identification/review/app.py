@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs
 
-from openanimals.identification.review.pictures import SIZES, Pictures
+from openanimals.identification.review.scaled import SIZES, ScaledPhotographs
 from openanimals.identification.review.service import FILTERS, Service
 from openanimals.utils.errors import FileError, UserError
 
@@ -121,7 +121,7 @@ def build_app(service: Callable[[], Service], token: str, port: int) -> Any:
     texts = json.loads((HERE / "texts.json").read_text(encoding="utf-8"))
     desk, readers = ThreadPoolExecutor(1), ThreadPoolExecutor(2)
     own = desk.submit(service).result()
-    pictures = Pictures(own.images)
+    pictures = ScaledPhotographs(own.images)
     house = Environment(loader=FileSystemLoader(HERE / "templates"), autoescape=True)
     page = house.get_template("review.html").render(
         texts=texts, token=token, by=own.by, filters=own.options()

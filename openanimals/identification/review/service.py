@@ -46,7 +46,7 @@ class Service:
     def __init__(self, catalogue: str, matches: str, by: str, wait: float = WAIT) -> None:
         listing, folder = Listing.read(catalogue), expanded(matches)
         found, ranking = Matches.read(folder / "matches.json"), Ranking.read(folder)
-        groups = _groups(folder / "groups.json")
+        groups = _read_groups(folder / "groups.json")
         self.by, self._table = by, listing.table
         self.images: Catalogue = as_catalogue(*listing)
         self._ids = annotation_ids(listing.table)
@@ -277,7 +277,7 @@ def _worded(decision: Decision) -> Plain:
     return {"number": decision.number, "text": str(decision), "undone": decision.undone_by}
 
 
-def _groups(file: Path) -> Mapping[str, Any] | None:
+def _read_groups(file: Path) -> Mapping[str, Any] | None:
     if not file.exists():
         return None
     with naming(file, "cannot be read"):

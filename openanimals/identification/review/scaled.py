@@ -23,7 +23,7 @@ MARKED = 20  # matched spots of a pair, the heaviest
 REACH = 3.0  # radius of what a keypoint is described by, in its standard deviations
 
 
-class Pictures:
+class ScaledPhotographs:
     """The photographs of a catalogue by number of row, cut to their boxes.
 
     Args:
