@@ -190,6 +190,48 @@ def draw_pair(
     Raises:
         OSError: it cannot be written.
     """
+    figure, axes, edges = _side_by_side(first, second)
+    heights = first.shape[0], second.shape[0]
+    places = [(edges[n][0], CAPTION, PAIR / high) for n, high in enumerate(heights)]
+    _draw_spots(axes, spots, *places)
+    words = f"{len(spots[0])} matches, together {sum(spots[-1]):.4g}"
+    _write(axes, (GAP, 12), f"{title}: {words}" if title else words, INK, 15, edges[1][1])
+    _save(figure, path)
+
+
+def draw_regions(
+    first: np.ndarray,
+    second: np.ndarray,
+    regions: Sequence[np.ndarray],
+    path: str | Path,
+    *,
+    title: str = "",
+) -> None:
+    """Draw two images side by side; the brighter and yellower a place, the more it speaks for one.
+
+    Args:
+        first: uint8 `[H, W, 3]`.
+        second: the same, of any size.
+        regions: of each image what its places add to the similarity `[h, w]`.
+        path: the picture to write; its suffix says in which format (png, jpg, ...).
+        title: for the head of the picture.
+
+    Raises:
+        OSError: it cannot be written.
+    """
+    grey = [image.mean(axis=2, keepdims=True).repeat(3, 2) / 255 for image in (first, second)]
+    figure, axes, edges = _side_by_side(*grey)
+    most = max(float(each.max()) for each in regions)
+    for places, extent in zip(regions, edges, strict=True):
+        share = np.clip(places / max(most, 1e-12), 0, 1)
+        style = {"interpolation": "bicubic", "alpha": 0.6, "zorder": 3}
+        axes.imshow(share, "inferno", vmin=0, vmax=1, aspect="auto", extent=extent, **style)
+    _write(axes, (GAP, 12), title, INK, 15, edges[1][1])
+    _save(figure, path)
+
+
+def _side_by_side(first: np.ndarray, second: np.ndarray) -> tuple[Any, Any, list[tuple]]:
+    """Return a figure, its axes in pixels, and the edges of the two images in it."""
     from matplotlib.figure import Figure
 
     widths = [round(PAIR * image.shape[1] / image.shape[0]) for image in (first, second)]
@@ -197,15 +239,11 @@ def draw_pair(
     figure = Figure(figsize=(width / DPI, height / DPI), dpi=DPI, facecolor="white")
     axes = figure.add_axes((0, 0, 1, 1), xlim=(0, width), ylim=(height, 0))
     axes.axis("off")
-    places = []
+    edges = []
     for image, wide, left in zip((first, second), widths, (0, widths[0] + GAP), strict=True):
-        edges = left, left + wide, height, CAPTION
-        axes.imshow(image, extent=edges, interpolation="antialiased", aspect="auto", zorder=2)
-        places.append((left, CAPTION, PAIR / image.shape[0]))
-    _draw_spots(axes, spots, *places)
-    words = f"{len(spots[0])} matches, together {sum(spots[-1]):.4g}"
-    _write(axes, (GAP, 12), f"{title}: {words}" if title else words, INK, 15, width)
-    _save(figure, path)
+        edges.append((left, left + wide, height, CAPTION))
+        axes.imshow(image, extent=edges[-1], interpolation="antialiased", aspect="auto", zorder=2)
+    return figure, axes, edges
 
 
 def _draw_spots(axes: Any, spots: Spots, query: Place, gallery: Place) -> None:

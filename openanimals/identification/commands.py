@@ -18,6 +18,7 @@ def add_verbs(verbs: argparse._SubParsersAction) -> None:
     _add_catalogue(verbs)
     _add_captures(verbs)
     _add_evaluate(verbs)
+    _add_explain(verbs)
     _add_export(verbs)
 
 
@@ -284,6 +285,23 @@ def _captures(options: argparse.Namespace, arguments: list[str]) -> None:
 
 def _without_run(options: argparse.Namespace) -> dict:
     return {name: value for name, value in vars(options).items() if name != "run"}
+
+
+def _add_explain(verbs: argparse._SubParsersAction) -> None:
+    parser = verbs.add_parser("explain", help="draw what two photographs have in common")
+    parser.add_argument("photographs", nargs=2, metavar="PHOTOGRAPH", help="files")
+    parser.add_argument(
+        "--catalogue", metavar="CSV", help="of which these are; boxes and masks then count"
+    )
+    parser.add_argument("--model", help="folder of a run, a checkpoint or a YAML file")
+    parser.add_argument("--to", default="explain", metavar="FOLDER", help="default: explain")
+    parser.set_defaults(run=_explain)
+
+
+def _explain(options: argparse.Namespace, arguments: list[str]) -> None:
+    from openanimals.identification.explain import explain
+
+    print(visible(explain(**_without_run(options)), keep="\n"))
 
 
 def _add_export(verbs: argparse._SubParsersAction) -> None:
