@@ -78,7 +78,7 @@ def discover(
     if not len(listing.unknown().table):
         raise UserError("every photograph has a name; there is nobody to discover")
     listing = Listing(_fewer(listing.table, settings), listing.root)
-    units = _units(listing.table, settings, called or {})
+    units = units_of(listing.table, settings, called or {})
     named = [name is not None for name in units.individuals]
     teachers = _drawn(units.individuals)
     photos = Photos.of(matchers, CatalogueImages(as_catalogue(*listing), masked=True))
@@ -129,10 +129,10 @@ def learn_pairs(
     if not len(known.table):
         raise UserError("nobody has a name in the catalogue that is to be learnt from")
     table = known.table
-    units = _units(table, settings, {})
+    units = units_of(table, settings)
     some = np.isin(units.of, _drawn(units.individuals))
     known = Listing(table[some].reset_index(drop=True), known.root)
-    units = _units(known.table, settings, {})
+    units = units_of(known.table, settings)
     photos = Photos.of(matchers, CatalogueImages(as_catalogue(*known), masked=True))
     scores, _ = score_pairs(matchers, photos, units, np.ones(len(units.rows), bool))
     own = np.unique([str(name) for name in units.individuals], return_inverse=True)[1]
@@ -180,7 +180,14 @@ def _fewer(table: pd.DataFrame, settings: Settings) -> pd.DataFrame:
     return table[keep].reset_index(drop=True)
 
 
-def _units(table: pd.DataFrame, settings: Settings, called: Mapping[str, str]) -> Units:
+def units_of(table: pd.DataFrame, settings: Settings, called: Mapping[str, str] = {}) -> Units:
+    """Return what is grouped: encounters, or photographs one by one.
+
+    Args:
+        table: a catalogue.
+        settings: say which.
+        called: encounters of photographs without a name, by annotation id, where they are known.
+    """
     names, ids = encounters(table, settings.gap), annotation_ids(table)
     nobody = table["identity"].isna()
     names = [

@@ -110,7 +110,7 @@ class Discovery:
         least, most = counts["new animals at least"], counts["new animals at most"]
         animals = f"{most}" if least == most else f"{least} to {most}"
         lines = [
-            f"{counts['encounters without a name']} encounters of unknown animals, by {self.matcher}",
+            f"encounters without a name: {counts['encounters without a name']}, by {self.matcher}",
             f"known individuals met: {counts['known individuals met']}",
             f"new groups: {most}" + (f" ({sides})" if sides else ""),
             f"new animals: {animals}",
@@ -124,7 +124,7 @@ class Discovery:
     def table(self) -> pd.DataFrame:
         """Return one row a photograph that had no name."""
         sides = self.sides()
-        rows = [
+        rows: list[dict[str, Any]] = [
             {
                 "file": annotation,
                 "encounter": member.encounter,
