@@ -17,7 +17,7 @@ from openanimals.identification.identify import Listing
 from openanimals.identification.individuals import annotate
 from openanimals.identification.learning import Settings
 from openanimals.identification.matches import Match, Matches
-from openanimals.identification.pair_evidence import PairEvidence
+from openanimals.identification.pair_evidence import Expected, PairEvidence
 from openanimals.identification.population import (
     Population,
     estimate_population,
@@ -183,7 +183,8 @@ def _population(
         return False if frozenset((one, other)) in differ else None
 
     evidence_ = likeness[np.ix_(some, some)].astype(np.float64)
-    found = estimate_population(evidence_, content["against"], ask)
+    expected = Expected(content["share expected"], content["partners expected"])
+    found = estimate_population(evidence_, expected, ask)
     return found, who, [everyone[n]["encounter"] for n in some], viewpoint
 
 

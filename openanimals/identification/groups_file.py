@@ -98,7 +98,6 @@ class Discovery:
             **{f"new, {side}": new[side] for side in SIDES},
             "new animals at least": sure + max(left, right),
             "new animals at most": most,
-            "others of its animal that an encounter is expected to have": self.expected.partners,
         }
 
     def summary(self) -> str:
@@ -166,7 +165,8 @@ class Discovery:
                 for member in self.unknown()
             ],
             "pairs": self.pairs,
-            "against": self.expected.against,
+            "share expected": self.expected.share,
+            "partners expected": self.expected.partners,
             **self.counts(),
             **more,
         }
@@ -188,7 +188,7 @@ def read_groups(folder: str | os.PathLike[str]) -> tuple[dict[str, Any], np.ndar
 
     file = expanded(folder) / FILE
     with naming(file, "cannot be read; let openanimals discover write it"):
-        content = read_json(file, "encounters", "pairs", "against")
+        content = read_json(file, "encounters", "pairs", "share expected", "partners expected")
     try:
         return content, load_file(file.with_name(LIKENESS))["likeness"]
     except (OSError, SafetensorError, KeyError) as error:

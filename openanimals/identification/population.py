@@ -7,14 +7,17 @@ helps to find more (after the nested importance sampling of Perez, Sheldon, Van 
 "Human-in-the-loop visual re-ID for population size estimation", ECCV 2024, which draws the others
 by lot, too: 1/d is then far too large on average where d is small and few are drawn).
 
-What is not looked at counts with its probability, which makes some error of its own. Therefore the
-interval is not made narrower where much of a finite population was drawn.
+Those not looked at are left in doubt by their probabilities. They are taken to come together, all
+or none: an encounter that looks like no other of its animal misses the whole of it. This doubt is
+part of the interval, which for its sake is not narrower where much of the population was drawn.
 """
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+
+from openanimals.identification.pair_evidence import Expected
 
 LEVEL = 0.95  # of the interval
 ENCOUNTERS = 60  # that are drawn
@@ -53,7 +56,7 @@ class Population:
 
 def estimate_population(
     evidence: np.ndarray,
-    against: float,
+    expected: Expected,
     ask: Ask,
     *,
     encounters: int = ENCOUNTERS,
@@ -65,7 +68,7 @@ def estimate_population(
         evidence: `[N, N]`, the logarithm of how much likelier two encounters are with one animal
             than with two, NaN where nothing can be compared. All must have been seen from one
             viewpoint, or from both: flanks that never meet would count twice.
-        against: the logarithm of the odds against two encounters showing one animal.
+        expected: of the encounters, see :func:`.expect`.
         ask: given two positions, says whether they show one animal; None: not known yet.
         encounters: that are drawn.
         seed: of the draw.
@@ -77,10 +80,13 @@ def estimate_population(
     parts, doubts = np.ones(len(drawn)), np.zeros(len(drawn))
     asked, pending = 0, list[tuple[int, int]]()
     for place, one in enumerate(drawn):
-        found = _others(evidence, against, ask, one)
-        size = found.size + found.rest.sum()
-        parts[place] = 1 / size
-        doubts[place] = (found.rest * (1 - found.rest)).sum() / size**4
+        found = _others(evidence, expected.against, ask, one)
+        left = float(found.rest.sum())
+        together = max(left, expected.partners + 1 - found.size, 1.0)
+        missed = left / together
+        all_, more = 1 / found.size, 1 / (found.size + together)
+        parts[place] = (1 - missed) * all_ + missed * more
+        doubts[place] = missed * (1 - missed) * (all_ - more) ** 2
         asked += found.asked
         if found.pending is not None:
             pending.append((one, found.pending))

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from openanimals.identification.pair_evidence import Expected
 from openanimals.identification.population import estimate_population, wrong_names_left
 from openanimals.identification.simulated import SimulatedReviewer
 
@@ -16,7 +17,7 @@ def nothing_known(count: int) -> np.ndarray:
     return evidence
 
 
-def survey(seed: int, encounters: int = 120) -> tuple[np.ndarray, np.ndarray, float]:
+def survey(seed: int, encounters: int = 120) -> tuple[np.ndarray, np.ndarray, Expected]:
     """Animals met once or more often, and evidence that is as good as it says (normal scores)."""
     draw = np.random.default_rng(seed)
     own = np.repeat(np.arange(encounters), draw.geometric(0.25, encounters))[:encounters]
@@ -25,7 +26,7 @@ def survey(seed: int, encounters: int = 120) -> tuple[np.ndarray, np.ndarray, fl
     evidence = APART * (noise + noise.T + APART * same) - APART**2 / 2
     np.fill_diagonal(evidence, np.nan)
     share = (same.sum() - encounters) / (encounters * (encounters - 1))
-    return own, evidence, float(np.log((1 - share) / share))
+    return own, evidence, Expected(share, share * (encounters - 1))
 
 
 def test_where_all_others_are_looked_at_samples_have_the_number_as_their_mean():
@@ -33,7 +34,7 @@ def test_where_all_others_are_looked_at_samples_have_the_number_as_their_mean():
 
     def estimate(**how):
         decided = {"ask": lambda i, j: bool(OWN[i] == OWN[j]), **how}
-        return estimate_population(nothing_known(7), 1.0, **decided)
+        return estimate_population(nothing_known(7), Expected(0.3, 2.0), **decided)
 
     assert estimate().number == pytest.approx(4)
     found = [estimate(encounters=3, seed=seed) for seed in range(200)]
@@ -45,14 +46,14 @@ def test_where_all_others_are_looked_at_samples_have_the_number_as_their_mean():
 def test_the_interval_holds_the_number_in_most_surveys_although_the_reviewer_errs():
     held, ratios = 0, []
     for seed in range(20):
-        own, evidence, against = survey(seed)
+        own, evidence, expected = survey(seed)
         reviewer = SimulatedReviewer({str(n): str(who) for n, who in enumerate(own)}, seed=seed)
 
-        def ask(i, j, reviewer=reviewer, evidence=evidence, against=against):
+        def ask(i, j, reviewer=reviewer, evidence=evidence, against=expected.against):
             chance = 1 / (1 + np.exp(against - evidence[i, j]))
             return reviewer.confirmed(str(i), str(j), chance) == "same"
 
-        found = estimate_population(evidence, against, ask, seed=seed)
+        found = estimate_population(evidence, expected, ask, seed=seed)
         number = len(set(own))
         held += found.low <= number <= found.high
         ratios.append(found.number / number)
@@ -68,15 +69,18 @@ def test_what_helps_to_find_one_more_is_the_evidence_of_those_found():
     evidence[1, 2] = evidence[2, 1] = 14
     np.fill_diagonal(evidence, np.nan)
     asked = []
-    found = estimate_population(evidence, 2.0, lambda i, j: bool(asked.append((i, j)) or True))
+    found = estimate_population(
+        evidence, Expected(0.12, 0.24), lambda i, j: bool(asked.append((i, j)) or True)
+    )
     assert found.number == 1 and len(asked) == found.asked == 6
 
 
 def test_what_is_not_decided_is_pending_and_counts_with_its_probability():
     evidence = nothing_known(2)
-    found = estimate_population(evidence, 0.0, lambda i, j: None)
+    found = estimate_population(evidence, Expected(0.5, 0.5), lambda i, j: None)
     assert sorted(found.pending) == [(0, 1), (1, 0)] and found.asked == 0
-    assert found.number == pytest.approx(2 / 1.5)
+    # As likely one animal (each encounter half of it) as two.
+    assert found.number == pytest.approx(1.5)
 
 
 def test_wrong_names_are_expected_by_their_probabilities():
