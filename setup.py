@@ -12,7 +12,7 @@ VERSION = re.search(
 
 # tests/oldest.txt repeats every floor; `make test-oldest` runs the tests on exactly those versions.
 TIMM = ["timm>=1.0.26"]  # DINOv3; models on the meta device; weights in a folder
-ONNX = ["onnx>=1.18", "onnxscript>=0.5", "onnxruntime>=1.22"]
+ONNX = ["onnx>=1.18", "onnxscript>=0.6.2", "onnxruntime>=1.22"]
 OPENVINO = ["openvino>=2025.2", *ONNX[:2]]
 REVIEW = [
     "starlette>=0.40",  # which limits what a form may take of the memory

@@ -34,10 +34,10 @@ def photograph(
     path.parent.mkdir(parents=True, exist_ok=True)
     exif = Image.Exif()
     if date:
-        exif.get_ifd(0x8769)[36867] = date
+        exif[0x8769] = {36867: date}
         exif[306] = "2030:01:01 00:00:00"  # when it was changed, which does not count
     if position:
-        exif.get_ifd(0x8825).update(dict(enumerate(position, 1)))
+        exif[0x8825] = dict(enumerate(position, 1))
     if orientation:
         exif[274] = orientation
     number = sum(map(ord, str(path))) * 7919 if colour is None else colour
