@@ -23,7 +23,13 @@ from identification_table import thinned
 from openanimals.engine.matchers import CatalogueImages
 from openanimals.identification.build import build_matchers
 from openanimals.identification.catalogue_file import annotation_ids, as_catalogue
-from openanimals.identification.discovery import Discovery, discover, score_pairs, units_of
+from openanimals.identification.discovery import (
+    Discovery,
+    discover,
+    learnt,
+    score_pairs,
+    units_of,
+)
 from openanimals.identification.evaluation import divide
 from openanimals.identification.evidence import Evidence
 from openanimals.identification.grouping import group
@@ -31,7 +37,6 @@ from openanimals.identification.identify import Identifier, Listing
 from openanimals.identification.learning import Settings
 from openanimals.identification.matches import Matches
 from openanimals.identification.pair_evidence import (
-    PairEvidence,
     expect,
     pair_probabilities,
     pair_weights,
@@ -216,7 +221,7 @@ def coverage(listing: Listing, matchers: dict, surveys: int, sampled: int) -> st
 
 def covered(scored: list[tuple[np.ndarray, np.ndarray]], surveys: int, sampled: int) -> str:
     """Return the same for scores `[E, E, M]` of the halves, and whom they show `[E]`."""
-    models = [PairEvidence.fit(*each) for each in scored]
+    models = [learnt(*each) for each in scored]
     held, ratios, widths, asked = 0, [], [], []
     for seed in range(surveys):
         scores, everyone = scored[seed % 2]
@@ -232,7 +237,9 @@ def covered(scored: list[tuple[np.ndarray, np.ndarray]], surveys: int, sampled: 
         def ask(i: int, j: int, e=evidence, a=expected.against, r=reviewer) -> bool:
             return r.confirmed(str(i), str(j), float(1 / (1 + np.exp(a - e[i, j])))) == "same"
 
-        found = estimate_population(evidence, expected, ask, encounters=sampled, seed=seed)
+        found = estimate_population(
+            evidence, expected, ask, clumped=model.clumped, encounters=sampled, seed=seed
+        )
         number = len(np.unique(own))
         held += found.low <= number <= found.high
         ratios.append(found.number / number)

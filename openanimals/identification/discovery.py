@@ -2,6 +2,7 @@
 
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from typing import NamedTuple
 
 import numpy as np
@@ -22,6 +23,7 @@ from openanimals.identification.pair_evidence import (
     pair_weights,
 )
 from openanimals.identification.pooling import Photos, comparable, pool, score, select
+from openanimals.identification.population import learn_clumped
 from openanimals.matching.matcher import Matcher
 from openanimals.utils.errors import UserError
 
@@ -89,7 +91,7 @@ def discover(
     scores, distances = score_pairs(matchers, photos, units, asked_of)
     if model is None:
         own = np.unique([str(units.individuals[n]) for n in teachers], return_inverse=True)[1]
-        model = PairEvidence.fit(scores[np.ix_(teachers, teachers)], own)
+        model = learnt(scores[np.ix_(teachers, teachers)], own)
     evidence = model(scores)
     expected = expect(evidence, model.partners, asked)
     apart = _apart(listing.table, units, decisions)
@@ -114,7 +116,7 @@ def discover(
     ]
     pairs = _pairs(chances, np.flatnonzero(asked), units, distances, ids)
     likeness = np.where(apart, np.nan, evidence)[np.ix_(asked, asked)].astype(np.float32)
-    return Discovery(members, pairs, expected, likeness, " + ".join(matchers))
+    return Discovery(members, pairs, expected, model.clumped, likeness, " + ".join(matchers))
 
 
 def learn_pairs(
@@ -136,7 +138,15 @@ def learn_pairs(
     photos = Photos.of(matchers, CatalogueImages(as_catalogue(*known), masked=True))
     scores, _ = score_pairs(matchers, photos, units, np.ones(len(units.rows), bool))
     own = np.unique([str(name) for name in units.individuals], return_inverse=True)[1]
-    return PairEvidence.fit(scores, own)
+    return learnt(scores, own)
+
+
+def learnt(scores: np.ndarray, individuals: np.ndarray) -> PairEvidence:
+    """Learn what likeness says, from scores `[E, E, M]` of encounters and whom they show `[E]`."""
+    model = PairEvidence.fit(scores, individuals)
+    evidence = model(scores)
+    expected = expect(evidence, model.partners, np.ones(len(evidence), bool))
+    return replace(model, clumped=learn_clumped(evidence, expected, individuals))
 
 
 def score_pairs(

@@ -184,7 +184,7 @@ def _population(
 
     evidence_ = likeness[np.ix_(some, some)].astype(np.float64)
     expected = Expected(content["share expected"], content["partners expected"])
-    found = estimate_population(evidence_, expected, ask)
+    found = estimate_population(evidence_, expected, ask, clumped=content["clumped"])
     return found, who, [everyone[n]["encounter"] for n in some], viewpoint
 
 

@@ -53,6 +53,7 @@ class Discovery:
         pairs: positions of two among the :meth:`unknown`, the probability that they show one
             animal, and the annotation ids of the two photographs that are most alike.
         expected: of pairs, before they are looked at.
+        clumped: see :func:`.learn_clumped`.
         likeness: `[E, E]` of the :meth:`unknown`, the logarithm of how much likelier two are
             with one animal than with two, NaN where nothing can be compared.
         matcher: its name.
@@ -61,6 +62,7 @@ class Discovery:
     members: Sequence[Member]
     pairs: Sequence[tuple[int, int, float, str, str]]
     expected: Expected
+    clumped: float
     likeness: np.ndarray
     matcher: str
 
@@ -167,6 +169,7 @@ class Discovery:
             "pairs": self.pairs,
             "share expected": self.expected.share,
             "partners expected": self.expected.partners,
+            "clumped": self.clumped,
             **self.counts(),
             **more,
         }
@@ -188,7 +191,9 @@ def read_groups(folder: str | os.PathLike[str]) -> tuple[dict[str, Any], np.ndar
 
     file = expanded(folder) / FILE
     with naming(file, "cannot be read; let openanimals discover write it"):
-        content = read_json(file, "encounters", "pairs", "share expected", "partners expected")
+        content = read_json(
+            file, "encounters", "pairs", "share expected", "partners expected", "clumped"
+        )
     try:
         return content, load_file(file.with_name(LIKENESS))["likeness"]
     except (OSError, SafetensorError, KeyError) as error:

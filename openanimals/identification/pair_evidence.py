@@ -35,6 +35,7 @@ class PairEvidence:
         weights: `[2 M]`, of the scores and of how far these stand out.
         constant: added to these.
         partners: others of its animal that an encounter had, on average, where it was learnt.
+        clumped: how those that do not look alike come together, see :func:`.learn_clumped`.
     """
 
     centres: Sequence[float]
@@ -42,6 +43,7 @@ class PairEvidence:
     weights: Sequence[float]
     constant: float
     partners: float
+    clumped: float = 1.0
 
     @classmethod
     def fit(cls, scores: np.ndarray, individuals: np.ndarray) -> "PairEvidence":

@@ -7,9 +7,10 @@ helps to find more (after the nested importance sampling of Perez, Sheldon, Van 
 "Human-in-the-loop visual re-ID for population size estimation", ECCV 2024, which draws the others
 by lot, too: 1/d is then far too large on average where d is small and few are drawn).
 
-Those not looked at are left in doubt by their probabilities. They are taken to come together, all
-or none: an encounter that looks like no other of its animal misses the whole of it. This doubt is
-part of the interval, which for its sake is not narrower where much of the population was drawn.
+Those not looked at are left in doubt by their probabilities. They may come together, all or none:
+an encounter that looks like no other of its animal misses the whole of it. How much they do is
+learnt from named animals. This doubt is part of the interval, which for its sake is not narrower
+where much of the population was drawn.
 """
 
 from collections.abc import Callable, Iterable, Sequence
@@ -23,6 +24,7 @@ LEVEL = 0.95  # of the interval
 ENCOUNTERS = 60  # that are drawn
 LEAST = 0.02  # probability of the likeliest one at which no more are looked at,
 MOST = 20  # as when so many were
+CLUMPED = np.linspace(0, 2, 41)  # of these one is learnt
 Ask = Callable[[int, int], bool | None]
 
 
@@ -59,6 +61,7 @@ def estimate_population(
     expected: Expected,
     ask: Ask,
     *,
+    clumped: float = 1.0,
     encounters: int = ENCOUNTERS,
     seed: int = 0,
 ) -> Population:
@@ -70,6 +73,7 @@ def estimate_population(
             viewpoint, or from both: flanks that never meet would count twice.
         expected: of the encounters, see :func:`.expect`.
         ask: given two positions, says whether they show one animal; None: not known yet.
+        clumped: see :func:`learn_clumped`.
         encounters: that are drawn.
         seed: of the draw.
     """
@@ -81,12 +85,7 @@ def estimate_population(
     asked, pending = 0, list[tuple[int, int]]()
     for place, one in enumerate(drawn):
         found = _others(evidence, expected.against, ask, one)
-        left = float(found.rest.sum())
-        together = max(left, expected.partners + 1 - found.size, 1.0)
-        missed = left / together
-        all_, more = 1 / found.size, 1 / (found.size + together)
-        parts[place] = (1 - missed) * all_ + missed * more
-        doubts[place] = missed * (1 - missed) * (all_ - more) ** 2
+        parts[place], doubts[place] = _part(found, expected, clumped)
         asked += found.asked
         if found.pending is not None:
             pending.append((one, found.pending))
@@ -134,6 +133,40 @@ def _others(evidence: np.ndarray, against: float, ask: Ask, one: int) -> _Found:
             found.size += 1
             total = total + np.nan_to_num(evidence[best])
             there |= ~np.isnan(evidence[best])
+
+
+def _part(found: _Found, expected: Expected, clumped: float) -> tuple[float, float]:
+    """Return what an encounter is of an individual, 1/d on average, and the variance of that."""
+    left = float(found.rest.sum())
+    together = max(left, clumped * (expected.partners + 1 - found.size), 1.0)
+    missed = left / together
+    all_, more = 1 / found.size, 1 / (found.size + together)
+    return (1 - missed) * all_ + missed * more, missed * (1 - missed) * (all_ - more) ** 2
+
+
+def learn_clumped(evidence: np.ndarray, expected: Expected, individuals: np.ndarray) -> float:
+    """Learn how much of what is missed comes together, so that the number of named ones is right.
+
+    Args:
+        evidence: `[E, E]`, see :func:`estimate_population`.
+        expected: of the encounters.
+        individuals: `[E]`, a number for whom each shows.
+
+    Returns:
+        A share of the others that are still expected; 0: one by one.
+    """
+    same = individuals[:, None] == individuals
+    found = [
+        _others(evidence, expected.against, lambda i, j: bool(same[i, j]), one)
+        for one in range(len(individuals))
+    ]
+    number = len(np.unique(individuals))
+    return float(
+        min(
+            CLUMPED,
+            key=lambda share: abs(sum(_part(each, expected, share)[0] for each in found) - number),
+        )
+    )
 
 
 def wrong_names_left(named: Iterable[tuple[float, bool]]) -> float:
