@@ -22,6 +22,7 @@ from openanimals.identification.catalogue_file import annotation_ids, rebase, wr
 from openanimals.identification.encounters import encounters
 from openanimals.identification.identify import learn_from
 from openanimals.identification.learning import Settings
+from openanimals.identification.open_set import FEWEST
 from openanimals.identification.run import current
 from openanimals.utils.errors import UserError
 from openanimals.utils.files import atomic_path, expanded
@@ -30,8 +31,7 @@ logger = getLogger(__name__)
 
 TRAINED, ENCOUNTER, INDIVIDUAL = "trained", "encounters", "individuals"  # as in HeldOut
 PART_NAMES = (TRAINED, ENCOUNTER, INDIVIDUAL)
-OF_ENCOUNTERS, OF_INDIVIDUALS = 0.25, 0.2  # that are held out, one at least
-FEWEST = 4  # individuals to learn from
+OF_ENCOUNTERS, OF_INDIVIDUALS = 0.25, 0.2  # that are held out
 
 
 def train_for_identification(
@@ -99,7 +99,7 @@ def hold_out(table: pd.DataFrame) -> np.ndarray:
     """Choose what a network is not trained on at first, so that it can be tried on it.
 
     A fifth of the individuals, by lot, and of each other individual that was met more than once a
-    quarter of its encounters.
+    quarter of its encounters; where these are few, up to half of either.
 
     Args:
         table: a catalogue of named individuals.
@@ -113,19 +113,27 @@ def hold_out(table: pd.DataFrame) -> np.ndarray:
     names = table["identity"].astype(str).to_numpy()
     visits = np.array(encounters(table), dtype=object)
     draw = np.random.default_rng(0)
-    everyone = draw.permutation(np.unique(names))
-    strangers = set(everyone[: max(1, round(OF_INDIVIDUALS * len(everyone)))])
-    parts = np.where([name in strangers for name in names], INDIVIDUAL, TRAINED)
-    for name in np.unique(names[parts == TRAINED]):
-        own = draw.permutation(np.unique(visits[names == name]))
-        if len(own) > 1:
-            some = own[: max(1, round(OF_ENCOUNTERS * len(own)))]
-            parts[(names == name) & np.isin(visits, some)] = ENCOUNTER
-    if len(everyone) < FEWEST or not (parts == ENCOUNTER).any():
-        met = len(np.unique(names[parts == ENCOUNTER]))
+    own = {name: np.unique(visits[names == name]) for name in np.unique(names)}
+    parts = np.full(len(names), TRAINED, dtype=object)
+    held = {ENCOUNTER: 0, INDIVIDUAL: 0}
+    for number, name in enumerate(draw.permutation([*own])):
+        if number >= OF_INDIVIDUALS * len(own) and held[INDIVIDUAL] >= FEWEST:
+            break
+        if number < len(own) // 2:
+            parts[names == name] = INDIVIDUAL
+            held[INDIVIDUAL] += len(own[name])
+    rest = [draw.permutation(own[name]) for name in np.unique(names[parts == TRAINED])]
+    for share in (OF_ENCOUNTERS, 1 / 2):
+        some = [each[: max(1, int(share * len(each)))] for each in rest if len(each) > 1]
+        held[ENCOUNTER] = sum(map(len, some))
+        if held[ENCOUNTER] >= FEWEST:
+            break
+    parts[np.isin(visits, np.concatenate([[], *some]))] = ENCOUNTER
+    if min(held.values()) < FEWEST:
         raise UserError(
-            f"{len(everyone)} individuals, {met} of which were met more than once, are too few to "
-            f"train on; expected at least {FEWEST}, and some with two encounters (identify "
-            "--matcher local needs no training)"
+            f"{len(own)} individuals with {len(np.unique(visits))} encounters are too few to train "
+            f"on: {held[INDIVIDUAL]} encounters of some and {held[ENCOUNTER]} of the others can be "
+            f"held out to learn how sure a name is, and {FEWEST} of each are needed; "
+            "identify --matcher local needs no training"
         )
     return parts

@@ -55,12 +55,12 @@ def test_what_is_held_out_is_a_share_of_individuals_and_of_encounters():
     table = table_of([8, 8, 8, 1, 5, 2, 9, 8, 8, 8])
     parts, names = hold_out(table), table["identity"].to_numpy()
     strangers = set(names[parts == "individuals"])
-    assert len(strangers) == 2
+    assert len(strangers) in (2, 3)  # those of one and two photographs are not enough
     assert all((parts[names == name] == "individuals").all() for name in strangers)
     for name, count in Counter(names).items():
         held = (parts[names == name] == "encounters").sum()
         if name not in strangers:
-            assert held == (0 if count == 1 else max(1, round(0.25 * count)))
+            assert held == (0 if count == 1 else max(1, count // 4))
     assert (parts == hold_out(table)).all()
 
 
@@ -72,9 +72,16 @@ def test_an_encounter_is_held_out_whole():
     assert all(len(set(parts[called == one])) == 1 for one in called)
 
 
-@pytest.mark.parametrize("counts", [[5, 5, 5], [1] * 10])
+def test_of_few_more_is_held_out():
+    parts = hold_out(table_of([5] * 9))
+    held = Counter(parts)
+    assert held["individuals"] == 10
+    assert held["encounters"] == 14  # half of five, of each of seven
+
+
+@pytest.mark.parametrize("counts", [[5, 5, 5], [1] * 40, [2] * 14])
 def test_too_little_to_train_on_is_refused(counts):
-    with pytest.raises(UserError, match="too few to train on"):
+    with pytest.raises(UserError, match="too few to train on.* 10 of each are needed"):
         hold_out(table_of(counts))
 
 
@@ -134,7 +141,7 @@ def test_how_sure_a_name_is_follows_from_what_was_held_out(trained, tmp_path, ca
     there = {views[one] for one in parts["trained"]}  # flanks that can be compared with
     rates = Matches.read(tmp_path / "matches.json").rates
     asked = sum(views[one] in there for one in parts["encounters"])
-    assert rates["encounters of known individuals"] == asked > 20
+    assert rates["encounters of known individuals"] == asked > 10
     assert rates["encounters as if new"] == len(parts["individuals"])
     held_out = build_held_out(str(run), **HOW)
     assert (
