@@ -156,7 +156,7 @@ class Matches:
             ("made", self.made),
             ("catalogue", f"{self.catalogue}, {self.individuals} individuals"),
             ("matcher", self.matcher),
-            ("model", self.fingerprint),
+            ("model", self.fingerprint if self.fingerprint != self.matcher else ""),
             ("wrong names asked for", f"at most {self.wrong_names:.3g} of all encounters"),
             *((f"threshold: {name}", _worded(value)) for name, value in self.thresholds.items()),
             *((f"expected: {name}", _worded(value)) for name, value in self.rates.items()),
