@@ -6,13 +6,15 @@ one decision about two photographs.
 """
 
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from openanimals.identification.evidence import SYMMETRIC, Decision
 
 SECOND_LOOK = ", second look"  # after the name of a reviewer who is asked again
 ANSWERS = ("same", "different", "incomparable", "skip", "new")
+
+LATER = 10  # answers about two that must lie between both looks
 
 About = str | int | None  # an individual, another encounter's position, or nothing in particular
 
@@ -58,6 +60,7 @@ def answers_of(
     decisions: Iterable[Decision],
     encounter_of: Mapping[str, int],
     individual_of: Mapping[str, str],
+    called: Mapping[str, str],
 ) -> list[Answer]:
     """Return the answers that decisions are made of, in order; undos are not among them.
 
@@ -65,12 +68,13 @@ def answers_of(
         decisions: in order.
         encounter_of: the position of the encounter of each photograph that was asked about.
         individual_of: the individual of each known photograph.
+        called: what an individual is called now, by any name that it has or had.
     """
     found: list[Answer] = []
     for decision in decisions:
         if decision.kind == "undo":
             continue
-        answer = _alone(decision, encounter_of, individual_of)
+        answer = _alone(decision, encounter_of, individual_of, called)
         last = found[-1] if found else None
         if last is not None and _goes_on(last, answer):
             found[-1] = replace(
@@ -84,16 +88,21 @@ def answers_of(
 
 
 def _alone(
-    decision: Decision, encounter_of: Mapping[str, int], individual_of: Mapping[str, str]
+    decision: Decision,
+    encounter_of: Mapping[str, int],
+    individual_of: Mapping[str, str],
+    called: Mapping[str, str],
 ) -> Answer:
     """Return what one decision says."""
     encounter, about, kind = encounter_of.get(decision.first), decision.second, decision.kind
     answer: str = "same" if kind == "name" else kind
-    place: About = about
+    place: About = None if about is None else called.get(about, about)
     if kind in SYMMETRIC and about is not None:
         place = encounter_of.get(about, individual_of.get(about))
         if encounter is None and isinstance(place, int):  # told of the known photograph first
             encounter, place = place, individual_of.get(decision.first)
+        if place is None:  # a photograph that is no candidate
+            encounter = None
     if kind in ("merge", "rename"):
         encounter = None
     holds = decision.undone_by is None
@@ -109,6 +118,26 @@ def _goes_on(last: Answer, one: Answer) -> bool:
     if one.answer == "same" and one.about == one.encounter:  # "new", of the other photographs
         return last.answer == "new"
     return (last.answer, last.about) == (one.answer, one.about) and isinstance(one.about, str)
+
+
+def due_again(
+    given: Sequence[Answer], again: Collection[tuple[int | None, About]], every: int
+) -> Answer | None:
+    """Return the first answer that is due for a second look, if any.
+
+    Args:
+        given: all answers of a reviewer, undone ones too.
+        again: the pairs of which the second look has an answer that holds.
+        every: each so many-th answer about two is looked at again; 0: none.
+    """
+    paired = ("same", "different", "incomparable")
+    given = [each for each in given if each.answer in paired and each.about is not None]
+    for each in given[every - 1 : -LATER : every] if every else ():
+        # "New" is said of the encounter alone.
+        seen = each.pair in again or (each.encounter, None) in again
+        if each.holds and each.encounter is not None and not seen:
+            return each
+    return None
 
 
 @dataclass(frozen=True)

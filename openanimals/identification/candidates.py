@@ -56,8 +56,10 @@ class Candidates:
         number: the position of each encounter's name.
         encounter_of: the position of the encounter of each photograph that was asked about.
         individual_of: the individual of each known photograph, as it is called now.
-        titles: of the individuals in the order of the ranking.
+        ranking: of the individuals as they are called now; those that were merged are one.
+        titles: of these individuals.
         columns: the position of an individual, by any name that it has or had.
+        called: what it is called now, by any such name.
         pairs: `[P, 2]`, positions of encounters that may show one animal.
         chances: `[P]`, that they do.
 
@@ -73,7 +75,7 @@ class Candidates:
         table: pd.DataFrame,
         found: Individuals,
     ) -> None:
-        self._matches, self._ranking = matches.matches, ranking
+        self._matches = matches.matches
         self.number = {match.encounter: n for n, match in enumerate(matches.matches)}
         if [*ranking.encounters] != [*self.number]:
             raise UserError(
@@ -98,10 +100,12 @@ class Candidates:
         self._photographs_of: dict[str, list[str]] = defaultdict(list)
         for name, individual in self.individual_of.items():
             self._photographs_of[individual].append(name)
-        self.titles = [found.names.get(name, name) for name in ranking.names]
+        self.ranking = ranking.called([found.names.get(name, name) for name in ranking.names])
+        self.titles = [*self.ranking.names]
         own = {title: n for n, title in enumerate(self.titles)}
         named = {name: own[title] for name, title in found.names.items() if title in own}
         self.columns = own | named
+        self.called = {name: self.titles[column] for name, column in self.columns.items()}
         self.pairs, self.chances, self._alike = _pairs_of(groups, self.encounter_of)
 
     def position(self, encounter: str) -> int:
@@ -124,7 +128,7 @@ class Candidates:
         if individual not in self.columns:
             hint = did_you_mean(individual, self.columns)
             raise UserError(f"the ranking has no individual {individual!r}{hint}")
-        return self.titles[self.columns[individual]]
+        return self.called[individual]
 
     def about(self, choice: Choice | None) -> About:
         """Return what a choice is, as answers have it."""
@@ -152,11 +156,11 @@ class Candidates:
             return Choice(name, None, name, chance, photographs, query, True, answered)
         column = self.columns[str(about)]
         title = self.titles[column]
-        best = int(self._ranking.photograph[number, column])
-        query = match.annotations[int(self._ranking.query[number, column])]
+        best = int(self.ranking.photograph[number, column])
+        query = match.annotations[int(self.ranking.query[number, column])]
         own = self._photographs_of[title]
         own = sorted(own, key=lambda name: self._viewpoints[name] != self._viewpoints[query])
-        like = self._ranking.photographs[best] if best >= 0 else own[0]
+        like = self.ranking.photographs[best] if best >= 0 else own[0]
         return Choice(title, title, None, chance, _first(like, own), query, best >= 0, answered)
 
 

@@ -25,6 +25,7 @@ from openanimals.identification.answers import (
     agreement,
     answers_of,
     disagreements,
+    due_again,
     pair_of,
 )
 from openanimals.identification.candidates import Candidates, Choice
@@ -38,7 +39,6 @@ from openanimals.utils.errors import UserError
 from openanimals.utils.registry import did_you_mean
 
 EVERY = 20  # each so many-th answer about two is asked again
-LATER = 10  # such answers that must lie between
 
 
 @dataclass(frozen=True)
@@ -109,7 +109,7 @@ class Questions:
         self.candidates = Candidates(matches, ranking, groups, table, found)
         self._nothing_seen = np.array([m.decision == "cannot tell" for m in self.matches], bool)
         self._untouched = Doubt(
-            np.nan_to_num(np.asarray(ranking.probability)),
+            np.nan_to_num(self.candidates.ranking.probability),
             np.nan_to_num(np.array([match.new for match in self.matches], dtype=np.float64)),
             np.array([len(match.annotations) for match in self.matches], dtype=np.int64),
             self.candidates.pairs,
@@ -229,27 +229,25 @@ class Questions:
             hint = did_you_mean(answer, ANSWERS)
             raise UserError(f"there is no answer {answer!r}{hint}; there are {', '.join(ANSWERS)}")
         about = None if answer == "new" else self.candidates.about(choice)
+        pair = pair_of(number, about)
         with self.evidence.transaction():
             self.refresh()
-            again = self._second_look(by)
-            if again is not None and again.pair == pair_of(number, about):
-                by += SECOND_LOOK
+            by = self._kept_under(by, number, about, answer)
             own = self._own(by)
-            earlier = own.said.get(pair_of(number, about))
+            earlier = [each for each in own.answers if each.holds and each.pair == pair]
+            for last in own.answers[-1:]:
+                if last in earlier and last.answer == answer == "skip":  # sent twice
+                    return [*last.numbers]
             # A second skip is a new one, so that others come before it.
-            if earlier is not None and (earlier.answer != answer or answer == "skip"):
-                if earlier.answer == answer and own.answers[-1] == earlier:
-                    return [*earlier.numbers]
-                for each in earlier.numbers:
-                    self.evidence.undo(each, by=by)
+            changed = [each for each in earlier if each.answer != answer or answer == "skip"]
+            for undone in (decision for each in changed for decision in each.numbers):
+                self.evidence.undo(undone, by=by)
             if choice is None or answer == "new" or (answer == "same" and choice.individual):
                 kind, name = ("new", None) if about is None else ("name", str(about))
-                annotations = self.matches[number].annotations
-                return decide_who(
-                    self.evidence, own.alone, kind, name, annotations, by=by, note=note
-                )
-            pair = choice.query, choice.photographs[0]
-            return [self.evidence.decide(answer, *pair, by=by, note=note)]
+                before, some = own.alone, self.matches[number].annotations
+                return decide_who(self.evidence, before, kind, name, some, by=by, note=note)
+            two = choice.query, choice.photographs[0]
+            return [self.evidence.decide(answer, *two, by=by, note=note)]
 
     def undo(self, by: str) -> Answer | None:
         """Undo the last answer of a reviewer that holds, with all its decisions, and return it."""
@@ -300,10 +298,10 @@ class Questions:
     def _take(self, decisions: list[Decision]) -> None:
         if not decisions:
             return
-        known = self.candidates.encounter_of, self.candidates.individual_of
-        answers = answers_of(decisions, *known)
-        for by, own in self._reviewers.items():
-            own.take(_by(by, answers), decided_alone(decisions, by))
+        own = self.candidates
+        answers = answers_of(decisions, own.encounter_of, own.individual_of, own.called)
+        for by, each in self._reviewers.items():
+            each.take(_by(by, answers), decided_alone(decisions, by))
         self.answers += answers
         self.last = decisions[-1].number
 
@@ -316,15 +314,18 @@ class Questions:
 
     def _second_look(self, by: str) -> Answer | None:
         """Return the answer that a reviewer should be asked for again now."""
-        if not self._every:
-            return None
-        paired = ("same", "different", "incomparable")
-        given = [e for e in self._own(by).answers if e.answer in paired and e.about is not None]
-        again = self._own(by + SECOND_LOOK).said
-        for each in given[self._every - 1 : -LATER : self._every]:
-            if each.holds and each.encounter is not None and each.pair not in again:
-                return each
-        return None
+        return due_again(self._own(by).answers, self._own(by + SECOND_LOOK).said, self._every)
+
+    def _kept_under(self, by: str, number: int, about: About, answer: str) -> str:
+        """Return the name that an answer is kept under, another one if it is of a second look."""
+        again, pair = self._second_look(by), pair_of(number, about)
+        if again is not None and pair in (again.pair, (again.encounter, None)):
+            return by + SECOND_LOOK
+        ends = [each for name in (by, by + SECOND_LOOK) for each in self._own(name).answers[-1:]]
+        for last in sorted(ends, key=lambda each: each.numbers[-1])[-1:]:
+            if last.holds and (last.pair, last.answer) == (pair, answer):
+                return last.by  # sent twice, as nobody told the page that it was saved
+        return by
 
     def _about_individual(self, number: int, by: str, worth: float) -> Question:
         title = self.candidates.titles[self._own(by).doubt.asks[number]]

@@ -3,7 +3,7 @@
 import json
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -71,6 +71,31 @@ class Ranking:
             raise FileError(
                 f"{file} cannot be read: {error}; let openanimals identify write it again"
             ) from error
+
+    def called(self, names: Sequence[str]) -> "Ranking":
+        """Return it with other names; those of one name are one individual.
+
+        Args:
+            names: `[I]`, in the order of :attr:`names`.
+        """
+        titles = [*dict.fromkeys(names)]
+        if len(titles) == len(names):
+            return replace(self, names=titles)
+        columns = np.array([titles.index(name) for name in names])
+        lines = np.arange(len(self.encounters))
+        best = np.tile(np.unique(columns, return_index=True)[1], (len(lines), 1))
+        probability = np.zeros(best.shape, np.float32)
+        for old, new in enumerate(columns):
+            probability[:, new] += self.probability[:, old]
+            more = self.probability[:, old] > self.probability[lines, best[:, new]]
+            best[more, new] = old
+        return replace(
+            self,
+            names=titles,
+            probability=probability,
+            photograph=np.take_along_axis(self.photograph, best, axis=1),
+            query=np.take_along_axis(self.query, best, axis=1),
+        )
 
 
 def most_alike(distances: np.ndarray, individuals: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -3,12 +3,12 @@
 import numpy as np
 import pytest
 
-from openanimals.identification.answers import SECOND_LOOK
+from openanimals.identification.answers import LATER, SECOND_LOOK
 from openanimals.identification.catalogue_file import as_table
 from openanimals.identification.evidence import Evidence
 from openanimals.identification.individuals import resolve_table
 from openanimals.identification.matches import Match
-from openanimals.identification.questions import EVERY, LATER, Questions
+from openanimals.identification.questions import EVERY, Questions
 from openanimals.identification.ranking import Ranking
 from openanimals.utils.errors import UserError
 from tests.identification.test_matches import matches
@@ -320,3 +320,65 @@ def test_mistakes_are_told_with_the_nearest_name(world):
     made.table = made.table[:-1]
     with pytest.raises(UserError, match=r"such as e0-0.jpg; add them first"):
         made.questions()
+
+
+@pytest.mark.parametrize("answer", ["same", "different", "skip", "new"])
+def test_a_second_look_that_is_sent_twice_leaves_the_first_as_it_was(world, answer):
+    count = EVERY + LATER
+    made = world(np.tile([0.5, 0.3, 0.1], (count + 1, 1)))
+    questions = made.questions()
+    for _ in range(count):
+        press(questions, "different" if answer == "new" else "same")
+    before, again = made.said(), questions.next("Ada")
+    for _ in range(2):
+        questions.answer(again.encounter.encounter, again.choice, answer, "Ada")
+        fresh = made.said()[count:]
+        assert made.said()[:count] == before and {by for *_, by in fresh} == {"Ada" + SECOND_LOOK}
+        assert len(fresh) == 1
+        assert asked(questions.next("Ada")) != asked(again)  # which was looked at
+
+
+def test_individuals_that_were_merged_are_one_candidate(world):
+    made = world([[0.5, 0.3, 0.1]])
+    made.evidence.decide("merge", "Kesi", "Mara", by="Bo")
+    questions = made.questions()
+    listed = questions.choices("e0", "Ada")
+    assert [(each.title, round(each.probability, 3)) for each in listed] == [
+        *(("Kesi", 0.8), ("Zuri", 0.1))
+    ]
+    assert set(listed[0].photographs) == {f"{name}-{n}.jpg" for name in NAMES[:2] for n in (0, 1)}
+    assert questions.choice("e0", "Ada", individual="Mara").title == "Kesi"
+    given = [press(questions, "different", everything=True) for _ in range(2)]
+    assert given == [("e0", "Kesi"), ("e0", "Zuri")]
+    assert questions.next("Ada", everything=True) is None
+
+
+def test_an_answer_to_a_name_that_changed_can_be_changed(world):
+    made = world([[0.5, 0.3, 0.1]], [2])
+    press(made.questions(), "same")
+    made.evidence.decide("rename", "Kesi", "Kesi II", by="Bo")
+    questions = made.questions()
+    choice = questions.choice("e0", "Ada", individual="Kesi II")
+    assert choice.answered == "same"
+    questions.answer("e0", choice, "different", "Ada")
+    assert made.said()[1:] == [("different", "e0-1.jpg", "Kesi-1.jpg", "Ada")]
+
+
+def test_what_was_decided_in_parts_is_changed_as_a_whole(world):
+    made = world([[0.5, 0.3, 0.1]], [3])
+    made.evidence.decide("name", "e0-1.jpg", "Kesi", by="Ada")  # by a command
+    questions = made.questions()
+    choice = questions.choice("e0", "Ada", individual="Kesi")
+    questions.answer("e0", choice, "same", "Ada")
+    questions.answer("e0", choice, "different", "Ada")
+    assert made.said() == [("different", "e0-2.jpg", "Kesi-1.jpg", "Ada")]
+
+
+def test_what_was_said_of_photographs_that_are_no_candidates_stays(world):
+    made = world([[0.5, 0.3, 0.1]])
+    for kind in ("different", "incomparable"):
+        made.evidence.decide(kind, "e0-0.jpg", "an-earlier-one.jpg", by="Ada")
+    questions = made.questions()
+    assert asked(questions.next("Ada")) == ("e0", "Kesi")
+    press(questions, "new")
+    assert [kind for kind, *_ in made.said()] == ["different", "incomparable", "new"]
