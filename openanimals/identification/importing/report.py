@@ -114,5 +114,5 @@ def _backwards(order: Sequence[tuple[int, datetime, str]]) -> list[str]:
     return [
         f"{path} ({time.isoformat(' ')}) after {before_path} ({before.isoformat(' ')})"
         for (first, before, before_path), (second, time, path) in itertools.pairwise(order)
-        if time < before - SLACK and not APART < second - first
+        if time < before - SLACK and second - first <= APART
     ]
