@@ -4,9 +4,10 @@ python tools/review_effort.py holstein.csv --individuals 40
 
 A simulated reviewer answers what ``openanimals review`` would ask, and, for comparison, goes down
 ranked lists: of each encounter in order the likeliest candidates, among them the new animals met
-before, until one is the same, or five are not, when it is new. What is not decided has the name
-that is likeliest by then; new animals are grouped as ``discover`` does, with all decisions kept. A
-group has the right name if most of it is one animal, and is the largest group of that.
+before, until one is the same; if none of the first (--candidates; 0: all) is, it is new. What is
+not decided has the name that is likeliest by then; new animals are grouped as ``discover`` does,
+with all decisions kept. A group has the right name if most of it is one animal, and is the largest
+group of that. --sure: a reviewer who is never wrong, to tell errors from effort.
 
 --coverage: instead, how often the interval of the number of individuals holds it, in 100 surveys.
 """
@@ -44,10 +45,9 @@ from openanimals.identification.pair_evidence import (
 from openanimals.identification.pooling import Photos
 from openanimals.identification.population import estimate_population
 from openanimals.identification.questions import Questions
-from openanimals.identification.simulated import SimulatedReviewer
+from openanimals.identification.simulated import RIGHT, SimulatedReviewer
 
-ENOUGH = 0.95
-CANDIDATES = 5  # of a ranked list, before the animal is called new
+ENOUGH = 0.9, 0.95
 EVERY = 5  # decisions, between two looks at the names
 BY = "simulated"
 
@@ -84,7 +84,7 @@ class Survey:
         self.weights = pair_weights(likeness, self.groups.expected)
         self.chances = pair_probabilities(likeness, self.groups.expected)
 
-    def reviewer(self, seed: int) -> SimulatedReviewer:
+    def reviewer(self, seed: int, right: float) -> SimulatedReviewer:
         """Return one who knows encounters by their position, individuals by ``=`` and a name."""
         views: dict[str, set[str]] = {}
         for name, view in zip(self.table["identity"], self.table["viewpoint"], strict=True):
@@ -92,7 +92,9 @@ class Survey:
         for n, match in enumerate(self.found.matches):
             views[str(n)] = {view for view in match.viewpoints if view}
         who = {str(n): own for n, own in enumerate(self.truth)}
-        return SimulatedReviewer(who | {f"={name}": name for name in self.names}, views, seed)
+        return SimulatedReviewer(
+            who | {f"={name}": name for name in self.names}, views, seed, right=right
+        )
 
     def share_right(
         self, names: list[str | None], components: np.ndarray, apart: list[tuple[int, int]]
@@ -132,9 +134,9 @@ class Survey:
         return right / self.sizes.sum()
 
 
-def by_questions(survey: Survey, seed: int) -> Iterator[float]:
+def by_questions(survey: Survey, reviewer: SimulatedReviewer) -> Iterator[float]:
     """Give the share of right names before the first decision and after each some."""
-    reviewer, apart = survey.reviewer(seed), list[tuple[int, int]]()
+    apart = list[tuple[int, int]]()
     groups = {"pairs": survey.groups.pairs}
     with tempfile.TemporaryDirectory() as folder, Evidence(Path(folder) / "decisions") as evidence:
         # Not on the disk after each decision: nothing is lost here.
@@ -166,9 +168,9 @@ def by_questions(survey: Survey, seed: int) -> Iterator[float]:
             questions.answer(asked.encounter.encounter, choice, answer, BY)
 
 
-def down_lists(survey: Survey, seed: int) -> Iterator[float]:
+def down_lists(survey: Survey, reviewer: SimulatedReviewer, candidates: int) -> Iterator[float]:
     """Give the same for ranked lists."""
-    reviewer, apart = survey.reviewer(seed), list[tuple[int, int]]()
+    apart = list[tuple[int, int]]()
     ranking = survey.found.ranking
     assert ranking is not None
     chances = np.asarray(ranking.probability)
@@ -183,7 +185,7 @@ def down_lists(survey: Survey, seed: int) -> Iterator[float]:
     for one in range(len(names)):
         listed = [(float(chances[one, k]), f"={name}") for k, name in enumerate(survey.names)]
         listed += [(float(survey.chances[one, other]), str(other)) for other in strangers]
-        for _, other in sorted(listed, reverse=True)[:CANDIDATES]:
+        for _, other in sorted(listed, reverse=True)[: candidates or None]:
             answer = reviewer(str(one), other)
             if answer == "same":
                 if other.startswith("="):
@@ -259,6 +261,8 @@ def main() -> None:
     parser.add_argument("--matcher", default="local")
     parser.add_argument("--individuals", type=int, default=40)
     parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--candidates", type=int, default=0)
+    parser.add_argument("--sure", action="store_true")
     parser.add_argument("--coverage", action="store_true")
     parser.add_argument("--opts", nargs="*", default=[], help="KEY VALUE, of the model")
     options = parser.parse_args()
@@ -269,24 +273,26 @@ def main() -> None:
     if options.coverage:
         print(coverage(listing, matchers, 100, 60))
         return
-    columns = ("seed", "encounters", "right at first", "by questions", "right then", "down lists")
-    print("| " + " | ".join([*columns, "right then"]) + " |")
-    print("|---" * 7 + "|")
+    columns = ["seed", "encounters", "right at first"]
+    for way in ("questions", "lists"):
+        columns += [*(f"{way}: {100 * each:.0f} % by" for each in ENOUGH), f"{way}: at the end"]
+    print("| " + " | ".join(columns) + " |\n" + "|---" * len(columns) + "|")
     for seed in range(options.seeds):
         survey = Survey(listing, matchers, options.individuals, seed)
-        cells = []
-        for way in (by_questions, down_lists):
-            shares = [*way(survey, seed)]
-            reached = next((n for n, share in enumerate(shares) if share >= ENOUGH), None)
-            best = int(np.argmax(shares))
-            text = f"{reached * EVERY}" if reached is not None else f"not in {EVERY * len(shares)}"
-            cells += [text, f"{shares[-1] if reached is None else shares[reached]:.3f}"]
-            cells[-1] += f" (best {shares[best]:.3f})" if reached is None else ""
+        right = 1.0 if options.sure else RIGHT
+        asked, listed = survey.reviewer(seed, right), survey.reviewer(seed, right)
+        cells = list[str]()
+        for reviewer, shares in (
+            (asked, [*by_questions(survey, asked)]),
+            (listed, [*down_lists(survey, listed, options.candidates)]),
+        ):
+            for enough in ENOUGH:
+                reached = (n for n, share in enumerate(shares) if share >= enough)
+                cells.append(str(next((n * EVERY for n in reached), "never")))
+            cells.append(f"{shares[-1]:.3f} ({reviewer.asked})")
             first = shares[0]
-        print(
-            f"| {seed} | {len(survey.truth)} | {first:.3f} | " + " | ".join(cells) + " |",
-            flush=True,
-        )
+        cells = [str(seed), str(len(survey.truth)), f"{first:.3f}", *cells]
+        print("| " + " | ".join(cells) + " |", flush=True)
 
 
 if __name__ == "__main__":

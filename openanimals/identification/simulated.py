@@ -22,12 +22,14 @@ class SimulatedReviewer:
         individual: who each encounter truly shows.
         viewpoints: from where each was seen; nothing: not known, so it can be compared with all.
         seed: of the errors.
+        right: share of right answers, where every tenth pair cannot be compared.
         asked: how many answers were given.
     """
 
     individual: Mapping[str, str]
     viewpoints: Mapping[str, Collection[str]] = field(default_factory=dict)
     seed: int = 0
+    right: float = RIGHT
     asked: int = 0
 
     def __post_init__(self) -> None:
@@ -45,7 +47,7 @@ class SimulatedReviewer:
         share, among = (
             (1 - OF_INCOMPARABLE, 1 - INCOMPARABLE) if can else (OF_INCOMPARABLE, INCOMPARABLE)
         )
-        wrong = self._draw.random() < (1 - RIGHT) * share / among
+        wrong = self._draw.random() < (1 - self.right) * share / among
         if not can:
             return ["same", "different"][self._draw.integers(2)] if wrong else "incomparable"
         same = self.individual[first] == self.individual[second]
