@@ -154,9 +154,16 @@ def test_a_review_by_keyboard_with_all_that_may_happen(tmp_path, review, browser
     here = page.press("u")
     del expected[-2:]
     assert said(folder) == expected and page.shown != here
+    # Another photograph of it is chosen before the first can be seen.
     first = page.shown
-    page.type("\ue014")  # arrow to the right
+    browser.execute_script(
+        "const press = key => document.body.dispatchEvent(new KeyboardEvent('keydown', {key,"
+        " bubbles: true})); new MutationObserver((_, own) => { own.disconnect(); press('i'); })"
+        ".observe(document.querySelector('#right .title'), {childList: true});"
+        " press('ArrowRight');"
+    )
     page.until(f"document.querySelector('#right .title').textContent !== '{first[1]}'")
+    page.until("!document.body.classList.contains('busy')")
     assert page.shown[0] == first[0]
     press("d")
 

@@ -298,3 +298,21 @@ def test_the_command_says_what_is_wrong(files, tmp_path, capsys):
             assert main([*common, *options]) == 2
             (line,) = capsys.readouterr().err.splitlines()
             assert re.search(words, line)
+
+
+def test_pages_that_are_open_go_on_until_the_matches_are_written_anew(
+    tmp_path, capsys, monkeypatch
+):
+    monkeypatch.setattr("uvicorn.Server.run", lambda server, sockets: sockets[0].close())
+    write_files(tmp_path, 2)
+
+    def address():
+        files = ["--catalogue", str(tmp_path / "herd.csv"), "--matches", str(tmp_path / "matches")]
+        assert not main(["review", *files, "--by", "Ada", "--no-browser"])
+        return re.search(r":(\d+)/\?token=(\S+)", capsys.readouterr().out).groups()
+
+    before = address()
+    assert address() == before
+    write_files(tmp_path, 3)  # number 0 may be another encounter now
+    port, token = address()
+    assert token != before[1] and address() == (port, token)

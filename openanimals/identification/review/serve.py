@@ -25,7 +25,8 @@ def review(
     """Serve the review page until the user ends it.
 
     Address and token are kept for the next time, so that pages that are open go on when the command
-    was ended and started again.
+    was ended and started again; but not after the catalogue or the matches were written anew, as
+    the numbers that such pages have are then of other encounters and photographs.
 
     Args:
         catalogue: its file.
@@ -47,12 +48,15 @@ def review(
     if not by or by.endswith(SECOND_LOOK):
         raise UserError(f"who reviews? --by {by!r} is no name that decisions can be kept under")
     kept = _file(catalogue, by)
+    mark = _mark(expanded(catalogue), expanded(matches) / "matches.json")
     before = _read(kept)
+    if before.get("of") != mark:
+        before = {}
     place = _bind(before.get("port", 0) if port is None else port, given=port is not None)
     own_port = place.getsockname()[1]
     token = before.get("token") or secrets.token_urlsafe(24)
     app = build_app(lambda: Service(catalogue, matches, by), token, own_port)
-    _write(kept, {"port": own_port, "token": token})
+    _write(kept, {"port": own_port, "token": token, "of": mark})
     address = f"http://{HOST}:{own_port}/?token={token}"
     print(f"review of {catalogue} by {by}: {address}\nto end it: Ctrl+C", flush=True)
     if browser:
@@ -63,8 +67,9 @@ def review(
 
 def _bind(port: int, *, given: bool) -> socket.socket:
     place = socket.socket()
-    # Else the port of a program that was killed would stay taken for minutes.
-    place.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    if os.name == "posix":  # elsewhere two programs could have one port
+        # Else the port of a program that was killed would stay taken for minutes.
+        place.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
         place.bind((HOST, port))
         place.listen()
@@ -84,9 +89,16 @@ def _file(catalogue: str, by: str) -> Path:
     return user_cache() / "review" / f"{hashlib.sha256(key.encode()).hexdigest()[:24]}.json"
 
 
+def _mark(*files: Path) -> str:
+    """Return a text that is another one when a file was written anew."""
+    return hashlib.sha256(
+        b"".join(hashlib.sha256(f.read_bytes() if f.is_file() else b"").digest() for f in files)
+    ).hexdigest()
+
+
 def _read(file: Path) -> dict[str, Any]:
     try:
-        return read_json(file, "port", "token")
+        return read_json(file, "port", "token", "of")
     except (OSError, FileError):
         return {}
 

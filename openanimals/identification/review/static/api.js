@@ -2,7 +2,7 @@
 
 export const texts = JSON.parse(document.getElementById("texts").textContent);
 const token = document.querySelector("meta[name=token]").content;
-const PENDING = "pending answer";
+const PENDING = `pending answer ${token}`; // with another token, numbers are of other encounters
 const PAUSE = 1000; // milliseconds between two tries
 
 export function say(name, values = {}) {

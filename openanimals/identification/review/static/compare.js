@@ -76,7 +76,9 @@ export class Side {
     // Until it is there nothing is shown: the one before is another animal.
     this.layer.classList.remove("there");
     const source = `/photograph/${one.row}/full`;
+    this.settle?.(); // nobody need wait for what is not shown any more
     const seen = new Promise(done => {
+      this.settle = done;
       this.image.onload = () => {
         this.layer.classList.add("there");
         this.place();

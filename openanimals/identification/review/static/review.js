@@ -41,6 +41,8 @@ function setTitle(side, name) {
 async function show(found, remember = true) {
   question = found.encounter ? found : null;
   find("nothing").hidden = question !== null;
+  find("note").value = ""; // it was about another question
+  find("note-row").hidden = true;
   document.body.classList.toggle("without-question", question === null);
   document.body.dataset.state = question ? "loading" : "nothing";
   refreshCounts();
@@ -147,8 +149,6 @@ async function answer(said) {
   if (!question) return;
   const note = find("note").value;
   const next = await send({...place(), answer: said, note, ...filters, everything});
-  find("note").value = "";
-  find("note-row").hidden = true;
   announce(say("saved", {answer: say(said)}));
   show(next);
 }
