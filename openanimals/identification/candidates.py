@@ -56,7 +56,8 @@ class Candidates:
         number: the position of each encounter's name.
         encounter_of: the position of the encounter of each photograph that was asked about.
         individual_of: the individual of each known photograph, as it is called now.
-        ranking: of the individuals as they are called now; those that were merged are one.
+        ranking: of the individuals as they are called now; those that were merged are one, those
+            that have no photographs any more are left out.
         titles: of these individuals.
         columns: the position of an individual, by any name that it has or had.
         called: what it is called now, by any such name.
@@ -91,16 +92,26 @@ class Candidates:
                 f"{strangers[0]}; add them first: openanimals catalogue CSV --add FOLDER"
             )
         self._viewpoints = dict(zip(annotation_ids(table), table["viewpoint"], strict=True))
-        # What was asked about is not among the known, whoever named it since.
+        called = [found.names.get(name, name) for name in ranking.names]
+        # What was asked about is not among the known, whoever named it since. Where names are in
+        # conflict, a photograph is still of whom the ranking shows it for.
+        shown = {
+            ranking.photographs[row]: title
+            for title, rows in zip(called, ranking.photograph.T, strict=True)
+            for row in np.unique(rows[rows >= 0])
+        }
         self.individual_of = {
             name: individual
             for name in ranking.photographs
-            if (individual := found.identity.get(name)) is not None
+            if name in found.identity
+            if (individual := found.identity[name] or shown.get(name)) is not None
         }
         self._photographs_of: dict[str, list[str]] = defaultdict(list)
         for name, individual in self.individual_of.items():
             self._photographs_of[individual].append(name)
-        self.ranking = ranking.called([found.names.get(name, name) for name in ranking.names])
+        self.ranking = ranking.called(
+            [title if title in self._photographs_of else None for title in called]
+        )
         self.titles = [*self.ranking.names]
         own = {title: n for n, title in enumerate(self.titles)}
         named = {name: own[title] for name, title in found.names.items() if title in own}
@@ -160,7 +171,9 @@ class Candidates:
         query = match.annotations[int(self.ranking.query[number, column])]
         own = self._photographs_of[title]
         own = sorted(own, key=lambda name: self._viewpoints[name] != self._viewpoints[query])
-        like = self.ranking.photographs[best] if best >= 0 else own[0]
+        like = self.ranking.photographs[best] if best >= 0 else ""
+        if like not in own:  # as it was named otherwise since
+            like = own[0]
         return Choice(title, title, None, chance, _first(like, own), query, best >= 0, answered)
 
 

@@ -72,23 +72,23 @@ class Ranking:
                 f"{file} cannot be read: {error}; let openanimals identify write it again"
             ) from error
 
-    def called(self, names: Sequence[str]) -> "Ranking":
+    def called(self, names: Sequence[str | None]) -> "Ranking":
         """Return it with other names; those of one name are one individual.
 
         Args:
-            names: `[I]`, in the order of :attr:`names`.
+            names: `[I]`, in the order of :attr:`names`; those of None are left out.
         """
-        titles = [*dict.fromkeys(names)]
-        if len(titles) == len(names):
+        titles = [*dict.fromkeys(name for name in names if name is not None)]
+        if titles == [*names]:
             return replace(self, names=titles)
-        columns = np.array([titles.index(name) for name in names])
         lines = np.arange(len(self.encounters))
-        best = np.tile(np.unique(columns, return_index=True)[1], (len(lines), 1))
+        best = np.tile([names.index(title) for title in titles], (len(lines), 1))
         probability = np.zeros(best.shape, np.float32)
-        for old, new in enumerate(columns):
-            probability[:, new] += self.probability[:, old]
-            more = self.probability[:, old] > self.probability[lines, best[:, new]]
-            best[more, new] = old
+        for old, new in enumerate(titles.index(name) if name else -1 for name in names):
+            if new >= 0:
+                probability[:, new] += self.probability[:, old]
+                more = self.probability[:, old] > self.probability[lines, best[:, new]]
+                best[more, new] = old
         return replace(
             self,
             names=titles,

@@ -382,3 +382,21 @@ def test_what_was_said_of_photographs_that_are_no_candidates_stays(world):
     assert asked(questions.next("Ada")) == ("e0", "Kesi")
     press(questions, "new")
     assert [kind for kind, *_ in made.said()] == ["different", "incomparable", "new"]
+
+
+@pytest.mark.parametrize("how", ["split", "conflict", "gone"])
+def test_a_photograph_that_was_named_otherwise_is_not_shown_for_its_old_name(world, how):
+    made = world([[0.5, 0.3, 0.1]])
+    for n in (0, 1) if how == "gone" else (1,):
+        if how != "conflict":
+            made.evidence.decide("split", f"Kesi-{n}.jpg", "Kesi", by="Bo")
+        made.evidence.decide("name", f"Kesi-{n}.jpg", "Mara", by="Bo")
+    questions, shown = made.questions(), {}
+    while (question := questions.next("Ada", everything=True)) is not None:
+        title = asked(question)[1]
+        assert title not in shown  # is asked about once
+        shown[title] = question.choice.photographs[0]
+        questions.answer("e0", question.choice, "different", "Ada")
+    kesi = {"split": {"Kesi": "Kesi-0.jpg"}, "conflict": {"Kesi": "Kesi-1.jpg"}, "gone": {}}[how]
+    assert shown == {**kesi, "Mara": "Mara-1.jpg", "Zuri": "Zuri-1.jpg"}
+    assert {each.title for each in questions.choices("e0", "Ada")} == {*shown}

@@ -37,6 +37,21 @@ def test_what_is_written_is_read_and_goes_on_where_the_table_ends(tmp_path):
             assert match.annotations[read.query[row, who]] == candidate.query
 
 
+def test_individuals_that_are_one_now_have_what_is_most_probable_of_them():
+    draw = np.random.default_rng(0)
+    chances, (photograph, query) = draw.random((9, 5)), draw.integers(0, 99, (2, 9, 5))
+    ranking = Ranking([*"abcdefghi"], [*"VWXYZ"], [], chances, photograph, query)
+    found = ranking.called(["P", "Q", None, "P", "R"])
+    assert found.names == ["P", "Q", "R"]
+    for row in range(9):
+        best = max((0, 3), key=lambda column: chances[row, column])
+        assert found.probability[row] == pytest.approx(
+            [chances[row, 0] + chances[row, 3], chances[row, 1], chances[row, 4]]
+        )
+        for own, read in ((photograph, found.photograph), (query, found.query)):
+            assert read[row].tolist() == own[row, [best, 1, 4]].tolist()
+
+
 @pytest.mark.parametrize("content", [None, b"", b"not a ranking at all"])
 def test_a_damaged_file_is_named(tmp_path, content):
     if content is not None:
