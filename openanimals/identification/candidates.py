@@ -93,19 +93,17 @@ class Candidates:
             )
         self._viewpoints = dict(zip(annotation_ids(table), table["viewpoint"], strict=True))
         called = [found.names.get(name, name) for name in ranking.names]
+        called = [found.names.get(name, name) for name in ranking.names]
         # What was asked about is not among the known, whoever named it since. Where names are in
         # conflict, a photograph is still of whom the ranking shows it for.
-        shown = {
-            ranking.photographs[row]: title
-            for title, rows in zip(called, ranking.photograph.T, strict=True)
-            for row in np.unique(rows[rows >= 0])
-        }
-        self.individual_of = {
-            name: individual
-            for name in ranking.photographs
-            if name in found.identity
-            if (individual := found.identity[name] or shown.get(name)) is not None
-        }
+        self.individual_of: dict[str, str] = {}
+        for row, name in enumerate(ranking.photographs):
+            individual = found.identity.get(name)
+            if name in found.identity and individual is None:
+                columns = np.flatnonzero((ranking.photograph == row).any(axis=0))
+                individual = called[columns[0]] if len(columns) else None
+            if individual is not None:
+                self.individual_of[name] = individual
         self._photographs_of: dict[str, list[str]] = defaultdict(list)
         for name, individual in self.individual_of.items():
             self._photographs_of[individual].append(name)
