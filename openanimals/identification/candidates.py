@@ -93,7 +93,6 @@ class Candidates:
             )
         self._viewpoints = dict(zip(annotation_ids(table), table["viewpoint"], strict=True))
         called = [found.names.get(name, name) for name in ranking.names]
-        called = [found.names.get(name, name) for name in ranking.names]
         # What was asked about is not among the known, whoever named it since. Where names are in
         # conflict, a photograph is still of whom the ranking shows it for.
         self.individual_of: dict[str, str] = {}
