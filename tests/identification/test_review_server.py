@@ -243,6 +243,8 @@ def test_a_catalogue_is_looked_at_and_mended(tmp_path):
         assert [each["row"] for each in kesi["photographs"]] == [0, 1, 2, 3]
         split = {"kind": "split", "first": "Kesi II", "rows": [2, 3]}
         assert client.post("/api/decide", split)[0] == 200
+        status, problem = client.post("/api/decide", split)  # by a page of before
+        assert status == 400 and "is not Kesi II any more" in problem["error"]
         _, found = client.get("/api/catalogue?find=new")
         assert [each["count"] for each in found["individuals"]] == [2]
         client.post("/api/answer", {"encounter": 0, "individual": "Kesi", "answer": "same"})

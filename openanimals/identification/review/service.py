@@ -192,7 +192,8 @@ class Service:
         """
         if kind == "undo":
             return [self.evidence.undo(int(first), by=self.by)]
-        names = self._resolved().names
+        found = self._resolved()
+        names = found.names
         for name in {"merge": (first, second)}.get(kind, (first,)):
             if name not in names:
                 raise UserError(f"there is no individual {name!r}{did_you_mean(name, names)}")
@@ -201,6 +202,8 @@ class Service:
         if kind != "split" or not rows:
             raise UserError(f"{kind}: expected merge, rename, undo, or split with photographs")
         chosen = [self._ids[row] for row in rows]
+        if strangers := [each for each in chosen if found.identity[each] != names[first]]:
+            raise UserError(f"{strangers[0]} is not {first} any more; look at the individual again")
         with self.evidence.transaction():
             numbers = [self.evidence.decide("split", each, first, by=self.by) for each in chosen]
             # Those that leave together are one animal.
