@@ -6,6 +6,7 @@ that we are reached by, and, if it changes anything, the token in a header too.
 """
 
 import asyncio
+import hashlib
 import hmac
 import json
 from collections.abc import Callable
@@ -123,8 +124,9 @@ def build_app(service: Callable[[], Service], token: str, port: int) -> Any:
     own = desk.submit(service).result()
     pictures = ScaledPhotographs(own.images)
     house = Environment(loader=FileSystemLoader(HERE / "templates"), autoescape=True)
+    version = hashlib.sha256(token.encode()).hexdigest()[:8]
     page = house.get_template("review.html").render(
-        texts=texts, token=token, by=own.by, filters=own.options()
+        texts=texts, token=token, version=version, by=own.by, filters=own.options()
     )
 
     async def ask(function: Callable[..., Any], *arguments: Any, **options: Any) -> Any:

@@ -2,6 +2,7 @@
 
 export const texts = JSON.parse(document.getElementById("texts").textContent);
 const token = document.querySelector("meta[name=token]").content;
+const version = document.querySelector("meta[name=version]").content;
 const PENDING = `pending answer ${token}`; // with another token, numbers are of other encounters
 const PAUSE = 1000; // milliseconds between two tries
 
@@ -20,6 +21,9 @@ export function short(name) {
   const parts = name.split("/");
   return name.length > 32 && parts.length > 2 ? `…/${parts.slice(-2).join("/")}` : name;
 }
+
+// The address of a photograph: rows are of this program's catalogue, not of one that the browser has kept.
+export const photograph = (one, size) => `/photograph/${one.row}/${size}?${version}`;
 
 // An element with attributes and children; texts become text, never markup.
 export function element(name, attributes = {}, ...children) {

@@ -1,6 +1,6 @@
 // Two photographs side by side, zoomed and moved together.
 
-import {alertUser, element, get, say, short} from "./api.js";
+import {alertUser, element, get, photograph, say, short} from "./api.js";
 
 const MOST = 12; // times enlarged
 const zoom = {scale: 1, x: 0, y: 0}; // x and y: shares of a frame from its middle
@@ -56,7 +56,7 @@ export class Side {
         element("button", {
           type: "button", "aria-label": `${say("photograph_of", {n: n + 1, total})} ${one.viewpoint}`,
           onclick: () => this.choose(n),
-        }, element("img", {src: `/photograph/${one.row}/thumb`, alt: "", loading: "lazy"}),
+        }, element("img", {src: photograph(one, "thumb"), alt: "", loading: "lazy"}),
           element("span", {class: "seen-from"}, one.viewpoint)))),
       total > photographs.length ? element("li", {}, say("more_photographs", {n: total - photographs.length})) : "",
     );
@@ -75,7 +75,7 @@ export class Side {
     this.missing.hidden = true;
     // Until it is there nothing is shown: the one before is another animal.
     this.layer.classList.remove("there");
-    const source = `/photograph/${one.row}/full`;
+    const source = photograph(one, "full");
     this.settle?.(); // nobody need wait for what is not shown any more
     const seen = new Promise(done => {
       this.settle = done;

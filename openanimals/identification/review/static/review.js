@@ -1,6 +1,6 @@
 // Questions and answers: what is shown, keys, filters. All state is in the program's decisions.
 
-import {alertUser, announce, element, get, percent, post, say, send, short, unsent} from "./api.js";
+import {alertUser, announce, element, get, percent, photograph, post, say, send, short, unsent} from "./api.js";
 import {Side, markSpots, resetZoom, zoomBy} from "./compare.js";
 import {showCatalogue, showProgress} from "./views.js";
 
@@ -118,7 +118,7 @@ async function prepareNext() {
     const rows = new Set(choices.flatMap(one => [one.query, one.photographs[0]?.row]).filter(row => row >= 0));
     ready = [...rows].map(row => {
       const image = new Image();
-      image.src = `/photograph/${row}/full`;
+      image.src = photograph({row}, "full");
       return image;
     });
   } catch { /* only a preparation */ }

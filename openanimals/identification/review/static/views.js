@@ -1,8 +1,8 @@
 // The catalogue as it is now, and how far the review is.
 
-import {alertUser, element, get, percent, post, say} from "./api.js";
+import {alertUser, element, get, percent, photograph, post, say} from "./api.js";
 
-const thumbnail = (one, alt) => element("img", {src: `/photograph/${one.row}/thumb`, alt, loading: "lazy"});
+const thumbnail = (one, alt) => element("img", {src: photograph(one, "thumb"), alt, loading: "lazy"});
 const heading = (level, name) => element(level, {}, say(name));
 
 // Do something that the program may refuse, and say why if it does.
