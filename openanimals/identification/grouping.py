@@ -52,12 +52,6 @@ def group(
     return np.argsort(np.argsort(first[1]))[first[2]]
 
 
-def total(weights: np.ndarray, groups: np.ndarray) -> float:
-    """Return the sum of the weights of all pairs `[N, N]` that are in one group `[N]`."""
-    one, other = np.triu_indices(len(groups), 1)
-    return float(weights[one, other][groups[one] == groups[other]].sum())
-
-
 def _summed(weights: np.ndarray, labels: np.ndarray) -> np.ndarray:
     """Return the sums of weights between labels, numbered from 0 `[L, L]`."""
     order = np.argsort(labels, kind="stable")

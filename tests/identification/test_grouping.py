@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from openanimals.identification.grouping import group, total
+from openanimals.identification.grouping import group
 
 
 def partitions(count: int):
@@ -119,7 +119,7 @@ def test_moving_mends_what_joining_has_spoilt():
     }.items():
         weights[i, j] = weights[j, i] = weight
     assert group(weights).tolist() == [0, 1, 1, 1]
-    assert total(weights, group(weights)) == 9
+    assert by_pairs(weights, group(weights)) == 9
 
 
 def test_without_weights_nothing_is_joined():
