@@ -134,8 +134,8 @@ class Survey:
         return right / self.sizes.sum()
 
 
-def by_questions(survey: Survey, reviewer: SimulatedReviewer) -> Iterator[float]:
-    """Give the share of right names before the first decision and after each some."""
+def by_questions(survey: Survey, reviewer: SimulatedReviewer) -> Iterator[tuple[int, float]]:
+    """Give the decisions so far and the share of right names, now and then."""
     apart = list[tuple[int, int]]()
     groups = {"pairs": survey.groups.pairs}
     with tempfile.TemporaryDirectory() as folder, Evidence(Path(folder) / "decisions") as evidence:
@@ -152,7 +152,7 @@ def by_questions(survey: Survey, reviewer: SimulatedReviewer) -> Iterator[float]
                 best = np.where(chances.max(axis=1) > new, chances.argmax(axis=1), -2)
                 who = np.where(said == -1, best, said)
                 names = [survey.names[n] if n >= 0 else None for n in who]
-                yield survey.share_right(names, doubt.component, apart)
+                yield reviewer.asked, survey.share_right(names, doubt.component, apart)
             asked = questions.next(BY)
             if asked is None:
                 return
@@ -168,7 +168,9 @@ def by_questions(survey: Survey, reviewer: SimulatedReviewer) -> Iterator[float]
             questions.answer(asked.encounter.encounter, choice, answer, BY)
 
 
-def down_lists(survey: Survey, reviewer: SimulatedReviewer, candidates: int) -> Iterator[float]:
+def down_lists(
+    survey: Survey, reviewer: SimulatedReviewer, candidates: int
+) -> Iterator[tuple[int, float]]:
     """Give the same for ranked lists."""
     apart = list[tuple[int, int]]()
     ranking = survey.found.ranking
@@ -181,7 +183,7 @@ def down_lists(survey: Survey, reviewer: SimulatedReviewer, candidates: int) -> 
     ]
     components = np.arange(len(names))
     strangers: list[int] = []
-    yield survey.share_right(names, components, apart)
+    yield 0, survey.share_right(names, components, apart)
     for one in range(len(names)):
         listed = [(float(chances[one, k]), f"={name}") for k, name in enumerate(survey.names)]
         listed += [(float(survey.chances[one, other]), str(other)) for other in strangers]
@@ -195,13 +197,10 @@ def down_lists(survey: Survey, reviewer: SimulatedReviewer, candidates: int) -> 
                 break
             if answer == "different" and not other.startswith("="):
                 apart.append((one, int(other)))
-            if reviewer.asked % EVERY == 0:
-                yield survey.share_right(names, components, apart)
         else:
             names[one] = None
             strangers.append(one)
-        if reviewer.asked % EVERY == 0:
-            yield survey.share_right(names, components, apart)
+        yield reviewer.asked, survey.share_right(names, components, apart)
 
 
 def coverage(listing: Listing, matchers: dict, surveys: int, sampled: int) -> str:
@@ -287,10 +286,9 @@ def main() -> None:
             (listed, [*down_lists(survey, listed, options.candidates)]),
         ):
             for enough in ENOUGH:
-                reached = (n for n, share in enumerate(shares) if share >= enough)
-                cells.append(str(next((n * EVERY for n in reached), "never")))
-            cells.append(f"{shares[-1]:.3f} ({reviewer.asked})")
-            first = shares[0]
+                cells.append(str(next((n for n, share in shares if share >= enough), "never")))
+            cells.append(f"{shares[-1][1]:.3f} ({reviewer.asked})")
+            first = shares[0][1]
         cells = [str(seed), str(len(survey.truth)), f"{first:.3f}", *cells]
         print("| " + " | ".join(cells) + " |", flush=True)
 

@@ -59,6 +59,7 @@ def discover(
     model: PairEvidence | None = None,
     decisions: Iterable[Decision] = (),
     called: Mapping[str, str] | None = None,
+    nobody: frozenset[str] = frozenset(),
 ) -> Discovery:
     """Group the encounters of unknown animals; known individuals may be joined, and stay apart.
 
@@ -69,6 +70,8 @@ def discover(
         model: what likeness says; None: it is learnt from the names in the catalogue.
         decisions: about the catalogue. What is "different" is kept apart; "same" is in the names.
         called: encounters of annotations that were identified before, by annotation id.
+        nobody: names that were made up for new animals; two of them may be one, so nothing is
+            learnt from them.
 
     Returns:
         Groups of all encounters that have no name.
@@ -82,7 +85,7 @@ def discover(
     listing = Listing(_fewer(listing.table, settings), listing.root)
     units = units_of(listing.table, settings, called or {})
     named = [name is not None for name in units.individuals]
-    teachers = _drawn(units.individuals)
+    teachers = _drawn([None if name in nobody else name for name in units.individuals])
     photos = Photos.of(matchers, CatalogueImages(as_catalogue(*listing), masked=True))
     asked = ~np.array(named)
     asked_of = asked.copy()

@@ -14,7 +14,7 @@ from openanimals.identification.discovery import discover, learn_pairs
 from openanimals.identification.evidence import Decision, Evidence
 from openanimals.identification.groups_file import read_groups
 from openanimals.identification.identify import Listing
-from openanimals.identification.individuals import annotate
+from openanimals.identification.individuals import annotate, made_up
 from openanimals.identification.learning import Settings
 from openanimals.identification.matches import Match, Matches
 from openanimals.identification.pair_evidence import Expected, PairEvidence
@@ -69,6 +69,7 @@ def discover_files(
         settings,
         model=_learnt(listing, learn_from, settings, matchers, matcher),
         decisions=_decisions(catalogue),
+        nobody=made_up(Listing.read(catalogue).table, listing.table),
         called={name: each.encounter for each in _matches(to) for name in each.annotations},
     )
     written = discovery.write(to, model=fingerprint)
@@ -123,6 +124,8 @@ def how_many(catalogue: Path, to: Path) -> str:
             "encounters are not settled; look at these pairs next (then run this again):",
             *(f"  {encounters[i]} and {encounters[j]}" for i, j in found.pending[:LISTED]),
         ]
+    elif not found.asked and found.encounters > 1:
+        lines.append("  how many cannot be told: hardly any of them can be compared with another")
     else:
         lines.append(f"  {found}")
     named = [
@@ -150,10 +153,11 @@ def _population(
         all these have ("" where none is known).
     """
     content, likeness = read_groups(to)
-    table = Listing.read(catalogue).table
+    before = table = Listing.read(catalogue).table
     if decisions:
         with Evidence(decisions_of(catalogue)) as evidence:
             table = annotate(table, evidence)
+    nobody = made_up(before, table)
     ids = annotation_ids(table)
     who = {
         name: None if pd.isna(own) else str(own)
@@ -178,8 +182,9 @@ def _population(
     }
 
     def ask(one: int, other: int) -> bool | None:
-        if named[one] is not None and named[other] is not None:
-            return named[one] == named[other]
+        both = {named[one], named[other]}
+        if None not in both and (len(both) == 1 or not both <= nobody):
+            return len(both) == 1
         return False if frozenset((one, other)) in differ else None
 
     evidence_ = likeness[np.ix_(some, some)].astype(np.float64)

@@ -12,6 +12,8 @@ a question is worth; it is largest in the middle of doubt and nothing where all 
 probable individual is asked about first. "Different" takes its probability away, and the others
 make one again.
 
+Encounters that were said to be the same speak together: see :meth:`Doubt.probabilities`.
+
 Two encounters of unknown animals show one animal with probability q: never more than each is new.
 Whether they do is worth min(q, 1 - q) times the photographs of the smaller of the two groups.
 """
@@ -25,6 +27,7 @@ from openanimals.identification.answers import Answer
 
 WORTH = 0.01  # photographs: questions that are expected to mend less are not asked unless demanded
 ROWS = 1024  # encounters whose probabilities are looked at together
+LEAST = 1e-13  # a probability that is lower says no more
 NOBODY, NEWCOMER = -1, -2  # said of a group: nothing yet; a new animal, or a name that is new
 
 
@@ -199,6 +202,8 @@ class Doubt:
         """
         chances, new = self._probability[rows], self._new[rows]
         for n, row in enumerate(rows.tolist()):
+            if len(members := self._group(int(self.component[row]))) > 1:
+                chances[n], new[n] = self._together(members)
             if raised := self._raised.get(row):
                 columns = [*raised]
                 chances[n, columns] = np.maximum(chances[n, columns], [*raised.values()])
@@ -209,6 +214,23 @@ class Doubt:
         total = np.where(total > 0, total, 1)
         chances /= total[:, None]
         return chances, new / total
+
+    def _together(self, members: list[int]) -> tuple[np.ndarray, float]:
+        """Return the probabilities `[I]` of encounters of one animal, and that it is a new one.
+
+        What each adds to the odds before anything was seen is added up. Encounters of one animal
+        are alike in more than the animal, so n of them count as much as the root of n.
+        """
+        before = -np.log(self._probability.shape[1])
+        chances, new = (
+            np.log(np.maximum(each, LEAST))
+            for each in (self._probability[members], self._new[members][:, None])
+        )
+        odds = chances - new - before
+        odds = odds.sum(axis=0) / np.sqrt(len(members)) + before
+        parts = np.exp(np.append(odds, 0.0) - max(odds.max(), 0.0))
+        parts /= parts.sum()
+        return parts[:-1], float(parts[-1])
 
     def like(self, encounter: int) -> list[tuple[int, float]]:
         """Return other encounters that may show the same new animal, and probabilities."""

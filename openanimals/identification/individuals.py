@@ -1,6 +1,7 @@
 """Who is who: individuals as a pure function of a catalogue's names and of decisions."""
 
 import logging
+import re
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -162,3 +163,17 @@ def annotate(table: pd.DataFrame, evidence: Evidence) -> pd.DataFrame:
         )
     identities = pd.Series([*individuals.identity.values()], table.index, dtype=object)
     return table.assign(identity=identities)
+
+
+def made_up(table: pd.DataFrame, found: pd.DataFrame) -> frozenset[str]:
+    """Return names such as ``new-12`` that decisions gave and nobody chose.
+
+    Two of them may be one animal: that something is new says only that it is none of those known.
+
+    Args:
+        table: the catalogue.
+        found: the same after all decisions, as :func:`annotate` returns it.
+    """
+    names = {str(name) for name in found["identity"].dropna()}
+    names -= {str(name) for name in table["identity"].dropna()}
+    return frozenset(name for name in names if re.fullmatch(r"new-\d+b*", name))

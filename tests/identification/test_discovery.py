@@ -212,6 +212,13 @@ def test_by_commands_and_how_many_there_are(tmp_path, monkeypatch, capsys):
     # How many there are: not before people have decided.
     assert main(["discover", *asked]) == 0
     assert "too few decisions yet" in how_many(Path("herd.csv"), Path("matches"))
+    # That each is none of those known does not say that they are not one another.
+    with Evidence(decisions_of("herd.csv")) as evidence:
+        numbers = [evidence.decide("new", path, by="Ada") for path, who, _ in rows if not who]
+    assert "too few decisions yet" in how_many(Path("herd.csv"), Path("matches"))
+    with Evidence(decisions_of("herd.csv")) as evidence:
+        for number in numbers:
+            evidence.undo(number, by="Ada")
     with Evidence(decisions_of("herd.csv")) as evidence:
         for path, identity, _ in rows:
             if identity is None:
