@@ -67,7 +67,7 @@ class PairEvidence:
                 f"{counts[0]} pairs of encounters of one animal and {counts[1]} of two can be "
                 f"compared; to learn how sure a likeness is takes {FEWEST} of each. Add names to "
                 "the catalogue, or --learn-from another one of this species; of a network that was "
-                "trained on the catalogue only what was held out counts (--matcher local needs none)"
+                "trained on it only what was held out counts (--matcher local needs none)"
             )
         some = scores[np.isfinite(scores).all(axis=2)]
         low, centres, high = np.quantile(some, (0.05, 0.5, 0.95), axis=0)
