@@ -11,7 +11,9 @@ import numpy as np
 from openanimals.config import load
 from openanimals.data.build import load_sets
 from openanimals.data.catalogue import Catalogue
+from openanimals.engine.checkpoint import RunFolder
 from openanimals.engine.device import pick_device
+from openanimals.engine.loading import config_from_checkpoint
 from openanimals.engine.matchers import FEATURES, FUSED, LOCAL, single_matcher
 from openanimals.engine.predictor import Predictor
 from openanimals.identification.kept_features import KeptFeatures
@@ -110,7 +112,11 @@ def trained_on(model: str | Path | None, catalogue: Catalogue) -> int:
     if not model or Path(model).suffix in (".yml", ".yaml"):
         return 0
     try:
-        sets = load_sets(Predictor(model, device="cpu").cfg)
+        place = expanded(model)
+        checkpoint = RunFolder(place).finished() if place.is_dir() else place
+        if checkpoint is None:
+            return 0
+        sets = load_sets(config_from_checkpoint(checkpoint, []))
     except UserError:  # such as a training set that is not on this computer
         return 0
     assert sets.train is not None
