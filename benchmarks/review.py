@@ -115,7 +115,11 @@ def _write_groups(folder: Path, own: list, listed: list[str], rng: np.random.Gen
         for (i, j), q in zip(ends, rng.uniform(0.001, 1, len(ends)), strict=True)
         if i != j
     ]
-    content = {"encounters": [{"encounter": name} for name in listed], "pairs": pairs}
+    content = {
+        "encounters": [{"encounter": name} for name in listed],
+        "pairs": pairs,
+        "share expected": 0.001,
+    }
     (folder / "groups.json").write_text(json.dumps(content), encoding="utf-8")
 
 

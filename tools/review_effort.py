@@ -137,15 +137,17 @@ class Survey:
 def by_questions(survey: Survey, reviewer: SimulatedReviewer) -> Iterator[tuple[int, float]]:
     """Give the decisions so far and the share of right names, now and then."""
     apart = list[tuple[int, int]]()
-    groups = {"pairs": survey.groups.pairs}
+    groups = {"pairs": survey.groups.pairs, "share expected": survey.groups.expected.share}
     with tempfile.TemporaryDirectory() as folder, Evidence(Path(folder) / "decisions") as evidence:
         # Not on the disk after each decision: nothing is lost here.
         evidence._connection.execute("PRAGMA synchronous = OFF")
         questions = Questions(
             survey.found, survey.found.ranking, groups, survey.table, evidence, every=0
         )
+        look = 0
         while True:
-            if reviewer.asked % EVERY == 0:
+            if reviewer.asked >= look:
+                look = reviewer.asked + EVERY
                 doubt = questions._own(BY).doubt
                 chances, new = doubt.probabilities(np.arange(len(survey.truth)))
                 said = doubt.said[doubt.component]
@@ -162,7 +164,8 @@ def by_questions(survey: Survey, reviewer: SimulatedReviewer) -> Iterator[tuple[
                 other = f"={choice.individual}"
             else:
                 other = str(questions.candidates.position(choice.encounter))
-            answer = reviewer(str(one), other)
+            # As on the page, which asks again where an answer is unlikely.
+            answer = reviewer.confirmed(str(one), other, choice.probability)
             if answer == "different" and choice.individual is None:
                 apart.append((one, int(other)))
             questions.answer(asked.encounter.encounter, choice, answer, BY)

@@ -1,7 +1,7 @@
 """Who an encounter may show: individuals of the catalogue, and other encounters of nobody known."""
 
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -63,6 +63,9 @@ class Candidates:
         called: what it is called now, by any such name.
         pairs: `[P, 2]`, positions of encounters that may show one animal.
         chances: `[P]`, that they do.
+        share: of all pairs, those that are expected to.
+        views: bool `[E, V]`, the viewpoints that an encounter can be compared from; all, where one
+            of its photographs is from anywhere.
 
     Raises:
         UserError: photographs are not in the catalogue, or the files are not of one run.
@@ -115,6 +118,8 @@ class Candidates:
         self.columns = own | named
         self.called = {name: self.titles[column] for name, column in self.columns.items()}
         self.pairs, self.chances, self._alike = _pairs_of(groups, self.encounter_of)
+        self.share = float(groups["share expected"]) if groups else 0.5
+        self.views = _views_of([match.viewpoints for match in matches.matches])
 
     def position(self, encounter: str) -> int:
         """Return the position of an encounter.
@@ -176,6 +181,14 @@ class Candidates:
 
 def _first(name: str, names: Any) -> tuple[str, ...]:
     return tuple(dict.fromkeys([name, *names]))
+
+
+def _views_of(viewpoints: Sequence[Sequence[str | None]]) -> np.ndarray:
+    """Return from where encounters can be compared `[E, V]`, see :class:`Candidates`."""
+    known = sorted({view for each in viewpoints for view in each if view}) or [""]
+    from_anywhere = np.array([not each or not all(each) for each in viewpoints], bool)
+    seen = np.array([[view in each for view in known] for each in viewpoints], bool)
+    return seen.reshape(-1, len(known)) | from_anywhere[:, None]
 
 
 def _pairs_of(

@@ -12,14 +12,19 @@ a question is worth; it is largest in the middle of doubt and nothing where all 
 probable individual is asked about first. "Different" takes its probability away, and the others
 make one again.
 
-Encounters that were said to be the same speak together: see :meth:`Doubt.probabilities`.
+Encounters that were said to be the same, or to show one individual, are a group and speak together:
+what each adds to the logarithm of the odds is added up. Encounters of one animal are alike in more
+than the animal, so n of them count as much as the root of n. So it is for a group and an individual,
+for two groups (with all pairs between them), and for a group, an individual, and those of its
+encounters that were named before.
 
-Two encounters of unknown animals show one animal with probability q: never more than each is new.
-Whether they do is worth min(q, 1 - q) times the photographs of the smaller of the two groups.
+Two groups of unknown animals show one animal with probability q: never more than each is new.
+Whether they do is worth min(q, 1 - q) times the photographs of the smaller one.
 """
 
 import copy
 from collections.abc import Iterable, Mapping
+from typing import NamedTuple
 
 import numpy as np
 
@@ -28,6 +33,7 @@ from openanimals.identification.answers import Answer
 WORTH = 0.01  # photographs: questions that are expected to mend less are not asked unless demanded
 ROWS = 1024  # encounters whose probabilities are looked at together
 LEAST = 1e-13  # a probability that is lower says no more
+UNLIKE = -1.0  # what a pair adds to the logarithm of the odds that is not among the likely ones
 NOBODY, NEWCOMER = -1, -2  # said of a group: nothing yet; a new animal, or a name that is new
 
 
@@ -40,6 +46,8 @@ class Doubt:
         photographs: `[E]`, how many an encounter has.
         pairs: `[P, 2]`, positions of encounters that may show one animal.
         chances: `[P]`, that they do.
+        share: of all such pairs, those that are expected to.
+        views: bool `[E, V]`, the viewpoints that an encounter can be compared from.
         columns: the position of each individual's name, by any name that it has or had.
 
     Attributes:
@@ -57,13 +65,17 @@ class Doubt:
         photographs: np.ndarray,
         pairs: np.ndarray,
         chances: np.ndarray,
+        share: float,
+        views: np.ndarray,
         columns: Mapping[str, int],
     ) -> None:
         count = len(probability)
         self._probability, self._new, self._columns = probability, new, columns
         # Two columns: many times faster than one array of pairs.
         self._one, self._other = (np.ascontiguousarray(pairs[:, n]) for n in (0, 1))
-        self._chances = chances
+        self._chances = chances.copy()
+        self._against = _log_odds(np.array(1 - share))
+        self._says, self._views = _log_odds(chances) + self._against, views.astype(np.float32)
         self.component = np.arange(count)
         self._members: dict[int, list[int]] = {}
         self.size = photographs.astype(np.int64)
@@ -71,9 +83,8 @@ class Doubt:
         self.put_off: dict[int, int] = {}
         self._not: dict[int, set[int]] = {}  # individuals that a group is not
         self._unclear: dict[int, set[int]] = {}  # that it cannot be compared with
-        self._raised: dict[int, dict[int, float]] = {}  # by what was said of a like encounter
         self._apart: list[tuple[int, int]] = []  # encounters: different, or cannot be compared
-        self._named: dict[str, int] = {}  # encounters of names that the catalogue had not
+        self._named: dict[str | int, int] = {}  # by individual, or new name, an encounter
         self.asks = np.full(count, -1)  # the individual to ask about
         self.gain = np.zeros(count)
         self.new = np.zeros(count)
@@ -84,7 +95,7 @@ class Doubt:
     def copy(self) -> "Doubt":
         """Return the same state, which further answers to this one do not change."""
         tables = self._probability, self._new, self._columns, self._one, self._other
-        shared = *tables, self._chances, self._near
+        shared = *tables, self._says, self._views, self._near
         return copy.deepcopy(self, {id(each): each for each in shared})
 
     def take(self, answers: Iterable[Answer]) -> None:
@@ -120,8 +131,7 @@ class Doubt:
             self.put_off[encounter] = each.numbers[-1]
         elif isinstance(about, int):
             if answer == "same":
-                changed.update(self._group(int(self.component[about])))
-                self._join(encounter, about)
+                self._join(encounter, about, changed)
             else:
                 self._apart.append((encounter, about))
         elif answer == "new" or (about is None and answer == "incomparable"):
@@ -130,46 +140,56 @@ class Doubt:
             column = self._columns[about]
             if answer == "same":
                 self.said[group] = column
-                changed.update(self._tell_neighbours(group))
+                self._join(encounter, self._named.setdefault(column, encounter), changed)
             else:
                 listed = self._not if answer == "different" else self._unclear
                 listed.setdefault(group, set()).add(column)
         elif answer == "same" and isinstance(about, str):
             self.said[group] = NEWCOMER
-            self._join(encounter, self._named.setdefault(about, encounter))
+            self._join(encounter, self._named.setdefault(about, encounter), changed)
 
     def _group(self, number: int) -> list[int]:
         return self._members.get(number, [number])
 
-    def _join(self, one: int, other: int) -> None:
+    def _join(self, one: int, other: int, changed: set[int]) -> None:
         kept, gone = int(self.component[one]), int(self.component[other])
-        if kept == gone:
-            return
         if len(self._group(kept)) < len(self._group(gone)):
             kept, gone = gone, kept
-        moved = self._group(gone)
-        self.component[moved] = kept
-        self._members[kept] = [*self._group(kept), *moved]
-        self.size[kept] += self.size[gone]
-        # An individual says more than "new".
-        self.said[kept] = max(
-            self.said[kept], self.said[gone], key=lambda said: (said != NOBODY, said)
-        )
-        for listed in (self._not, self._unclear):
-            if gone in listed:
-                listed.setdefault(kept, set()).update(listed.pop(gone))
+        if kept != gone:
+            moved = self._group(gone)
+            self.component[moved] = kept
+            self._members[kept] = [*self._group(kept), *moved]
+            self.size[kept] += self.size[gone]
+            # An individual says more than "new".
+            self.said[kept] = max(
+                self.said[kept], self.said[gone], key=lambda said: (said != NOBODY, said)
+            )
+            for listed in (self._not, self._unclear):
+                if gone in listed:
+                    listed.setdefault(kept, set()).update(listed.pop(gone))
+        near = self._near_of(kept)
+        odds = near.says / np.sqrt(near.counts) - self._against
+        self._chances[near.pairs] = _probability(odds)[near.place]
+        for group in (kept, *near.groups.tolist()):
+            changed.update(self._group(group))
 
-    def _tell_neighbours(self, group: int) -> set[int]:
-        """Let those that may be the same as a group be the individual that it was said to be."""
-        column, told = int(self.said[group]), set()
-        for member in self._group(group):
-            for pair in self._near.get(member, ()):
-                one, other = int(self._one[pair]), int(self._other[pair])
-                like = other if one == member else one
-                raised = self._raised.setdefault(like, {})
-                raised[column] = max(raised.get(column, 0.0), float(self._chances[pair]))
-                told.add(like)
-        return told
+    def _near_of(self, group: int) -> "_Near":
+        """Return what pairs say of a group and each other one that it has pairs with."""
+        members = self._group(group)
+        near = [self._near[each] for each in members if each in self._near]
+        pairs = np.concatenate(near) if near else np.zeros(0, dtype=np.int64)
+        one, other = self.component[self._one[pairs]], self.component[self._other[pairs]]
+        outside = one != other
+        pairs, other = pairs[outside], np.where(one == group, other, one)[outside]
+        groups, place = np.unique(other, return_inverse=True)
+        theirs = [self._group(each) for each in groups.tolist()]
+        of = np.repeat(np.arange(len(groups)), [len(each) for each in theirs])
+        rows = np.concatenate([np.zeros(0, dtype=np.int64), *theirs])
+        can = (self._views[members] @ self._views[rows].T > 0).sum(axis=0)
+        counts = np.bincount(of, can, len(groups))
+        unlike = counts - np.bincount(place, minlength=len(groups))
+        says = np.bincount(place, self._says[pairs], len(groups)) + UNLIKE * unlike
+        return _Near(pairs, place, groups, says, counts)
 
     def _look(self, encounters: Iterable[int]) -> None:
         """Find what to ask about some encounters, and what that is worth."""
@@ -202,12 +222,10 @@ class Doubt:
         """
         chances, new = self._probability[rows], self._new[rows]
         for n, row in enumerate(rows.tolist()):
-            if len(members := self._group(int(self.component[row]))) > 1:
-                chances[n], new[n] = self._together(members)
-            if raised := self._raised.get(row):
-                columns = [*raised]
-                chances[n, columns] = np.maximum(chances[n, columns], [*raised.values()])
-            if excluded := self._not.get(int(self.component[row])):
+            group = int(self.component[row])
+            if self._named or len(self._group(group)) > 1:
+                chances[n], new[n] = self._together(group)
+            if excluded := self._not.get(group):
                 chances[n, [*excluded]] = 0
         total = chances.sum(axis=1) + new
         new = np.where(total > 0, new, 1)
@@ -215,26 +233,32 @@ class Doubt:
         chances /= total[:, None]
         return chances, new / total
 
-    def _together(self, members: list[int]) -> tuple[np.ndarray, float]:
-        """Return the probabilities `[I]` of encounters of one animal, and that it is a new one.
-
-        What each adds to the odds before anything was seen is added up. Encounters of one animal
-        are alike in more than the animal, so n of them count as much as the root of n.
-        """
+    def _together(self, group: int) -> tuple[np.ndarray, float]:
+        """Return the probabilities `[I]` of a group, and that it is a new animal."""
+        members = self._group(group)
         before = -np.log(self._probability.shape[1])
-        chances, new = (
-            np.log(np.maximum(each, LEAST))
-            for each in (self._probability[members], self._new[members][:, None])
-        )
-        odds = chances - new - before
-        odds = odds.sum(axis=0) / np.sqrt(len(members)) + before
+        chances, new = self._probability[members], self._new[members]
+        can = chances > 0  # be compared
+        says = _log(chances) - _log(new)[:, None] - before
+        says, counts = np.where(can, says, 0).sum(axis=0), can.sum(axis=0)
+        near = self._near_of(group)
+        known = self.said[near.groups] >= 0
+        columns = self.said[near.groups[known]]
+        np.add.at(says, columns, near.says[known])
+        np.add.at(counts, columns, near.counts[known].astype(counts.dtype))
+        odds = says / np.sqrt(np.maximum(counts, 1)) + before
+        odds[counts == 0] = -np.inf
         parts = np.exp(np.append(odds, 0.0) - max(odds.max(), 0.0))
         parts /= parts.sum()
         return parts[:-1], float(parts[-1])
 
     def like(self, encounter: int) -> list[tuple[int, float]]:
-        """Return other encounters that may show the same new animal, and probabilities."""
+        """Return other encounters that may show the same new animal, and probabilities.
+
+        The most alike by itself comes first; with all of one group the probability is the same.
+        """
         near = self._near.get(encounter, np.zeros(0, dtype=np.int64))
+        near = near[np.argsort(-self._says[near], kind="stable")]
         one, other = self._one[near], self._other[near]
         return [
             *zip(
@@ -248,6 +272,12 @@ class Doubt:
         """Return the probability that two encounters show one animal, and a new one."""
         new = np.minimum(self.new[self._one[pairs]], self.new[self._other[pairs]])
         return np.minimum(self._chances[pairs], new)
+
+    def most_alike(self, pair: int) -> int:
+        """Return the most alike of the pairs between the two groups of a pair."""
+        near = self._near_of(int(self.component[self._one[pair]]))
+        between = near.pairs[near.place == near.place[near.pairs == pair][0]]
+        return int(between[self._says[between].argmax()])
 
     def worth(self, wanted: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Return what it is worth to ask about each encounter `[E]`, and about each pair `[P]`.
@@ -263,6 +293,36 @@ class Doubt:
             np.where(wanted, self.gain * size, 0),
             np.where(asked, np.minimum(chances, 1 - chances) * smaller, 0),
         )
+
+
+class _Near(NamedTuple):
+    """What pairs say of a group and others.
+
+    Attributes:
+        pairs: `[K]`, of encounters of it with those of others.
+        place: `[K]`, the position among these.
+        groups: `[G]`, the others.
+        says: `[G]`, the logarithm of how much likelier each is the same animal than another.
+        counts: `[G]`, pairs that can be compared.
+    """
+
+    pairs: np.ndarray
+    place: np.ndarray
+    groups: np.ndarray
+    says: np.ndarray
+    counts: np.ndarray
+
+
+def _log(chances: np.ndarray) -> np.ndarray:
+    return np.log(np.maximum(chances, LEAST))
+
+
+def _log_odds(chances: np.ndarray) -> np.ndarray:
+    return _log(chances) - _log(1 - chances)
+
+
+def _probability(odds: np.ndarray) -> np.ndarray:
+    return np.asarray(1 / (1 + np.exp(-np.clip(odds, -50, 50))))
 
 
 def _neighbours(pairs: np.ndarray, count: int) -> dict[int, np.ndarray]:

@@ -114,6 +114,8 @@ class Questions:
             np.array([len(match.annotations) for match in self.matches], dtype=np.int64),
             self.candidates.pairs,
             self.candidates.chances,
+            self.candidates.share,
+            self.candidates.views,
             self.candidates.columns,
         )
         self.answers: list[Answer] = []
@@ -150,7 +152,7 @@ class Questions:
         pair = int(of_pairs.argmax()) if len(of_pairs) else -1
         if pair >= 0 and of_pairs[pair] > max(WORTH, worth[best]):
             # The smaller group is the one that would get another name.
-            ends = pairs[pair].tolist()
+            ends = pairs[doubt.most_alike(pair)].tolist()
             one, other = sorted(ends, key=lambda each: doubt.size[doubt.component[each]])
             return self._question(one, other, by, float(of_pairs[pair]))
         if best >= 0 and worth[best] >= WORTH:
@@ -182,7 +184,7 @@ class Questions:
         for like, chance in doubt.like(number):
             group = int(doubt.component[like])
             if group != doubt.component[number]:
-                of_groups[group] = max(of_groups.get(group, (-1.0, -1)), (chance, like))
+                of_groups.setdefault(group, (chance, like))
         everyone: list[tuple[float, About]] = [
             *zip(chances[0].tolist(), self.candidates.titles, strict=True),
             *of_groups.values(),

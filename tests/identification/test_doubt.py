@@ -13,7 +13,7 @@ def same(one: int, other: int) -> Answer:
     return Answer(one, other, "same", "Ada", "2026-01-01T00:00:00+00:00", "", (1,), True)
 
 
-def doubt_of(probability, pairs):
+def doubt_of(probability, pairs, views=None):
     probability = np.array(probability)
     none = np.zeros(0)
     pairs = np.array(pairs, dtype=np.int64).reshape(-1, 2)
@@ -23,6 +23,8 @@ def doubt_of(probability, pairs):
         np.ones(len(probability), int),
         pairs,
         np.full(len(pairs), 0.5) if len(pairs) else none,
+        0.01,
+        np.ones((len(probability), 1), bool) if views is None else np.array(views),
         {f"animal{n}": n for n in range(probability.shape[1])},
     )
 
