@@ -193,8 +193,15 @@ const until = async test => { while (!test()) await new Promise(requestAnimation
   const begin = performance.now();
   for (const key of keys) {
     await new Promise(ready => setTimeout(ready, 500));
-    const count = asked(), start = performance.now();
-    body.dispatchEvent(new KeyboardEvent("keydown", {key, bubbles: true}));
+    const count = asked();
+    const press = () => body.dispatchEvent(new KeyboardEvent("keydown", {key, bubbles: true}));
+    let start = performance.now();
+    press();
+    await new Promise(requestAnimationFrame);
+    if (!document.getElementById("alert").hidden) { // unlikely: it is pressed again
+      start = performance.now();
+      press();
+    }
     await until(() => asked() > count);
     await new Promise(requestAnimationFrame);
     shown.push((performance.now() - start) / 1000);

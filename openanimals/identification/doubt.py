@@ -85,6 +85,7 @@ class Doubt:
         self._unclear: dict[int, set[int]] = {}  # that it cannot be compared with
         self._apart: list[tuple[int, int]] = []  # encounters: different, or cannot be compared
         self._named: dict[str | int, int] = {}  # by individual, or new name, an encounter
+        self._like_named: set[int] = set()  # encounters that may be like one with a name
         self.asks = np.full(count, -1)  # the individual to ask about
         self.gain = np.zeros(count)
         self.new = np.zeros(count)
@@ -170,8 +171,11 @@ class Doubt:
         near = self._near_of(kept)
         odds = near.says / np.sqrt(near.counts) - self._against
         self._chances[near.pairs] = _probability(odds)[near.place]
-        for group in (kept, *near.groups.tolist()):
-            changed.update(self._group(group))
+        changed.update(self._group(kept))
+        if self.said[kept] >= 0:
+            like = {each for group in near.groups.tolist() for each in self._group(group)}
+            changed.update(like)
+            self._like_named |= like
 
     def _near_of(self, group: int) -> "_Near":
         """Return what pairs say of a group and each other one that it has pairs with."""
@@ -223,7 +227,7 @@ class Doubt:
         chances, new = self._probability[rows], self._new[rows]
         for n, row in enumerate(rows.tolist()):
             group = int(self.component[row])
-            if self._named or len(self._group(group)) > 1:
+            if row in self._like_named or len(self._group(group)) > 1:
                 chances[n], new[n] = self._together(group)
             if excluded := self._not.get(group):
                 chances[n, [*excluded]] = 0

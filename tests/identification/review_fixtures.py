@@ -42,7 +42,7 @@ def write_files(folder, encounters=12, names=NAMES, visit="visit {}", photograph
     found = []
     for n in range(encounters):
         own = tuple(add(f"new-{n}-{m}.jpg", viewpoint=("left", "right")[m]) for m in range(2))
-        chances = 0.5, 0.3 - n / 100, 0.1
+        chances = 0.52, 0.3 - n / 100, 0.1
         place = ("North", "South")[n % 2]
         views = "left", "right"
         facts = "2025-05-01", place, views, "unsure", "", chances[0], 1 - sum(chances), ()
@@ -51,7 +51,7 @@ def write_files(folder, encounters=12, names=NAMES, visit="visit {}", photograph
     everything = matches(*found)
     everything.write(folder / "matches")
     shape = encounters, len(names)
-    chances = np.array([[0.5, 0.3 - n / 100, 0.1] for n in range(encounters)], np.float32)
+    chances = np.array([[0.52, 0.3 - n / 100, 0.1] for n in range(encounters)], np.float32)
     Ranking(
         encounters=[match.encounter for match in found],
         names=[*names],

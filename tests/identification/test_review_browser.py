@@ -101,8 +101,16 @@ class Page:
         ActionChains(self.driver).send_keys(keys).perform()
 
     def press(self, key):
-        """Press a key that answers, wait for the next question, and return what was asked."""
+        """Press a key that answers, wait for the next question, and return what was asked.
+
+        What is less likely than its opposite is saved when the key is pressed again.
+        """
         before, count = self.shown, self.script("document.body.dataset.asked")
+        chance = int(re.search(r"(\d+)\s%", self.text(".badge.chance"))[1])
+        if (key == "s" and chance < 50) or (key == "d" and chance > 50):
+            self.type(key)
+            self.until("!document.getElementById('alert').hidden")
+            assert "once more" in self.text("#alert") and self.shown == before
         self.type(key)
         self.until(f"document.body.dataset.asked !== '{count}'")
         return before

@@ -16,6 +16,7 @@ const KEYS = {
 const ANSWERS = ["same", "different", "incomparable", "skip", "new"];
 let question = null; // that is shown
 let candidates = []; // of its encounter, as far as they were looked at
+let doubted = ""; // an unlikely answer that was given once
 let everything = false, spots = false, busy = false;
 let asked = 0; // how many questions were shown
 let ready = []; // photographs of the next question, kept so that they are not fetched again
@@ -39,7 +40,8 @@ function setTitle(side, name) {
 
 // Show a question; in the history of the browser it gets a place of its own.
 async function show(found, remember = true) {
-  question = found.encounter ? found : null;
+  question = found.encounter ? {...found, asked: found.choice} : null;
+  doubted = "";
   find("nothing").hidden = question !== null;
   find("note").value = ""; // it was about another question
   find("note-row").hidden = true;
@@ -57,7 +59,7 @@ async function show(found, remember = true) {
   const both = [left.show(encounter.photographs, question.choice.query, encounter.photographs.length), showChoice()];
   prepareNext();
   await Promise.all(both);
-  if (question === found) document.body.dataset.state = "ready";
+  if (question?.asked === found.choice) document.body.dataset.state = "ready";
   document.body.dataset.asked = ++asked;
 }
 
@@ -97,6 +99,8 @@ async function turnCandidate(step) {
 }
 
 async function showOther(choice) {
+  if (doubted) alertUser("");
+  doubted = "";
   question.choice = choice;
   history.replaceState(place(), "");
   const seen = showChoice();
@@ -145,8 +149,19 @@ async function withoutOthers(action) {
   }
 }
 
+// Of a candidate that the program chose, an answer less likely than its opposite takes two presses.
+function isUnlikely(said) {
+  const {choice, asked} = question;
+  const opposite = {same: 1 - choice.probability, different: choice.probability}[said];
+  return choice === asked && doubted !== said && opposite > 0.5;
+}
+
 async function answer(said) {
   if (!question) return;
+  if (isUnlikely(said)) {
+    doubted = said;
+    return alertUser(say("unlikely", {answer: say(said), p: percent(question.choice.probability)}));
+  }
   const note = find("note").value;
   const next = await send({...place(), answer: said, note, ...filters, everything});
   announce(say("saved", {answer: say(said)}));
