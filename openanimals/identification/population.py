@@ -91,7 +91,9 @@ def estimate_population(
             pending.append((one, found.pending))
     number, reach = count * float(parts.mean()), float(count)
     if len(parts) > 1:
-        variance = parts.var(ddof=1) / len(parts) + doubts.sum() / len(parts) ** 2
+        # Where all parts are alike, one more encounter might have been of another kind.
+        spread = np.append(parts, 0.5).var(ddof=1)
+        variance = spread / len(parts) + doubts.sum() / len(parts) ** 2
         reach = float(t.ppf(0.5 + LEVEL / 2, len(parts) - 1)) * count * float(np.sqrt(variance))
     low, high = max(number - reach, 1.0), min(number + reach, float(count))
     return Population(number, low, high, len(drawn), asked, pending)
