@@ -16,8 +16,10 @@ class ArchiveError(UserError):
     """An archive that would write outside its folder, or more than it can honestly hold."""
 
 
-def unpack(archive: str | Path, folder: str | Path = ".", delete: bool = False) -> None:
+def unpack(archive: str | Path, extract_path: str | Path = ".", delete: bool = False) -> None:
     """Check an archive, unpack it, and remove it if asked to.
+
+    Arguments are called as by wildlife-datasets, whose function this replaces.
 
     Raises:
         ArchiveError: a member leaves the folder, is neither a file, a folder nor a link inside
@@ -31,10 +33,10 @@ def unpack(archive: str | Path, folder: str | Path = ".", delete: bool = False) 
             for entry in opened.infolist():
                 _check_name(archive, entry.filename)
                 room = _take(archive, room, entry.file_size)
-        shutil.unpack_archive(archive, folder, "zip")  # writes plain files and folders only
+        shutil.unpack_archive(archive, extract_path, "zip")  # writes plain files and folders only
     else:
-        _check_tar(archive, folder, room)
-        shutil.unpack_archive(archive, folder, filter="data")  # drops set-uid bits and owners
+        _check_tar(archive, extract_path, room)
+        shutil.unpack_archive(archive, extract_path, filter="data")  # drops set-uid bits and owners
     if delete:
         os.remove(archive)
 

@@ -98,6 +98,10 @@ class Sets:
     dropped: dict[str, int] = field(default_factory=dict)
     lacking: str = ""
 
+    def tested(self) -> list[TestSet]:
+        """Return the test sets and the one to validate on."""
+        return [*self.tests, *([self.validation] if self.validation else [])]
+
     def copies(self) -> str:
         """Tell how many images in use are there more than once, by content; nothing if none is.
 
@@ -134,7 +138,7 @@ class Sets:
     def table(self) -> list[list[str]]:
         """Return rows of text: part, images, individuals, images of each (from, to)."""
         parts = {"train": self.train.images} if self.train else {}
-        for test in [*self.tests, *([self.validation] if self.validation else [])]:
+        for test in self.tested():
             parts |= {f"{test.name} query": test.query, f"{test.name} gallery": test.gallery}
         rows = [["part", "images", "individuals", "images each"]]
         for name, images in parts.items():
@@ -162,8 +166,7 @@ def check_files(cfg: CfgNode, sets: Sets) -> None:
         drawn = [{mask} if mask and not is_shape(mask) else set() for mask in masks]
         return [{file} | mask for (file, _), mask in zip(_places(images), drawn, strict=True)]
 
-    tests = [*sets.tests, *([sets.validation] if sets.validation else [])]
-    tested = [files(images) for test in tests for images in (test.query, test.gallery)]
+    tested = [files(images) for t in sets.tested() for images in (t.query, t.gallery)]
     trained = files(sets.train.images) if sets.train else []
     bad = unusable_files(file for own in chain(trained, *tested) for file in own)
     lacking = _named(bad, chain(*tested))
@@ -271,22 +274,21 @@ def _refuse_repeated(key: str, names: Sequence[str], sets: Sets) -> None:
 
 def _test_set(cfg: CfgNode, name: str, catalogue: Catalogue, split: Split) -> TestSet:
     query, gallery = catalogue.select(split.query), catalogue.select(split.gallery)
-    test = TestSet(name, query, gallery, cfg.INPUT.BACKGROUND == "mask")
-    _, camera = unmatched(query, gallery)
-    if camera and test.unmatched_queries() == len(query):
+    nobody, camera = unmatched(query, gallery)
+    if camera and nobody + camera == len(query):
         raise CatalogueError(
             f"{name}: none of its {len(query)} query images has a match by another camera: of "
             f"{camera} queries, all images of their individual in the gallery are by their own "
             "camera, and these do not count; expected other cameras in the column camera, or a "
             "catalogue with cameras_count=False"
         )
-    if test.unmatched_queries() == len(test.query):
+    if nobody == len(query):
         raise CatalogueError(
-            f"{name}: none of its {len(test.query)} query images has another image of the same "
-            f"individual among the {len(test.gallery)} gallery images, so nothing can be "
+            f"{name}: none of its {len(query)} query images has another image of the same "
+            f"individual among the {len(gallery)} gallery images, so nothing can be "
             "evaluated; expected individuals with at least 3 images in the test half"
         )
-    return test
+    return TestSet(name, query, gallery, cfg.INPUT.BACKGROUND == "mask")
 
 
 def _check_masks(catalogue: Catalogue, split: Split) -> None:

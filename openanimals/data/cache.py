@@ -223,16 +223,15 @@ def _build_file(path: Path, dataset: ReIDDataset) -> CachedImages:
 
 def _states(dataset: ReIDDataset) -> dict[str, list[int] | None]:
     """Return bytes and time of the last change of each file; None for one that is not there."""
-    with ThreadPoolExecutor() as pool:  # the time goes into waiting for the disk
-        return dict(zip(dataset.files, pool.map(_state, dataset.files), strict=True))
 
-
-def _state(file: str) -> list[int] | None:
-    try:
-        status = os.stat(file)
-    except OSError:
+    def state(file: str) -> list[int] | None:
+        with suppress(OSError):
+            status = os.stat(file)
+            return [status.st_size, status.st_mtime_ns]
         return None
-    return [status.st_size, status.st_mtime_ns]
+
+    with ThreadPoolExecutor() as pool:  # the time goes into waiting for the disk
+        return dict(zip(dataset.files, pool.map(state, dataset.files), strict=True))
 
 
 def _mapped(path: Path, dataset: ReIDDataset, unreadable: dict[int, str]) -> CachedImages:

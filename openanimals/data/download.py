@@ -22,7 +22,7 @@ from requests import codes
 from tqdm import tqdm
 from urllib3.exceptions import HTTPError, ProtocolError
 
-from openanimals.data.archives import LARGEST_RATIO, ArchiveError, unpack
+from openanimals.data.archives import ArchiveError, unpack
 from openanimals.data.catalogue import UNKNOWN, Catalogue, CatalogueError
 from openanimals.data.datasets import wildlife
 from openanimals.data.splits import paper_partition
@@ -134,8 +134,7 @@ def _unpack(cls: Any, archives: Path, unpacking: Path) -> None:
     for file in archives.glob("*gz"):
         with gzip.open(file) as stream:  # to its end, where the checksum is; tarfile stops before
             while stream.read(_CHUNK):
-                if stream.tell() > LARGEST_RATIO * _size(file) + _CHUNK:
-                    raise ArchiveError(f"{file} unpacks to over {LARGEST_RATIO} times its size")
+                pass
     if unpacking.exists():  # an interrupted try
         shutil.rmtree(unpacking)
     unfinished = shutil.ignore_patterns("*.part")
@@ -156,9 +155,7 @@ def _our_functions() -> Iterator[None]:
 
     originals = utils.download_url, utils.extract_archive
     utils.download_url = lambda url, output_path: fetch(url, Path(output_path).absolute())
-    utils.extract_archive = lambda archive, extract_path=".", delete=False: unpack(
-        archive, extract_path, delete
-    )
+    utils.extract_archive = unpack
     try:
         yield
     finally:

@@ -50,16 +50,10 @@ class Compose:
         self.transforms = transforms
 
     def __call__(self, images: Tensor, generator: Generator) -> Tensor:
-        """Augment a batch.
+        """Augment uint8 ``[B, 3, H, W]``, on any device, by draws from a CPU generator.
 
-        Args:
-            images: uint8 ``[B, 3, H, W]`` in 0..255, on any device; never changed in place.
-            generator: a CPU generator, the only source of randomness.
-
-        Returns:
-            ``[B, 3, H, W]`` in 0..255 on the same device, float32 if random erasing is among them
-            (its value need not be whole), else uint8. H and W are those of the random resized crop,
-            if that is among them.
+        The result is float32 if random erasing is among the transforms (its value need not be
+        whole), else uint8; H and W are those of the random resized crop, if that is among them.
         """
         for transform in self.transforms:
             images = transform(images, generator)

@@ -293,7 +293,9 @@ def test_no_process_is_started_where_nothing_is_read(zoo, tmp_path, monkeypatch)
 
     def watched(*arguments, **options):
         asked.append(options["num_workers"])
-        return DataLoader(*arguments, **options | {"num_workers": 0, "prefetch_factor": None})
+        return DataLoader(
+            *arguments, **options | {"num_workers": 0, "prefetch_factor": None, "timeout": 0}
+        )
 
     monkeypatch.setattr(loaders, "DataLoader", watched)
     monkeypatch.setattr(loaders, "CORES", 8)

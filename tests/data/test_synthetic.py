@@ -13,7 +13,7 @@ from PIL import Image
 
 from openanimals.data.catalogue import Catalogue
 from openanimals.data.datasets import synthetic
-from openanimals.data.datasets.synthetic import bodies, coats, noise, traps
+from openanimals.data.datasets.synthetic import animals, traps
 
 TINY = {"identities": 2, "images": 5, "pixels": 48}
 # Of the tiny herd's photographs: camera, date, viewpoint, corner of the box, mean brightness of the
@@ -96,7 +96,7 @@ def test_a_herd_is_drawn_again_only_if_the_drawing_changes(tmp_path, monkeypatch
     with monkeypatch.context() as patch:
         patch.setattr(synthetic, "_draw", lambda *_, **__: pytest.fail("drawn again"))
         assert synthetic.read(tmp_path, **TINY).digest() == first.digest()
-    drawing = {Path(module.__file__) for module in (synthetic, bodies, coats, noise, traps)}
+    drawing = {Path(module.__file__) for module in (synthetic, animals, traps)}
     assert drawing <= set(synthetic.CODE)
     changed = tmp_path / "traps.py"
     changed.write_text(Path(traps.__file__).read_text() + "# another light\n")
@@ -150,18 +150,18 @@ def same(one: np.ndarray, two: np.ndarray, region: str) -> bool:
         "fore": (0.45, 0.64, -0.35, 0.0),
         "legs": (-0.4, 0.35, 0.32, 0.58),
     }[region]
-    rows = slice(int((y0 - coats.TOP) * coats.DENSITY), int((y1 - coats.TOP) * coats.DENSITY))
-    columns = slice(int((x0 - coats.LEFT) * coats.DENSITY), int((x1 - coats.LEFT) * coats.DENSITY))
-    return np.allclose(one[rows, columns], two[rows, columns], atol=1e-5)
+    x0, x1 = (int((x - animals.LEFT) * animals.DENSITY) for x in (x0, x1))
+    y0, y1 = (int((y - animals.TOP) * animals.DENSITY) for y in (y0, y1))
+    return np.allclose(one[y0:y1, x0:x1], two[y0:y1, x0:x1], atol=1e-5)
 
 
 def test_siblings_share_a_part_of_their_coat_and_strangers_share_none() -> None:
     shared = set()
     for family in range(16):
-        one, two = (coats.coat(0, coats.FAMILY * family + member) for member in (0, 1))
-        stranger = coats.coat(0, coats.FAMILY * (family + 1))
-        shared.add(tuple(same(one, two, name) for name in coats.ACROSS))
-        assert not any(same(one, stranger, name) for name in coats.ACROSS)
+        one, two = (animals.coat(0, animals.FAMILY * family + member) for member in (0, 1))
+        stranger = animals.coat(0, animals.FAMILY * (family + 1))
+        shared.add(tuple(same(one, two, name) for name in animals.ACROSS))
+        assert not any(same(one, stranger, name) for name in animals.ACROSS)
     assert shared == {  # trunk, fore, legs
         (True, False, False),
         (False, True, True),

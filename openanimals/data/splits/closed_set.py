@@ -40,9 +40,6 @@ def closed_split(catalogue: Catalogue) -> Split:
 
     An individual with several images has at least one in each half; one with a single image is
     known, and nobody asks for it.
-
-    Raises:
-        ValueError: no individual has two images.
     """
     draws = congruential_draws(PAPER_SEED)
 
@@ -64,9 +61,6 @@ def time_split(catalogue: Catalogue) -> Split:
 
     An individual seen on one day only is known, and nobody asks for it. Images without a date are
     in no list; a warning counts them.
-
-    Raises:
-        ValueError: no individual has images of two days; says how many images have a date.
     """
     days = [date and date[:10] for date in catalogue.column("date")]
 
@@ -91,9 +85,6 @@ def original_split(catalogue: Catalogue) -> Split:
 
     Where no test individual is in train, the test rows are searched among themselves, with queries
     drawn as in the paper.
-
-    Raises:
-        ValueError: the column does not have them.
     """
     if not has_halves(catalogue):
         raise UserError(

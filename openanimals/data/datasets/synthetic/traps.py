@@ -4,9 +4,17 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from openanimals.data.datasets.synthetic.bodies import FAR_SIDE, NEAR_SIDE, draw_pose, relief, to_rest
-from openanimals.data.datasets.synthetic.coats import look_up
-from openanimals.data.datasets.synthetic.noise import rng, soft_step, waves
+from openanimals.data.datasets.synthetic.animals import (
+    FAR_SIDE,
+    NEAR_SIDE,
+    draw_pose,
+    look_up,
+    relief,
+    rng,
+    soft_step,
+    to_rest,
+    waves,
+)
 
 CAMERAS = 5
 LIGHT_HIDE = np.array([206, 172, 128], np.float32)  # of every individual
