@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from logging import getLogger
-from threading import Thread
+from threading import Event, Thread, Timer
 from typing import Any
 
 import torch
@@ -145,7 +145,6 @@ class Loader:
             num_workers=workers,
             pin_memory=self.pinned,
             prefetch_factor=4 if workers else None,
-            timeout=self.patience if workers else 0,
             worker_init_fn=partial(_begin_worker, self.megapixels),
         )
         with naming_lost_workers():
@@ -162,21 +161,41 @@ class Loader:
                 del batch  # the next one can have its memory
 
     def _awaited(self, batches: DataLoader) -> Iterator[Any]:
-        """Yield what a loader gives; where nothing comes for too long, end its worker processes."""
+        """Yield what a loader gives; where nothing comes for too long, end its worker processes.
+
+        The loader's own timeout does not end the wait for a tensor of a process that was stopped.
+        """
         others = set(multiprocessing.active_children())
-        iterator = iter(batches)
+        iterator, expired = iter(batches), Event()
         workers = set(multiprocessing.active_children()) - others
-        try:
-            yield from iterator
-        except RuntimeError as error:
-            if not str(error).startswith("DataLoader timed out"):
-                raise
-            for worker in workers:  # one that was stopped would keep this process from ending
+
+        def expire() -> None:
+            expired.set()
+            logger.warning("no images for %g s (TIMEOUT): ending what reads them", self.patience)
+            for worker in workers:  # so that the wait for it fails
                 worker.kill()
-            raise LoaderError(
-                f"no images have come for {self.patience:g} s (TIMEOUT): a process that reads them "
-                "was stopped, or the disk does not answer. A training goes on with --resume"
-            ) from error
+
+        while True:
+            timer = Timer(self.patience, expire)
+            timer.daemon = True
+            if workers:
+                timer.start()
+            try:
+                batch = next(iterator)
+            except StopIteration:
+                return
+            except Exception as error:
+                if not expired.is_set():
+                    raise
+                raise LoaderError(
+                    f"no images have come for {self.patience:g} s (TIMEOUT): a process that reads "
+                    "them was stopped, or the disk does not answer. A training goes on with "
+                    "--resume"
+                ) from error
+            finally:
+                timer.cancel()
+            yield batch
+            del batch
 
 
 def _begin_worker(megapixels: float, _worker: int) -> None:
