@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-from collections import Counter
 from itertools import islice
 
 import numpy as np
@@ -164,13 +163,6 @@ def test_the_shares_of_all_processes_make_the_batch(world_size):
 def test_a_stream_that_ends_drops_the_batch_it_cannot_fill():
     assert list(batches(iter(range(10)), 4)) == [[0, 1, 2, 3], [4, 5, 6, 7]]
     assert list(batches(iter(range(3)), 4, start=2)) == []
-
-
-def test_only_identities_with_too_few_images_are_repeated_within_a_batch():
-    repeated = set()
-    for batch in islice(batches(identity_stream(LABELS, 8, 4, seed=0), 8), 100):
-        repeated |= {LABELS[row] for row, count in Counter(batch).items() if count > 1}
-    assert repeated == {label for label in LABELS if LABELS.count(label) < 4}
 
 
 @pytest.mark.parametrize(
