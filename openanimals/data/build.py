@@ -292,7 +292,7 @@ def _test_set(cfg: CfgNode, name: str, catalogue: Catalogue, split: Split) -> Te
 
 
 def _check_masks(catalogue: Catalogue, split: Split) -> None:
-    """Count the images in use that keep their background because they have no mask."""
+    """Refuse a catalogue without masks in use; warn of images that lack one."""
     used = {*split.train, *split.query, *split.gallery}
     lacking = len(used) - catalogue.table["mask"].iloc[list(used)].count()
     if lacking == len(used):

@@ -48,20 +48,14 @@ class CachedImages:
     unreadable: dict[int, str]
 
     def take(self, rows: Tensor, pinned: bool = False) -> Tensor:
-        """Gather a batch.
+        """Gather the images of int64 rows ``[B]`` into a batch ``[B, H, W, 3]`` on their device.
 
-        Args:
-            rows: int64 ``[B]``.
-            pinned: put it into page-locked memory, if the images are in the host's.
-
-        Returns:
-            uint8 ``[B, H, W, 3]``, on the device of the images.
+        If that is the host, it may be ``pinned``: in page-locked memory.
         """
         device, shape = self.images.device, self.images.shape[1:]
         pinned = pinned and device.type == "cpu"
-        batch = torch.empty(
-            (len(rows), *shape), dtype=torch.uint8, device=device, pin_memory=pinned
-        )
+        size = len(rows), *shape
+        batch = torch.empty(size, dtype=torch.uint8, device=device, pin_memory=pinned)
         source, target = self.images.flatten(1), batch.flatten(1)
         if shape.numel() % 8 == 0:  # torch gathers words faster than bytes
             source, target = source.view(torch.int64), target.view(torch.int64)

@@ -72,7 +72,7 @@ def dates_from_names(catalogue: Catalogue, pattern: str) -> None:
     Names that do not match or hold no real date are counted in one warning.
 
     Args:
-        catalogue: the images; of their paths, the last component is searched.
+        catalogue: changed in place.
         pattern: a regular expression with the named groups year, month and day, and optionally
             hour, minute and second, for instance ``(?P<year>\d{4})(?P<month>\d\d)(?P<day>\d\d)``.
             A year of two digits counts from 1969 to 2068, as in ``strptime``. Empty: no dates.

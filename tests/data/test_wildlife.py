@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 
 from openanimals.data.catalogue import Catalogue, CatalogueError
-from openanimals.data.datasets import catalogue_cache, wildlife
+from openanimals.data.datasets import wildlife
 from openanimals.data.splits import source_split
 from tests.data import wildlife_fixtures as fixtures
 
@@ -284,6 +284,6 @@ def test_no_place_for_a_cache(package, data, monkeypatch, caplog, parsed):
     fixtures.make_hyena(data, identities=1, images=2)
     blocked = data / "blocked"
     blocked.touch()
-    monkeypatch.setattr(catalogue_cache, "_places", lambda _: [blocked / "x.json"])
+    monkeypatch.setattr(wildlife, "_cache_files", lambda _: [blocked / "x.json"])
     assert len(wildlife.read("HyenaID2022", data)) == 2
     assert "could not be cached" in caplog.text

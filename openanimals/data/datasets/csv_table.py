@@ -90,12 +90,8 @@ def read(file: str | Path) -> Catalogue:
 def csv_lines(location: Path) -> Iterator[tuple[int, list[str]]]:
     """Yield the number and the cells of each line; see :func:`read` for what separates these.
 
-    The csv module rather than pandas, which forgets the line numbers that errors name.
-
-    Raises:
-        UnicodeDecodeError: it is not UTF-8.
-        csv.Error: it is no table of cells.
-        OSError: it cannot be read.
+    The csv module rather than pandas, which forgets the line numbers that errors name. It raises a
+    UnicodeDecodeError where the file is not UTF-8, a csv.Error where it is no table of cells.
     """
     with open(location, encoding="utf-8-sig", newline="") as handle:
         first = next(filter(str.strip, handle), "").strip()

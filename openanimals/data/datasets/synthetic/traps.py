@@ -75,15 +75,10 @@ def photograph(
     pixels: int,
     stream: np.random.Generator,
 ) -> tuple[np.ndarray, tuple[int, int, int, int]]:
-    """Photograph an individual.
+    """Photograph an individual that wears a coat, facing ``left`` or ``right``.
 
-    Args:
-        coat: the coat that it wears.
-        trap: the camera trap that it passes.
-        light: the light of the encounter.
-        facing: ``left`` or ``right``.
-        pixels: width of the photograph; it is three quarters as high.
-        stream: what is random about it: pose, framing, light, occlusion.
+    The photograph is ``pixels`` wide and three quarters as high. Random are pose, framing, light
+    and occlusion.
 
     Returns:
         The photograph, uint8 ``[height, width, 3]``, and a rough box about the animal as x, y,
