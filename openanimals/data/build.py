@@ -67,13 +67,6 @@ class TestSet:
     gallery: Catalogue
     masked: bool = False
 
-    def unmatched_queries(self) -> int:
-        """Return how many queries have no image of their individual in the gallery.
-
-        Where cameras count, images by the query's own camera are none.
-        """
-        return sum(unmatched(self.query, self.gallery))
-
 
 @dataclass
 class Sets:

@@ -32,6 +32,7 @@ from openanimals.utils.files import expanded
 
 _CHUNK = 1 << 20
 _TIMEOUT = 60.0  # seconds without a byte
+_ATTEMPTS = 4  # that may fail in a row
 _LARGEST_RATIO = 100  # of what an archive unpacks to, to its own size
 
 
@@ -192,11 +193,11 @@ def _link(source: str, target: str) -> None:
         shutil.copy2(source, target)
 
 
-def fetch(url: str, target: Path, *, attempts: int = 4) -> None:
+def fetch(url: str, target: Path) -> None:
     """Download a file unless it is there.
 
     Until all of it has arrived, ``<target>.part`` holds what has; the size that the server
-    announces is checked. Progress is a bar on a terminal, and one line at each (re)start. So many
+    announces is checked. Progress is a bar on a terminal, and one line at each (re)start. Four
     attempts in a row may fail without getting further than any before; the pause after them grows
     from two seconds.
 
@@ -213,7 +214,7 @@ def fetch(url: str, target: Path, *, attempts: int = 4) -> None:
             # Further than ever, not than the last try: some servers start anew at each.
             failures = 0 if _size(part) > furthest else failures + 1
             furthest = max(furthest, _size(part))
-            if failures == attempts or _is_final(cause):
+            if failures == _ATTEMPTS or _is_final(cause):
                 kept = (
                     f"; {part} keeps what has arrived; the next try goes on there if the server can"
                 )

@@ -10,6 +10,7 @@ from openanimals.config import load
 from openanimals.data import build as sets
 from openanimals.data.build import load_sets
 from openanimals.data.splits import Split, make_split, read_split, write_split
+from openanimals.data.validate import unmatched
 from tests.data.test_splits import catalogue_of
 
 
@@ -138,7 +139,7 @@ def test_known_individuals_are_trained_and_searched(load_herd):
     test = found.tests[0]
     assert len(found.train.images) == len(test.gallery) == 80
     assert set(test.gallery.column("path")) == set(found.train.images.column("path"))
-    assert len(test.query) == 20 and test.unmatched_queries() == 0
+    assert len(test.query) == 20 and unmatched(test.query, test.gallery) == (0, 0)
     assert set(test.query.column("path")).isdisjoint(test.gallery.column("path"))
 
 
