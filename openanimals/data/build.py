@@ -299,10 +299,9 @@ def _check_masks(catalogue: Catalogue, split: Split) -> None:
 
 
 def _without_bad_boxes(catalogue: Catalogue, split: Split) -> tuple[Split, int]:
-    """Drop rows whose box cannot be used, after the partition so that nothing shifts.
+    """Return the split without rows whose box cannot be used, and how many they were.
 
-    Returns:
-        The split without them, and how many of its rows they were.
+    They are dropped after the partition, so that nothing shifts.
     """
     bad = set(rows_with_bad_boxes(catalogue))
     parts = asdict(split).values()
@@ -315,9 +314,6 @@ def _separate_viewpoints(images: Catalogue) -> Catalogue:
 
     Photographs of no known side keep the plain name: nothing tells which of the two they show, and
     views from the front or from above are a pattern of their own.
-
-    Raises:
-        CatalogueError: no photograph has a known side.
     """
     viewpoints = [lateral_viewpoint(viewpoint) for viewpoint in images.column("viewpoint")]
     if not any(viewpoints):

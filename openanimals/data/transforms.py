@@ -4,9 +4,9 @@ Every random number comes from a CPU generator that the caller hands in, so what
 neither on the device, nor on the number of workers, nor on what ran before a resume. Drawing is
 apart from applying: a transform draws plain numbers, then a function applies them.
 
-Batches stay in channels-last memory, as convolutions want them.
-The functions cut views out of the images one by one and stack them. On a CPU that takes a tenth of
-the time of index arithmetic over the whole batch, and it reads nothing back from an accelerator.
+Batches stay in channels-last memory, as convolutions want them. Views are cut out of the images one
+by one and stacked: on a CPU that takes a tenth of the time of index arithmetic over the batch, and
+it reads nothing back from an accelerator.
 """
 
 from collections.abc import Callable, Iterator, Sequence
