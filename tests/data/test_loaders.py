@@ -281,8 +281,7 @@ def test_a_cache_changes_no_batch(zoo, tmp_path, mode, exact):
     assert_same_batches(cached, build_test_loader(keys, zoo, range(3, 20)), 9)
 
 
-@pytest.mark.parametrize("mode", MODES)
-@pytest.mark.parametrize("workers", [0, 2])
+@pytest.mark.parametrize(("mode", "workers"), [("ram", 0), ("disk", 2)])
 def test_what_auto_augment_changes_is_read_past_the_cache(zoo, tmp_path, mode, workers, caplog):
     caplog.set_level("INFO")
     keys = cfg(
