@@ -28,15 +28,12 @@ def rows_with_bad_boxes(
 ) -> list[int]:
     """Return the rows whose box cannot be used; see :func:`~.image_io.box_is_usable`.
 
-    Such rows are to be dropped after the partition, so that row positions do not shift. A row
-    whose image cannot be read is not listed: reading it gives the better error.
+    Such rows, in ascending order, are to be dropped after the partition, so that row positions do
+    not shift. A row whose image cannot be read is not listed: reading it gives the better error.
 
     Args:
         catalogue: only the files of its rows with a box are opened, and only their headers read.
         sizes: (width, height) in pixels of upright images that are known already, by path.
-
-    Returns:
-        Row positions, ascending.
 
     Raises:
         CatalogueError: not single boxes are wrong but most of them, as the numbers are shares of

@@ -67,13 +67,6 @@ class TestSet:
     gallery: Catalogue
     masked: bool = False
 
-    def unmatched_queries(self) -> int:
-        """Return how many queries have no image of their individual in the gallery.
-
-        Where cameras count, images by the query's own camera are none.
-        """
-        return sum(unmatched(self.query, self.gallery))
-
 
 @dataclass
 class Sets:
@@ -97,6 +90,10 @@ class Sets:
     held_out: tuple[Catalogue, Split] | None = None
     dropped: dict[str, int] = field(default_factory=dict)
     lacking: str = ""
+
+    def tested(self) -> list[TestSet]:
+        """Return the test sets and the one to validate on."""
+        return [*self.tests, *([self.validation] if self.validation else [])]
 
     def copies(self) -> str:
         """Tell how many images in use are there more than once, by content; nothing if none is.
@@ -134,7 +131,7 @@ class Sets:
     def table(self) -> list[list[str]]:
         """Return rows of text: part, images, individuals, images of each (from, to)."""
         parts = {"train": self.train.images} if self.train else {}
-        for test in [*self.tests, *([self.validation] if self.validation else [])]:
+        for test in self.tested():
             parts |= {f"{test.name} query": test.query, f"{test.name} gallery": test.gallery}
         rows = [["part", "images", "individuals", "images each"]]
         for name, images in parts.items():
@@ -162,8 +159,7 @@ def check_files(cfg: CfgNode, sets: Sets) -> None:
         drawn = [{mask} if mask and not is_shape(mask) else set() for mask in masks]
         return [{file} | mask for (file, _), mask in zip(_places(images), drawn, strict=True)]
 
-    tests = [*sets.tests, *([sets.validation] if sets.validation else [])]
-    tested = [files(images) for test in tests for images in (test.query, test.gallery)]
+    tested = [files(images) for t in sets.tested() for images in (t.query, t.gallery)]
     trained = files(sets.train.images) if sets.train else []
     bad = unusable_files(file for own in chain(trained, *tested) for file in own)
     lacking = _named(bad, chain(*tested))
@@ -271,26 +267,25 @@ def _refuse_repeated(key: str, names: Sequence[str], sets: Sets) -> None:
 
 def _test_set(cfg: CfgNode, name: str, catalogue: Catalogue, split: Split) -> TestSet:
     query, gallery = catalogue.select(split.query), catalogue.select(split.gallery)
-    test = TestSet(name, query, gallery, cfg.INPUT.BACKGROUND == "mask")
-    _, camera = unmatched(query, gallery)
-    if camera and test.unmatched_queries() == len(query):
+    nobody, camera = unmatched(query, gallery)
+    if camera and nobody + camera == len(query):
         raise CatalogueError(
             f"{name}: none of its {len(query)} query images has a match by another camera: of "
             f"{camera} queries, all images of their individual in the gallery are by their own "
             "camera, and these do not count; expected other cameras in the column camera, or a "
             "catalogue with cameras_count=False"
         )
-    if test.unmatched_queries() == len(test.query):
+    if nobody == len(query):
         raise CatalogueError(
-            f"{name}: none of its {len(test.query)} query images has another image of the same "
-            f"individual among the {len(test.gallery)} gallery images, so nothing can be "
+            f"{name}: none of its {len(query)} query images has another image of the same "
+            f"individual among the {len(gallery)} gallery images, so nothing can be "
             "evaluated; expected individuals with at least 3 images in the test half"
         )
-    return test
+    return TestSet(name, query, gallery, cfg.INPUT.BACKGROUND == "mask")
 
 
 def _check_masks(catalogue: Catalogue, split: Split) -> None:
-    """Count the images in use that keep their background because they have no mask."""
+    """Refuse a catalogue without masks in use; warn of images that lack one."""
     used = {*split.train, *split.query, *split.gallery}
     lacking = len(used) - catalogue.table["mask"].iloc[list(used)].count()
     if lacking == len(used):
@@ -304,10 +299,9 @@ def _check_masks(catalogue: Catalogue, split: Split) -> None:
 
 
 def _without_bad_boxes(catalogue: Catalogue, split: Split) -> tuple[Split, int]:
-    """Drop rows whose box cannot be used, after the partition so that nothing shifts.
+    """Return the split without rows whose box cannot be used, and how many they were.
 
-    Returns:
-        The split without them, and how many of its rows they were.
+    They are dropped after the partition, so that nothing shifts.
     """
     bad = set(rows_with_bad_boxes(catalogue))
     parts = asdict(split).values()
@@ -320,9 +314,6 @@ def _separate_viewpoints(images: Catalogue) -> Catalogue:
 
     Photographs of no known side keep the plain name: nothing tells which of the two they show, and
     views from the front or from above are a pattern of their own.
-
-    Raises:
-        CatalogueError: no photograph has a known side.
     """
     viewpoints = [lateral_viewpoint(viewpoint) for viewpoint in images.column("viewpoint")]
     if not any(viewpoints):

@@ -48,20 +48,14 @@ class CachedImages:
     unreadable: dict[int, str]
 
     def take(self, rows: Tensor, pinned: bool = False) -> Tensor:
-        """Gather a batch.
+        """Gather the images of int64 rows ``[B]`` into a batch ``[B, H, W, 3]`` on their device.
 
-        Args:
-            rows: int64 ``[B]``.
-            pinned: put it into page-locked memory, if the images are in the host's.
-
-        Returns:
-            uint8 ``[B, H, W, 3]``, on the device of the images.
+        If that is the host, it may be ``pinned``: in page-locked memory.
         """
         device, shape = self.images.device, self.images.shape[1:]
         pinned = pinned and device.type == "cpu"
-        batch = torch.empty(
-            (len(rows), *shape), dtype=torch.uint8, device=device, pin_memory=pinned
-        )
+        size = len(rows), *shape
+        batch = torch.empty(size, dtype=torch.uint8, device=device, pin_memory=pinned)
         source, target = self.images.flatten(1), batch.flatten(1)
         if shape.numel() % 8 == 0:  # torch gathers words faster than bytes
             source, target = source.view(torch.int64), target.view(torch.int64)
@@ -223,16 +217,15 @@ def _build_file(path: Path, dataset: ReIDDataset) -> CachedImages:
 
 def _states(dataset: ReIDDataset) -> dict[str, list[int] | None]:
     """Return bytes and time of the last change of each file; None for one that is not there."""
-    with ThreadPoolExecutor() as pool:  # the time goes into waiting for the disk
-        return dict(zip(dataset.files, pool.map(_state, dataset.files), strict=True))
 
-
-def _state(file: str) -> list[int] | None:
-    try:
-        status = os.stat(file)
-    except OSError:
+    def state(file: str) -> list[int] | None:
+        with suppress(OSError):
+            status = os.stat(file)
+            return [status.st_size, status.st_mtime_ns]
         return None
-    return [status.st_size, status.st_mtime_ns]
+
+    with ThreadPoolExecutor() as pool:  # the time goes into waiting for the disk
+        return dict(zip(dataset.files, pool.map(state, dataset.files), strict=True))
 
 
 def _mapped(path: Path, dataset: ReIDDataset, unreadable: dict[int, str]) -> CachedImages:

@@ -45,7 +45,7 @@ def contact_sheet(
         thumb: width and height of a photograph's place in pixels; it keeps its shape inside.
 
     Raises:
-        ValueError: the file is to be of another format, or a number is below 1.
+        ValueError: the file is to be of another format.
         CatalogueError: there is no individual.
         OSError: the file cannot be written.
     """
@@ -54,11 +54,6 @@ def contact_sheet(
     suffix = Path(path).suffix.lower()
     if suffix not in FORMATS:
         raise UserError(f"contact sheet {path}: expected a file name in {', '.join(FORMATS)}")
-    if min(columns, rows, thumb) < 1:
-        raise UserError(
-            f"contact sheet of {columns} columns and {rows} rows of {thumb} pixels; "
-            "expected numbers from 1"
-        )
     members = catalogue.table.groupby("identity").indices
     members.pop(UNKNOWN, None)
     if not members:

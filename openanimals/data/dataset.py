@@ -70,9 +70,7 @@ class ReIDDataset(Dataset):
     def __getitem__(
         self, places: list[tuple[int, int]]
     ) -> tuple[Tensor, list[int], Tensor, dict[int, str], dict[int, str]]:
-        """Return a batch.
-
-        It does not raise: out of a worker process an error comes with that process's traceback.
+        """Return a batch; never raise, as out of a worker process errors come with a traceback.
 
         Args:
             places: for each image its row, and how many images of the whole training come before

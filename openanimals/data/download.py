@@ -9,12 +9,14 @@ import contextlib
 import errno
 import gzip
 import os
+import platform
 import shutil
 import sys
+import tarfile
 import time
 import zipfile
 from collections.abc import Iterator
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 import requests
@@ -22,7 +24,6 @@ from requests import codes
 from tqdm import tqdm
 from urllib3.exceptions import HTTPError, ProtocolError
 
-from openanimals.data.archives import LARGEST_RATIO, ArchiveError, unpack
 from openanimals.data.catalogue import UNKNOWN, Catalogue, CatalogueError
 from openanimals.data.datasets import wildlife
 from openanimals.data.splits import paper_partition
@@ -31,10 +32,16 @@ from openanimals.utils.files import expanded
 
 _CHUNK = 1 << 20
 _TIMEOUT = 60.0  # seconds without a byte
+_ATTEMPTS = 4  # that may fail in a row
+_LARGEST_RATIO = 100  # of what an archive unpacks to, to its own size
 
 
 class DownloadError(UserError):
     """Data that cannot be fetched or unpacked; says what was kept and how to go on."""
+
+
+class ArchiveError(UserError):
+    """An archive that would write outside its folder, or more than it can honestly hold."""
 
 
 def prepare(name: str, root: str | Path) -> Catalogue:
@@ -134,8 +141,7 @@ def _unpack(cls: Any, archives: Path, unpacking: Path) -> None:
     for file in archives.glob("*gz"):
         with gzip.open(file) as stream:  # to its end, where the checksum is; tarfile stops before
             while stream.read(_CHUNK):
-                if stream.tell() > LARGEST_RATIO * _size(file) + _CHUNK:
-                    raise ArchiveError(f"{file} unpacks to over {LARGEST_RATIO} times its size")
+                pass
     if unpacking.exists():  # an interrupted try
         shutil.rmtree(unpacking)
     unfinished = shutil.ignore_patterns("*.part")
@@ -156,9 +162,7 @@ def _our_functions() -> Iterator[None]:
 
     originals = utils.download_url, utils.extract_archive
     utils.download_url = lambda url, output_path: fetch(url, Path(output_path).absolute())
-    utils.extract_archive = lambda archive, extract_path=".", delete=False: unpack(
-        archive, extract_path, delete
-    )
+    utils.extract_archive = unpack
     try:
         yield
     finally:
@@ -189,17 +193,13 @@ def _link(source: str, target: str) -> None:
         shutil.copy2(source, target)
 
 
-def fetch(url: str, target: Path, *, attempts: int = 4) -> None:
+def fetch(url: str, target: Path) -> None:
     """Download a file unless it is there.
 
     Until all of it has arrived, ``<target>.part`` holds what has; the size that the server
-    announces is checked. Progress is a bar on a terminal, and one line at each (re)start.
-
-    Args:
-        url: its address.
-        target: the file.
-        attempts: how many tries in a row may fail without getting further than any before. The
-            pause after them grows from two seconds.
+    announces is checked. Progress is a bar on a terminal, and one line at each (re)start. Four
+    attempts in a row may fail without getting further than any before; the pause after them grows
+    from two seconds.
 
     Raises:
         DownloadError: the server refuses, the disk is too small, or the attempts are used up.
@@ -214,7 +214,7 @@ def fetch(url: str, target: Path, *, attempts: int = 4) -> None:
             # Further than ever, not than the last try: some servers start anew at each.
             failures = 0 if _size(part) > furthest else failures + 1
             furthest = max(furthest, _size(part))
-            if failures == attempts or _is_final(cause):
+            if failures == _ATTEMPTS or _is_final(cause):
                 kept = (
                     f"; {part} keeps what has arrived; the next try goes on there if the server can"
                 )
@@ -271,3 +271,67 @@ def _size(file: Path) -> int:
 
 def _megabytes(count: int | None) -> str:
     return "unknown MB" if count is None else f"{count / 1e6:.1f} MB"
+
+
+def unpack(archive: str | Path, extract_path: str | Path = ".", delete: bool = False) -> None:
+    """Check an archive, unpack it, and remove it if asked to.
+
+    Arguments are called as by wildlife-datasets, whose function this replaces.
+
+    Raises:
+        ArchiveError: a member leaves the folder, is neither a file, a folder nor a link inside
+            it, lies behind a link, or all of it is beyond 100 times its size; or this Python
+            cannot check a tar archive.
+    """
+    room = _LARGEST_RATIO * os.path.getsize(archive)
+    # By the suffix, as shutil does: a file can be a tar archive and a zip archive at once.
+    if Path(archive).suffix.lower() == ".zip":
+        with zipfile.ZipFile(archive) as opened:
+            for entry in opened.infolist():
+                _check_name(archive, entry.filename)
+                room = _take(archive, room, entry.file_size)
+        shutil.unpack_archive(archive, extract_path, "zip")  # writes plain files and folders only
+    else:
+        _check_tar(archive, extract_path, room)
+        shutil.unpack_archive(archive, extract_path, filter="data")  # drops set-uid bits and owners
+    if delete:
+        os.remove(archive)
+
+
+def _check_tar(archive: str | Path, folder: str | Path, room: int) -> None:
+    if not hasattr(tarfile, "data_filter"):
+        raise ArchiveError(
+            f"{archive}: to unpack it safely takes Python 3.10.12, 3.11.4, 3.12 or later; this is "
+            f"{platform.python_version()}; nothing was unpacked"
+        )
+    links, paths = set(), []
+    with tarfile.open(archive) as opened:
+        for member in opened:
+            _check_name(archive, member.name)
+            room = _take(archive, room, member.size)
+            try:
+                tarfile.data_filter(member, os.fspath(folder))
+            except tarfile.FilterError as cause:
+                raise ArchiveError(f"{archive}: {cause}; nothing was unpacked") from cause
+            path = PurePosixPath(os.path.normpath(member.name))
+            paths.append(path)
+            if member.issym():
+                links.add(path)
+    for path in paths:
+        if not links.isdisjoint(path.parents):
+            raise ArchiveError(f"{archive}: {str(path)!r} lies behind a link; nothing was unpacked")
+
+
+def _check_name(archive: str | Path, name: str) -> None:
+    parts = name.replace("\\", "/").split("/")
+    if not parts[0] or ".." in parts or parts[0].endswith(":"):
+        raise ArchiveError(f"{archive}: {name!r} is outside its folder; nothing was unpacked")
+
+
+def _take(archive: str | Path, room: int, size: int) -> int:
+    if size > room:
+        raise ArchiveError(
+            f"{archive}: unpacks to more than {_LARGEST_RATIO} times its size, as no photographs "
+            "do; nothing was unpacked"
+        )
+    return room - size

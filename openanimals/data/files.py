@@ -65,10 +65,7 @@ def find_copies(files: Sequence[str], boxes: Sequence[Any]) -> list[list[int]]:
     """Return groups of rows that show the same: files of equal bytes, and the same box.
 
     Only files of one size are read, and only those to the end whose last bytes are equal, too.
-
-    Args:
-        files: the path of each row.
-        boxes: the box of each row, or None.
+    A row without a box has None.
     """
     groups = [list(dict.fromkeys(files))]
     for key in (_size, _end, _whole):

@@ -161,7 +161,10 @@ class Loader:
                 del batch  # the next one can have its memory
 
     def _awaited(self, batches: DataLoader) -> Iterator[Any]:
-        """Yield what a loader gives; where nothing comes for too long, end its worker processes."""
+        """Yield what a loader gives; where nothing comes for too long, end its worker processes.
+
+        The loader's own timeout does not end the wait for a tensor of a process that was stopped.
+        """
         others = set(multiprocessing.active_children())
         iterator, expired = iter(batches), Event()
         workers = set(multiprocessing.active_children()) - others
@@ -233,10 +236,7 @@ def _balanced_identity_sampler(cfg: CfgNode, train: TrainSet) -> Iterator[int]:
 def build_cache(cfg: CfgNode, device: torch.device, *, build: bool = True) -> ImageCache:
     """Return the image cache of a run, as the INPUT keys say.
 
-    Args:
-        cfg: the configuration.
-        device: the model's.
-        build: whether it is worth caching images that are not: if they are seen repeatedly.
+    ``build`` tells whether it is worth caching images that are not: if they are seen repeatedly.
     """
     keys = cfg.INPUT
     folder = expanded(keys.CACHE_DIR) if keys.CACHE_DIR else user_cache() / "images"
@@ -304,8 +304,7 @@ def build_transforms(cfg: CfgNode) -> Compose:
     Those of ours run in FastReID's order, and then those of INPUT.TRANSFORMS.
 
     Raises:
-        ValueError: INPUT.TRANSFORMS names one that is not registered, or the padding is as large
-            as the picture.
+        ValueError: one is not registered, or the padding is as large as the picture.
     """
     keys, bicubic = cfg.INPUT, v2.InterpolationMode.BICUBIC
     size = keys.CROP.SIZE if keys.CROP.ENABLED else keys.SIZE_TRAIN

@@ -43,18 +43,15 @@ def shape_text(segmentation: Any) -> str | None:
 
 
 def shape_mask(text: str, size: tuple[int, int]) -> np.ndarray:
-    """Draw a shape.
+    """Draw one of the shapes at the top of this file.
 
-    Args:
-        text: one of the shapes at the top of this file.
-        size: (width, height) in pixels of the image that polygons are drawn in; run lengths bring
-            their own.
+    Polygons are drawn in an image of a size (width, height) in pixels; run lengths bring their own.
 
     Returns:
         bool ``[H, W]``, True on the animal: for a polygon, where the middle of a pixel is inside.
 
     Raises:
-        ValueError: the text is none of these shapes.
+        ValueError: the text is no such shape.
     """
     try:
         shape = json.loads(text)

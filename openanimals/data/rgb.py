@@ -32,10 +32,7 @@ def low_byte_tiles(image: Image.Image) -> list[Any]:
     """Return tiles that make Pillow decode the low bytes of a file of 16 bits a colour.
 
     Pillow keeps the high bytes alone; in the other byte order, it keeps the low ones. Nothing for
-    files of another kind.
-
-    Args:
-        image: opened, not loaded.
+    files of another kind. The image is opened, but not loaded.
     """
     tiles = []
     for tile in getattr(image, "tile", []):

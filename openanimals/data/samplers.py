@@ -79,15 +79,8 @@ def balanced_stream(
     of its other images. They are drawn with repetition if there are fewer than K to choose from; an
     identity's only image is repeated.
 
-    Args:
-        labels: as for :func:`identity_stream`, like all that is not told here.
-        cameras: the camera of each row; None, like any label, is one camera.
-        batch_size: see there.
-        instances: see there.
-        seed: see there.
-
-    Raises:
-        ValueError: there are fewer identities than P, or P is 0.
+    Arguments and errors are those of :func:`identity_stream`, and ``cameras``, the camera of each
+    row; None, like any label, is one camera.
 
     Source: BalancedIdentitySampler of FastReID.
     """

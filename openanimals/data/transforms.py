@@ -4,9 +4,9 @@ Every random number comes from a CPU generator that the caller hands in, so what
 neither on the device, nor on the number of workers, nor on what ran before a resume. Drawing is
 apart from applying: a transform draws plain numbers, then a function applies them.
 
-Batches stay in channels-last memory, as convolutions want them.
-The functions cut views out of the images one by one and stack them. On a CPU that takes a tenth of
-the time of index arithmetic over the whole batch, and it reads nothing back from an accelerator.
+Batches stay in channels-last memory, as convolutions want them. Views are cut out of the images one
+by one and stacked: on a CPU that takes a tenth of the time of index arithmetic over the batch, and
+it reads nothing back from an accelerator.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -50,16 +50,10 @@ class Compose:
         self.transforms = transforms
 
     def __call__(self, images: Tensor, generator: Generator) -> Tensor:
-        """Augment a batch.
+        """Augment uint8 ``[B, 3, H, W]``, on any device, by draws from a CPU generator.
 
-        Args:
-            images: uint8 ``[B, 3, H, W]`` in 0..255, on any device; never changed in place.
-            generator: a CPU generator, the only source of randomness.
-
-        Returns:
-            ``[B, 3, H, W]`` in 0..255 on the same device, float32 if random erasing is among them
-            (its value need not be whole), else uint8. H and W are those of the random resized crop,
-            if that is among them.
+        The result is float32 if random erasing is among the transforms (its value need not be
+        whole), else uint8; H and W are those of the random resized crop, if that is among them.
         """
         for transform in self.transforms:
             images = transform(images, generator)

@@ -22,7 +22,7 @@ SHOWN = 3  # examples that a line of the table names; the rest are counted
 
 
 def check_data(
-    catalogue: Catalogue, split: Split | None = None, min_images: int | None = 4
+    catalogue: Catalogue, split: Split | None = None, min_images: int = 4
 ) -> tuple[str, int]:
     """Look at every row of a catalogue and decode every file to its end.
 
@@ -31,8 +31,7 @@ def check_data(
     Args:
         catalogue: the images.
         split: its train, query and gallery rows, if they are to be looked at, too.
-        min_images: images of an individual in a batch (``DATALOADER.NUM_INSTANCE``); None where
-            the sampler takes images one by one.
+        min_images: images of an individual in a batch (``DATALOADER.NUM_INSTANCE``).
 
     Returns:
         Lines of plain text for a console, and the number of faults, which the last line tells: what
@@ -107,10 +106,11 @@ def check_data(
         ("names nearly equal", _examples(near_equal(counts.index))),
         ("names of nobody", _examples([*filter(is_nobody, counts.index)])),
         ("individuals with 1 image", _examples(counts.index[counts == 1])),
+        (
+            f"... with less than {min_images}",
+            _examples(counts.index[counts.between(2, min_images - 1)]),
+        ),
     ]
-    if min_images is not None:
-        few = counts.index[counts.between(2, min_images - 1)]
-        lines.append((f"... with less than {min_images}", _examples(few)))
     if split:
         nobody, camera = unmatched(catalogue.select(split.query), catalogue.select(split.gallery))
         by = f" ({camera} of them as their match is by their own camera)" if camera else ""

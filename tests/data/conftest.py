@@ -8,8 +8,7 @@ import torch
 from openanimals.data import download
 from openanimals.data.cache import ImageCache
 from openanimals.data.dataset import ReIDDataset
-from tests.data.cache_process import COUNT, noise_dataset
-from tests.data.pictures import save_noise
+from tests.data.pictures import COUNT, noise_dataset, save_noise
 from tests.data.server import serving
 
 

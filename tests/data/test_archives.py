@@ -5,7 +5,7 @@ import zipfile
 
 import pytest
 
-from openanimals.data.archives import ArchiveError, unpack
+from openanimals.data.download import ArchiveError, unpack
 
 FILE, DIR, LINK, HARD = tarfile.REGTYPE, tarfile.DIRTYPE, tarfile.SYMTYPE, tarfile.LNKTYPE
 

@@ -15,8 +15,14 @@ from openanimals.data import dataset as dataset_module
 from openanimals.data.cache import CachedImages
 from openanimals.data.dataset import ReIDDataset
 from openanimals.data.image_io import ImageError, read_image
-from tests.data.cache_process import BYTES, COUNT, as_pillow_reads, assert_holds, noise_dataset
-from tests.data.pictures import save_noise
+from tests.data.pictures import (
+    BYTES,
+    COUNT,
+    as_pillow_reads,
+    assert_holds,
+    noise_dataset,
+    save_noise,
+)
 
 
 @pytest.mark.parametrize("mode", ["auto", "ram", "disk", "device"])

@@ -1,17 +1,16 @@
 """The image cache where a disk is full, a folder cannot be used, or a process dies."""
 
 import errno
+import multiprocessing
 import os
 import signal
-import sys
-import zlib
 
 import numpy as np
 import pytest
 
 from openanimals.data import cache as cache_module
-from tests import processes
-from tests.data.cache_process import (
+from openanimals.data.dataset import ReIDDataset
+from tests.data.pictures import (
     BYTES,
     COUNT,
     ROW_BYTES,
@@ -19,8 +18,6 @@ from tests.data.cache_process import (
     assert_holds,
     noise_dataset,
 )
-
-SCRIPT = [sys.executable, "tests/data/cache_process.py"]
 
 
 def fail(number):
@@ -88,20 +85,48 @@ def test_a_folder_that_may_only_be_read_serves_as_well(built, cache, noise, read
     assert not reads
 
 
-def test_killed_while_building_and_built_by_the_next(noise, cache, reads, folder, tmp_path):
-    arguments = [*SCRIPT, str(folder), str(tmp_path / "cache"), str(tmp_path / "log")]
-    killed = processes.run(arguments, KILL_AT="7")
-    assert killed.returncode == -signal.SIGKILL, killed.stderr
+@pytest.fixture
+def start(cache, noise, tmp_path, monkeypatch):
+    """A function that starts a process which opens the cache, and dies at a number of images.
+
+    Each image that it decodes becomes a line of a log.
+    """
+    read = ReIDDataset.read
+    monkeypatch.setattr(cache_module, "CHUNK", 4)
+
+    def begin(kill_at=COUNT + 1):
+        def watched(self, row):
+            with open(tmp_path / "log", "a+") as file:
+                file.write(f"{row}\n")
+                file.seek(0)
+                if kill_at <= len(file.readlines()):  # two threads may write before one counts
+                    os.kill(os.getpid(), signal.SIGKILL)
+            return read(self, row)
+
+        def work():
+            ReIDDataset.read = watched
+            np.testing.assert_array_equal(cache().open(noise).images, as_pillow_reads(noise))
+
+        process = multiprocessing.get_context("fork").Process(target=work)
+        process.start()
+        return process
+
+    return begin
+
+
+def test_killed_while_building_and_built_by_the_next(noise, cache, reads, start, tmp_path):
+    killed = start(kill_at=7)
+    killed.join(60)
+    assert killed.exitcode == -signal.SIGKILL
     assert set(os.listdir(tmp_path / "cache")) == {".lock", ".unfinished"}
     assert_holds(cache, noise, reads, again=True)
 
 
-def test_two_processes_build_it_once(noise, cache, reads, folder, tmp_path):
-    arguments = [*SCRIPT, str(folder), str(tmp_path / "cache"), str(tmp_path / "log")]
-    finished = processes.run_together(arguments, [{}, {}])
-    assert [process.returncode for process in finished] == [0, 0], finished[0].stderr
-    checksum = str(zlib.crc32(as_pillow_reads(noise).tobytes()))
-    assert [process.stdout.strip() for process in finished] == [checksum, checksum]
+def test_two_processes_build_it_once(noise, cache, reads, start, tmp_path):
+    both = [start(), start()]
+    for process in both:
+        process.join(60)
+    assert [process.exitcode for process in both] == [0, 0]
     log = (tmp_path / "log").read_text().split()
     assert sorted(map(int, log)) == list(range(COUNT))
     assert_holds(cache, noise, reads, again=False)

@@ -75,7 +75,5 @@ def test_names_of_many_scripts(tmp_path, monkeypatch):
 def test_what_is_refused(tmp_path):
     with pytest.raises(ValueError, match=r"sheet.gif: expected a file name in .png, .jpg"):
         contact_sheet(herd(tmp_path, "a"), "sheet.gif")
-    with pytest.raises(ValueError, match="0 columns"):
-        contact_sheet(herd(tmp_path, "a"), "sheet.png", columns=0)
     with pytest.raises(CatalogueError, match="no individual"):
         contact_sheet(herd(tmp_path, "unknown"), "sheet.png")

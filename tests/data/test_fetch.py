@@ -51,7 +51,7 @@ def test_server_without_ranges_that_never_gets_further_is_given_up(server, tmp_p
     server.files["a.bin"] = BODY
     server.ranges, server.cuts = False, [100_000, 50_000, 100_000, 99_999, 100_000]
     with pytest.raises(DownloadError, match="the next try goes on there if the server can"):
-        fetch(server.url("a.bin"), tmp_path / "a.bin", attempts=4)
+        fetch(server.url("a.bin"), tmp_path / "a.bin")
     assert server.cuts == []
 
 
@@ -59,7 +59,7 @@ def test_wrong_size_is_an_error_that_keeps_what_came(server, tmp_path):
     server.files["a.bin"] = BODY
     server.cuts = [100_000, 0, 0, 0, 0]  # then it promises the rest and never sends any
     with pytest.raises(DownloadError, match="100000 of 300000 bytes.*a.bin.part keeps what"):
-        fetch(server.url("a.bin"), tmp_path / "a.bin", attempts=4)
+        fetch(server.url("a.bin"), tmp_path / "a.bin")
     assert [file.name for file in tmp_path.iterdir()] == ["a.bin.part"]
     assert len(server.log) == 5
 

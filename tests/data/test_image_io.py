@@ -114,23 +114,18 @@ def test_sixteen_bit_gray_keeps_its_high_byte(tmp_path, dtype, mode, least, most
 
 
 @pytest.mark.parametrize("bits", [8, 10, 12, 14, 16])
-def test_fewer_bits_in_sixteen_are_scaled_to_white(tmp_path, bits):
-    levels = np.linspace(0, 2**bits - 1, HEIGHT * WIDTH).astype("<u2").reshape(HEIGHT, WIDTH)
-    Image.frombytes("I;16", (WIDTH, HEIGHT), levels.tobytes()).save(tmp_path / "image.tif")
-    expected = levels // 2 ** (bits - 8)
-    np.testing.assert_array_equal(read_image(tmp_path / "image.tif")[..., 1], expected)
-
-
-@pytest.mark.parametrize("bits", [8, 10, 12, 14])
-def test_fewer_bits_in_integers_of_32_and_in_a_png_are_scaled_to_white(tmp_path, bits):
-    levels = np.linspace(0, 2**bits - 1, HEIGHT * WIDTH).astype("<i4").reshape(HEIGHT, WIDTH)
-    Image.fromarray(levels).save(tmp_path / "image.tif")
-    Image.fromarray(levels.astype("<u2")).save(tmp_path / "image.png")
-    for file, mode in (("image.tif", "I"), ("image.png", "I;16")):
-        with Image.open(tmp_path / file) as image:
-            assert image.mode == mode
-        expected = np.stack([levels // 2 ** (bits - 8)] * 3, axis=2)
-        np.testing.assert_array_equal(read_image(tmp_path / file), expected)
+@pytest.mark.parametrize(
+    ("suffix", "dtype", "mode"),
+    [("tif", "<u2", "I;16"), ("png", "<u2", "I;16"), ("tif", "<i4", "I")],
+)
+def test_fewer_bits_in_sixteen_or_more_are_scaled_to_white(tmp_path, bits, suffix, dtype, mode):
+    levels = np.linspace(0, 2**bits - 1, HEIGHT * WIDTH).astype(dtype).reshape(HEIGHT, WIDTH)
+    path = tmp_path / f"image.{suffix}"
+    Image.fromarray(levels).save(path)
+    with Image.open(path) as image:
+        assert image.mode == mode
+    expected = np.stack([levels // 2 ** (bits - 8)] * 3, axis=2)
+    np.testing.assert_array_equal(read_image(path), expected)
 
 
 @pytest.mark.parametrize("bits", [8, 10, 12, 14, 16])
@@ -149,11 +144,13 @@ def test_colour_of_fewer_bits_in_sixteen_is_scaled_to_white(tmp_path, bits, chan
     np.testing.assert_array_equal(read_image(path, bbox=(4, 7, 30, 20)), expected[7:27, 4:34])
 
 
-def test_integers_of_32_bits_are_refused(tmp_path):
-    levels = np.full((8, 8), 2**31 - 1, dtype=np.int32)
-    Image.fromarray(levels).save(tmp_path / "image.tif")
-    with pytest.raises(ImageError, match="32 bits have no defined white"):
-        read_image(tmp_path / "image.tif")
+@pytest.mark.parametrize(
+    ("dtype", "what"), [(np.int32, "pixels of 32 bits"), (np.float32, "float pixels")]
+)
+def test_pixels_without_a_defined_white_are_refused(tmp_path, dtype, what):
+    Image.fromarray(np.full((8, 8), 2**30, dtype)).save(tmp_path / "depth.tif")
+    with pytest.raises(ImageError, match=rf"depth\.tif: {what} have no defined white"):
+        read_image(tmp_path / "depth.tif")
 
 
 def test_palette_is_looked_up_also_with_transparency(tmp_path):
@@ -182,13 +179,6 @@ def test_cmyk_becomes_rgb_and_black_outside(tmp_path):
     pixels = read_image(path, bbox=(4, 0, 8, 8))
     assert (pixels[:, :4] == (255, 0, 255)).all()
     assert (pixels[:, 4:] == 0).all()
-
-
-def test_float_pixels_are_refused(tmp_path):
-    path = tmp_path / "depth.tif"
-    Image.fromarray(np.ones((8, 8), dtype=np.float32)).save(path)
-    with pytest.raises(ImageError, match=r"depth\.tif: float pixels have no defined white"):
-        read_image(path)
 
 
 def test_the_first_frame_of_an_animation_is_read(tmp_path):
@@ -249,16 +239,8 @@ def test_rows_with_bad_boxes(tmp_path, photo):
     assert rows_with_bad_boxes(catalogue) == [*bad, len(rows) - 3, len(rows) - 1]
 
 
-def test_rows_with_bad_boxes_opens_only_rows_with_a_box(tmp_path, monkeypatch):
-    opened = []
-    monkeypatch.setattr(Image, "open", lambda path: opened.append(path))
-    table = pd.DataFrame({"path": ["a.png", "b.png"], "identity": ["a", "b"]})
-    assert rows_with_bad_boxes(Catalogue("herd", tmp_path, table)) == []
-    assert opened == []
-
-
 @pytest.mark.parametrize("suffix", ["jpg", "png", "webp", "tif", "gif", "bmp"])
-@pytest.mark.parametrize("share", [0.0, 0.02, 0.5, 0.9])
+@pytest.mark.parametrize("share", [0.0, 0.02, 0.9])
 def test_a_truncated_file_is_an_error_that_names_it(tmp_path, suffix, share):
     path = tmp_path / f"image.{suffix}"
     Image.fromarray(SOURCE).save(path)
@@ -301,8 +283,6 @@ def test_files_are_closed_again(photo):
 def test_tiffs_that_exif_turns(tmp_path, mode):
     pixels = np.random.default_rng(0).integers(0, 256, (5, 3, 3), np.uint8)
     lying = Image.fromarray(pixels).convert(mode)
-    exif = Image.Exif()
-    exif[ExifTags.Base.Orientation] = 6
-    lying.save(tmp_path / "a.tif", exif=exif)
+    lying.save(tmp_path / "a.tif", exif=exif(6))
     expected = np.rot90(np.asarray(lying.convert("RGB")), -1)
     np.testing.assert_array_equal(read_image(tmp_path / "a.tif"), expected)

@@ -1,5 +1,6 @@
 """The fast way from a JPEG to the model's size, against Pillow alone."""
 
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -52,6 +53,7 @@ BY_PILLOW = [
 ]
 
 
+@cache
 def scene(height: int, width: int) -> np.ndarray:
     """Draw waves of several lengths, and some noise (uint8 ``[height, width, 3]``)."""
     y, x = np.mgrid[:height, :width] / 7
@@ -130,7 +132,7 @@ def test_an_exact_or_masked_image_is_pillows(tmp_path, by_pillow):
 
 
 @pytest.mark.parametrize("kind", [*[*PHOTOGRAPHS][:-1], "thumbnail"])
-@pytest.mark.parametrize("share", [0.0, 0.001, 0.2, 0.9, 0.9999])
+@pytest.mark.parametrize("share", [0.0, 0.2, 0.9999])
 def test_a_truncated_file_is_the_same_error_as_ever(tmp_path, kind, share):
     thumbnail = save(tmp_path / "small.jpg", (30, 40)).read_bytes()
     options = PHOTOGRAPHS.get(kind, {"exif": b"Exif\0\0" + thumbnail})

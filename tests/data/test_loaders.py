@@ -1,6 +1,7 @@
 """Training batches follow the samplers' streams, whoever reads them, cached or not."""
 
 import os
+import re
 import signal
 from itertools import cycle, islice
 
@@ -13,10 +14,10 @@ from torch.utils.data import DataLoader
 
 from openanimals.config import load
 from openanimals.data import loaders
-from openanimals.data.build import TrainSet
+from openanimals.data.build import TrainSet, load_catalogue_of
 from openanimals.data.catalogue import Catalogue
 from openanimals.data.dataset import ReIDDataset
-from openanimals.data.image_io import read_image
+from openanimals.data.image_io import ImageError, read_image
 from openanimals.data.loaders import (
     LoaderError,
     build_cache,
@@ -25,6 +26,8 @@ from openanimals.data.loaders import (
     naming_lost_workers,
 )
 from openanimals.data.samplers import balanced_stream, identity_stream, shuffled_stream
+from openanimals.data.validate import check_data
+from tests.data.pictures import save_noise
 
 INDIVIDUALS, IMAGES = 6, 5
 SIZE = (8, 10)  # height, width
@@ -33,10 +36,9 @@ SIZE = (8, 10)  # height, width
 @pytest.fixture
 def zoo(tmp_path):
     """A catalogue whose pictures show noise, each another."""
-    rng = np.random.default_rng(0)
     paths = [f"{i}_{k}.png" for i in range(INDIVIDUALS) for k in range(IMAGES)]
-    for path in paths:
-        Image.fromarray(rng.integers(0, 256, (12, 9, 3), np.uint8)).save(tmp_path / path)
+    for number, path in enumerate(paths):
+        save_noise(tmp_path / path, number)
     labels = {"identity": [path[0] for path in paths], "camera": [path[2] for path in paths]}
     return Catalogue("zoo", tmp_path, pd.DataFrame({"path": paths, **labels}))
 
@@ -206,9 +208,48 @@ def test_unreadable_test_images_are_black_and_told(zoo):
     assert str(zoo.path(3)) in loader.unreadable[3]
 
 
+# INPUT.MAX_MEGAPIXELS: of the zoo's photographs, each has 108 pixels
+
+TOO_LARGE = r"Image size \(108 pixels\) exceeds .*; to read it, raise INPUT.MAX_MEGAPIXELS"
+
+
+@pytest.fixture
+def _limit(monkeypatch):
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", Image.MAX_IMAGE_PIXELS)
+
+
+@pytest.mark.usefixtures("_limit")
+@pytest.mark.parametrize("megapixels", [100e-6, 120e-6])
+@pytest.mark.parametrize(("workers", "mode"), [(0, "off"), (1, "off"), (0, "ram"), (0, "disk")])
+def test_images_above_the_limit_are_told(zoo, tmp_path, monkeypatch, megapixels, workers, mode):
+    keys = cfg(INPUT__MAX_MEGAPIXELS=megapixels, DATALOADER__NUM_WORKERS=workers)
+    loader = build_test_loader(keys, zoo, range(3), cache=cache_of(keys, tmp_path, mode))
+    if workers:  # which are to know the limit even where they do not inherit it
+        monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 1)
+    (batch,) = loader
+    assert [*batch.lost] == ([] if megapixels > 108e-6 else [0, 1, 2])
+    assert all(re.search(TOO_LARGE, message) for message in batch.lost.values())
+
+
+@pytest.mark.usefixtures("_limit")
+def test_training_and_the_check_know_the_limit(zoo):
+    save_noise(zoo.root / "herd/a/1.png", 0)
+    save_noise(zoo.root / "herd/b/1.png", 1)
+    source = f"folder:{zoo.root}/herd"
+    named = load_catalogue_of(cfg(INPUT__MAX_MEGAPIXELS=120e-6), source)
+    assert check_data(named)[1] == 0
+    load_catalogue_of(cfg(INPUT__MAX_MEGAPIXELS=100e-6), source)
+    assert "INPUT.MAX_MEGAPIXELS" in check_data(named)[0]
+    build_train_loader(cfg(INPUT__MAX_MEGAPIXELS=120e-6), TrainSet.of(zoo))
+    assert read_image(zoo.path(0)).any()
+    build_train_loader(cfg(INPUT__MAX_MEGAPIXELS=100e-6), TrainSet.of(zoo))
+    with pytest.raises(ImageError, match=TOO_LARGE):
+        read_image(zoo.path(0))
+
+
 # With a cache
 
-MODES = ["auto", "ram", "disk", "device"]
+MODES = ["ram", "disk"]  # on a CPU; auto is disk and device is ram, see test_cache.py
 
 
 def cache_of(keys, tmp_path, mode="auto", **options):
@@ -240,8 +281,7 @@ def test_a_cache_changes_no_batch(zoo, tmp_path, mode, exact):
     assert_same_batches(cached, build_test_loader(keys, zoo, range(3, 20)), 9)
 
 
-@pytest.mark.parametrize("mode", MODES)
-@pytest.mark.parametrize("workers", [0, 2])
+@pytest.mark.parametrize(("mode", "workers"), [("ram", 0), ("disk", 2)])
 def test_what_auto_augment_changes_is_read_past_the_cache(zoo, tmp_path, mode, workers, caplog):
     caplog.set_level("INFO")
     keys = cfg(
@@ -293,7 +333,9 @@ def test_no_process_is_started_where_nothing_is_read(zoo, tmp_path, monkeypatch)
 
     def watched(*arguments, **options):
         asked.append(options["num_workers"])
-        return DataLoader(*arguments, **options | {"num_workers": 0, "prefetch_factor": None})
+        return DataLoader(
+            *arguments, **options | {"num_workers": 0, "prefetch_factor": None, "timeout": 0}
+        )
 
     monkeypatch.setattr(loaders, "DataLoader", watched)
     monkeypatch.setattr(loaders, "CORES", 8)

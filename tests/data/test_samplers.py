@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-from collections import Counter
 from itertools import islice
 
 import numpy as np
@@ -88,29 +87,6 @@ def test_balanced_stream_is_the_recorded_one(name):
     assert take(stream, len(case["seq"])) == case["seq"]
 
 
-def test_a_balanced_epoch_has_each_identity_once_and_drops_what_fills_no_batch():
-    drawn = take(balanced_stream(LABELS, [None] * len(LABELS), 8, 4, seed=2), 32 * 50)
-    dropped = set()
-    for start in range(0, len(drawn), 32):  # 9 identities, 2 in a batch: 4 batches an epoch
-        owners = [LABELS[row] for row in drawn[start : start + 32]]
-        assert owners == [owner for owner in owners[::4] for _ in range(4)]
-        assert len(set(owners)) == 8
-        dropped |= {*LABELS} - {*owners}
-    assert dropped == {*LABELS}
-
-
-def test_balanced_images_are_by_other_cameras_than_the_first_where_there_are_others():
-    cameras = RECORDED[BALANCED[0]]["cams"]
-    drawn = take(balanced_stream(LABELS, cameras, 8, 4, seed=2), 32 * 50)
-    for start in range(0, len(drawn), 4):
-        first, *others = drawn[start : start + 4]
-        own = [row for row, label in enumerate(LABELS) if label == LABELS[first]]
-        if len({cameras[row] for row in own}) > 1:
-            assert cameras[first] not in {cameras[row] for row in others}
-        else:  # the identity with one image
-            assert others == [first] * 3
-
-
 def test_balanced_images_by_one_camera_are_others_than_the_first():
     drawn = take(balanced_stream([0] * 6 + [1] * 2, [None] * 8, 8, 4, seed=2), 8 * 50)
     for start in range(0, len(drawn), 4):
@@ -164,13 +140,6 @@ def test_the_shares_of_all_processes_make_the_batch(world_size):
 def test_a_stream_that_ends_drops_the_batch_it_cannot_fill():
     assert list(batches(iter(range(10)), 4)) == [[0, 1, 2, 3], [4, 5, 6, 7]]
     assert list(batches(iter(range(3)), 4, start=2)) == []
-
-
-def test_only_identities_with_too_few_images_are_repeated_within_a_batch():
-    repeated = set()
-    for batch in islice(batches(identity_stream(LABELS, 8, 4, seed=0), 8), 100):
-        repeated |= {LABELS[row] for row, count in Counter(batch).items() if count > 1}
-    assert repeated == {label for label in LABELS if LABELS.count(label) < 4}
 
 
 @pytest.mark.parametrize(

@@ -12,20 +12,23 @@ a name in DATASET_REGISTRY      Market1501, DukeMTMC, MSMT17, and those that use
 import contextlib
 import os
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from openanimals.data.catalogue import UNKNOWN, Catalogue, CatalogueError
 from openanimals.data.datasets import csv_table, folder, person, synthetic, wildlife
-from openanimals.data.datasets.dates import dates_from_names
-from openanimals.data.names import leave_out_nobody
+from openanimals.data.names import dates_from_names, leave_out_nobody
 from openanimals.utils.errors import naming
 from openanimals.utils.files import expanded
 from openanimals.utils.registry import Registry, did_you_mean
 
 DATASET_REGISTRY: Registry[Callable[[Path], Catalogue]] = Registry("data set")
-DATASET_REGISTRY.register("Market1501")(person.market1501)
-DATASET_REGISTRY.register("DukeMTMC")(person.duke_mtmc)
+for _name, _folders in (
+    ("Market1501", ("Market-1501-v15.09.15", "Market1501")),
+    ("DukeMTMC", ("DukeMTMC-reID", "DukeMTMC")),
+):
+    DATASET_REGISTRY.register(_name)(partial(person.three_folders, _name, _folders))
 DATASET_REGISTRY.register("MSMT17")(person.msmt17)
 
 HERD = "Animals-SyntheticHerd"
@@ -45,7 +48,7 @@ def load_catalogue(
         name: one of the forms at the top of this file.
         root: the data root (the key ``DATASETS.ROOT``); ``folder:`` and ``csv:`` do not use it.
         date_pattern: the key ``DATASETS.DATE_PATTERN``, for rows of ``folder:`` and ``csv:``
-            without a date, see :func:`openanimals.data.datasets.dates.dates_from_names`.
+            without a date, see :func:`openanimals.data.names.dates_from_names`.
         keep_unknown: the key ``DATASETS.KEEP_UNKNOWN``: take names like Unknown_2 or NaN for
             individuals. Those of ``Animals-<Class>`` always are: wildlife-datasets knows better.
 

@@ -90,12 +90,8 @@ def read(file: str | Path) -> Catalogue:
 def csv_lines(location: Path) -> Iterator[tuple[int, list[str]]]:
     """Yield the number and the cells of each line; see :func:`read` for what separates these.
 
-    The csv module rather than pandas, which forgets the line numbers that errors name.
-
-    Raises:
-        UnicodeDecodeError: it is not UTF-8.
-        csv.Error: it is no table of cells.
-        OSError: it cannot be read.
+    The csv module rather than pandas, which forgets the line numbers that errors name. It raises a
+    UnicodeDecodeError where the file is not UTF-8, a csv.Error where it is no table of cells.
     """
     with open(location, encoding="utf-8-sig", newline="") as handle:
         first = next(filter(str.strip, handle), "").strip()
@@ -112,20 +108,15 @@ def csv_lines(location: Path) -> Iterator[tuple[int, list[str]]]:
 
 def _cells(name: str, location: Path) -> tuple[list[str], list[tuple[int, list[str]]]]:
     """Return the header's cells, and the line number and cells of each line that has any."""
-    if location.exists() and not location.is_file() and not location.is_dir():
-        raise CatalogueError(f"{name}: {location.absolute()} is a FIFO or device; expected a file")
+    if not location.is_file():
+        what = "is a FIFO or device; expected a file"
+        if not location.exists():
+            what = "does not exist; expected a file with the columns path and identity"
+        elif location.is_dir():
+            what = f"is a folder; expected a file (for a folder of images write folder:{location})"
+        raise CatalogueError(f"{name}: {location.absolute()} {what}")
     try:
         lines = [(number, cells) for number, cells in csv_lines(location) if any(cells)]
-    except FileNotFoundError:
-        raise CatalogueError(
-            f"{name}: {location.absolute()} does not exist; expected a file with the columns "
-            "path and identity"
-        ) from None
-    except IsADirectoryError:
-        raise CatalogueError(
-            f"{name}: {location.absolute()} is a folder; expected a file "
-            f"(for a folder of images write folder:{location})"
-        ) from None
     except UnicodeDecodeError as error:
         raise CatalogueError(
             f"{name}: not UTF-8 text ({error.reason} at byte {error.start}); save the table as CSV in "

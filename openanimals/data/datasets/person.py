@@ -4,6 +4,7 @@ They come with a split and with cameras, which the animals' protocol ignores and
 """
 
 import re
+from collections.abc import Sequence
 from pathlib import Path
 
 import pandas as pd
@@ -22,27 +23,36 @@ MSMT_FOLDERS = {"MSMT17_V2": "mask_{}_v2", "MSMT17_V1": "{}"}  # {} is train or 
 JUNK = "-1"  # Market1501's detections of no one in particular; not to be ranked at all
 
 
-def market1501(root: Path) -> Catalogue:
-    """Read Market1501 from ``root/Market-1501-v15.09.15`` (or ``root/Market1501``).
+def three_folders(name: str, folders: Sequence[str], root: Path) -> Catalogue:
+    """Read the layout that Market1501 introduced: a folder each for train, query and gallery.
 
-    Files are called ``<identity>_c<camera>s<sequence>_<frame>_<box>.jpg``. Junk (identity -1) is
-    dropped; the distractors (identity 0000) stay in the gallery.
+    Files are called ``<identity>_c<camera>...``. Junk (identity -1) is dropped; Market1501's
+    distractors (identity 0000) stay in the gallery.
 
-    Raises:
-        CatalogueError: a folder is missing, or an image is called otherwise.
-    """
-    return _three_folders("Market1501", root, ["Market-1501-v15.09.15", "Market1501"])
-
-
-def duke_mtmc(root: Path) -> Catalogue:
-    """Read DukeMTMC-reID from ``root/DukeMTMC-reID`` (or ``root/DukeMTMC``).
-
-    Files are called ``<identity>_c<camera>_f<frame>.jpg``.
+    Args:
+        name: of the data set.
+        folders: what its folder below the root may be called.
+        root: the data root.
 
     Raises:
         CatalogueError: a folder is missing, or an image is called otherwise.
     """
-    return _three_folders("DukeMTMC", root, ["DukeMTMC-reID", "DukeMTMC"])
+    base = _find(name, root, folders)
+    rows: list[tuple] = []
+    for split, folder in SPLIT_FOLDERS.items():
+        if not (base / folder).is_dir():
+            raise CatalogueError(f"{name}: no folder {(base / folder).absolute()}")
+        files = [path for path in (base / folder).iterdir() if path.suffix.lower() in IMAGE_SUFFIXES]
+        for file in sorted(path.name for path in files):
+            match = re.match(r"(-1|\d+)_c(\d+)", file)
+            if match is None:
+                raise CatalogueError(
+                    f"{name}: {folder}/{file} should be called <identity>_c<camera>..., "
+                    "like 0002_c1s1_000451_03.jpg or 0001_c2_f0046182.jpg"
+                )
+            if match[1] != JUNK:
+                rows.append((f"{folder}/{file}", match[1], match[2], split))
+    return _catalogue(name, base, rows)
 
 
 def msmt17(root: Path) -> Catalogue:
@@ -75,27 +85,7 @@ def msmt17(root: Path) -> Catalogue:
     return _catalogue("MSMT17", base, rows)
 
 
-def _three_folders(name: str, root: Path, folders: list[str]) -> Catalogue:
-    """Read the layout that Market1501 introduced: a folder each for train, query and gallery."""
-    base = _find(name, root, folders)
-    rows: list[tuple] = []
-    for split, folder in SPLIT_FOLDERS.items():
-        if not (base / folder).is_dir():
-            raise CatalogueError(f"{name}: no folder {(base / folder).absolute()}")
-        files = [path for path in (base / folder).iterdir() if path.suffix.lower() in IMAGE_SUFFIXES]
-        for file in sorted(path.name for path in files):
-            match = re.match(r"(-1|\d+)_c(\d+)", file)
-            if match is None:
-                raise CatalogueError(
-                    f"{name}: {folder}/{file} should be called <identity>_c<camera>..., "
-                    "like 0002_c1s1_000451_03.jpg or 0001_c2_f0046182.jpg"
-                )
-            if match[1] != JUNK:
-                rows.append((f"{folder}/{file}", match[1], match[2], split))
-    return _catalogue(name, base, rows)
-
-
-def _find(name: str, root: Path, folders: list[str]) -> Path:
+def _find(name: str, root: Path, folders: Sequence[str]) -> Path:
     """Return the first of the folders that exists below the root."""
     for folder in folders:
         if (root / folder).is_dir():

@@ -1,7 +1,9 @@
 """Every species of wildlife-datasets, by its own parsers, as a :class:`Catalogue`.
 
 Importing wildlife-datasets takes seconds and needs OpenCV with its system libraries, so a second
-start reads the cached catalogue and imports neither.
+start reads the catalogue from a cache and imports neither. The cache is JSON, beside the data as
+``<root>/.openanimals/<Class>.json``, or in the user's cache folder where the data is
+write-protected, and holds as long as the data and the versions are the same.
 """
 
 import ast
@@ -22,8 +24,10 @@ import numpy as np
 import pandas as pd
 
 from openanimals.data.catalogue import UNKNOWN, Catalogue, CatalogueError
-from openanimals.data.datasets import catalogue_cache
+from openanimals.data.datasets.folder import IMAGE_SUFFIXES
 from openanimals.data.masks import is_shape, shape_text
+from openanimals.utils.files import atomic_path
+from openanimals.utils.machine import user_cache
 from openanimals.utils.registry import did_you_mean
 
 logger = logging.getLogger(__name__)
@@ -39,7 +43,6 @@ _SEQUENCE_IN_NAME = {"NyalaData": r"(\d+)_"}
 # What they call the division of their publication; SealID's other one is of segmentation.
 _DIVISIONS = ("original_split_reid", "original_split", "split")
 _HALVES = {"train": "train", "database": "train", "test": "test", "query": "test"}
-
 
 # What the sets of the paper were when its results were published (paper.md, section 4): images,
 # individuals without `unknown`, and identity_digest where it is known.
@@ -74,11 +77,8 @@ def class_names() -> list[str]:
 def read(class_name: str, root: str | Path) -> Catalogue:
     """Read the catalogue of a species, from the cache if the data has not changed since.
 
-    Rows stand in the order of wildlife-datasets (by image_id), `unknown` individuals included.
-
-    Args:
-        class_name: a class of ``wildlife_datasets.datasets``, for instance ``HyenaID2022``.
-        root: the data root; the data is in ``<root>/<class_name>/``, laid out as the class says.
+    Rows stand in the order of wildlife-datasets (by image_id), `unknown` individuals included. The
+    data is in ``<root>/<class_name>/``, laid out as the class says.
 
     Raises:
         CatalogueError: no such class, wildlife-datasets cannot be used, or there is no data, or
@@ -94,8 +94,8 @@ def read(class_name: str, root: str | Path) -> Catalogue:
             f"  if it lies elsewhere: set DATASETS.ROOT, or the environment variable "
             f"REID_DATASETS, to the folder that holds {class_name}/"
         )
-    key["data"] = catalogue_cache.fingerprint(folder)
-    catalogue = catalogue_cache.load(name, folder, key)
+    key["data"] = _fingerprint(folder)
+    catalogue = _cached(name, folder, key)
     if catalogue is None:
         cls = dataset_class(class_name)
         try:
@@ -104,7 +104,7 @@ def read(class_name: str, root: str | Path) -> Catalogue:
             raise CatalogueError(
                 f"{cause}\n  to get it anew: move {os.path.abspath(folder)} away, then {command}"
             ) from cause
-        catalogue_cache.save(catalogue, key)
+        _save(catalogue, key)
     _warn_if_not_published(class_name, catalogue)
     return catalogue
 
@@ -289,3 +289,54 @@ def _dates(values: list) -> list[str | None]:
         length = 10 if is_day else 19  # without fraction and zone
         dates.append(None if pd.isna(moment) else moment.isoformat()[:length])
     return dates
+
+
+def _fingerprint(folder: Path) -> str:
+    """Return a hash of a folder's file names, and of size and time of what is not an image.
+
+    Image files are not looked at one by one: that would cost more than it protects, since parsers
+    do not depend on pixels. So a change of an image under its old name goes unseen.
+    """
+    digest = hashlib.sha256()
+    for parent, folders, files in os.walk(folder):
+        folders.sort()
+        lines = [os.path.relpath(parent, folder)]
+        for name in sorted(files):
+            lines.append(name)
+            if os.path.splitext(name)[1].lower() not in (*IMAGE_SUFFIXES, ".gif", ".heic"):
+                status = os.lstat(os.path.join(parent, name))
+                lines.append(f"{status.st_size} {status.st_mtime_ns}")
+        digest.update("\0".join([*lines, ""]).encode(errors="surrogateescape"))
+    return digest.hexdigest()
+
+
+def _cached(name: str, folder: Path, key: dict) -> Catalogue | None:
+    """Return the cached catalogue of a folder, or None if there is none under this key."""
+    for file in _cache_files(folder):
+        with contextlib.suppress(OSError, ValueError, LookupError, TypeError):  # not there, or damaged
+            cached = json.loads(file.read_text(encoding="utf-8"))
+            if cached["key"] == key:
+                table = pd.DataFrame(cached["table"], dtype=object)
+                return Catalogue(name, folder, table, cameras_count=False)
+    return None
+
+
+def _save(catalogue: Catalogue, key: dict) -> None:
+    """Cache a catalogue in the first place that can be written; warn if none can."""
+    content = json.dumps({"key": key, "table": catalogue.table.to_dict("list")})
+    for file in _cache_files(catalogue.root):
+        with contextlib.suppress(OSError), atomic_path(file) as temporary:
+            temporary.write_text(content, encoding="utf-8")
+            return
+    logger.warning("%s: its catalogue could not be cached", catalogue.name)
+
+
+def _cache_files(folder: Path) -> list[Path]:
+    """Return the files in which a folder's catalogue may be cached, the best first."""
+    folder = folder.absolute()
+    where = hashlib.sha256(str(folder).encode()).hexdigest()[:16]
+    places = [user_cache() / "catalogues" / f"{folder.name}-{where}.json"]
+    # The permission bits and not os.access, to which everything is writable for root.
+    if folder.parent.stat().st_mode & 0o222:
+        places.insert(0, folder.parent / ".openanimals" / f"{folder.name}.json")
+    return places

@@ -61,9 +61,7 @@ def source_split(catalogue: Catalogue) -> Split | None:
     """Return the split of a catalogue's ``split`` column.
 
     None if the column is empty, or has no more than train and test: that leaves open which images
-    are the queries, so only DATASETS.SPLIT original takes it.
-
-    Rows whose identity is ``unknown`` are in no list.
+    are the queries, so only DATASETS.SPLIT original takes it. Rows of ``unknown`` are in no list.
 
     Raises:
         ValueError: a row's value is not train, query or gallery.

@@ -1,13 +1,11 @@
 """Splits into two halves, as wildlife-datasets makes them: closed, by time, and the original one.
 
-Its splits give rows that train and rows that test, mostly of the same individuals. So the rows of
-the first half train the model and are the gallery, the catalogue of known individuals, too; the
-rows of the second half are the queries.
+Both halves are mostly of the same individuals. So the rows of the first train the model and are the
+gallery, the catalogue of known individuals, too; the rows of the second are the queries.
 
-We have its rules and not its code: they are pure functions of identities and days, hold for sources
-that do without it, and give the same in every version of numpy and pandas. A test compares them
-with wildlife-datasets itself. Identities are text here; where that has numbers, which sort in
-another order, its closed split is another one.
+We have its rules and not its code: pure functions of identities and days, which give the same in
+every version of numpy and pandas. Identities are text here; where wildlife-datasets has numbers,
+which sort in another order, its closed split is another one.
 
 Source: Adam et al., SeaTurtleID2022, arXiv 2211.10307.
 """
@@ -40,9 +38,6 @@ def closed_split(catalogue: Catalogue) -> Split:
 
     An individual with several images has at least one in each half; one with a single image is
     known, and nobody asks for it.
-
-    Raises:
-        ValueError: no individual has two images.
     """
     draws = congruential_draws(PAPER_SEED)
 
@@ -64,9 +59,6 @@ def time_split(catalogue: Catalogue) -> Split:
 
     An individual seen on one day only is known, and nobody asks for it. Images without a date are
     in no list; a warning counts them.
-
-    Raises:
-        ValueError: no individual has images of two days; says how many images have a date.
     """
     days = [date and date[:10] for date in catalogue.column("date")]
 
@@ -91,9 +83,6 @@ def original_split(catalogue: Catalogue) -> Split:
 
     Where no test individual is in train, the test rows are searched among themselves, with queries
     drawn as in the paper.
-
-    Raises:
-        ValueError: the column does not have them.
     """
     if not has_halves(catalogue):
         raise UserError(

@@ -38,15 +38,7 @@ def write_split(path: str | Path, catalogue: Catalogue, split: Split) -> None:
 
     The keys are ``catalogue``, ``train``, ``query`` and ``gallery``. A row is named by its path, or
     by ``[path, [x, y, w, h]]`` if it has a box. The second row of the same name is
-    ``[path, box or null, 1]``, the third has a 2, and so on.
-
-    Args:
-        path: the file; one that is there is replaced.
-        catalogue: what the positions refer to.
-        split: the row positions.
-
-    Raises:
-        OSError: the file cannot be written.
+    ``[path, box or null, 1]``, the third has a 2, and so on. A file that is there is replaced.
     """
     names = _row_names(catalogue)
     members = [f'"catalogue": {json.dumps(catalogue.name)}']
@@ -63,10 +55,6 @@ def read_split(path: str | Path, catalogue: Catalogue) -> Split:
     The release's file holds row positions, so it needs a catalogue in the release's row order. A
     file that was made for another catalogue, or that trains on individuals of the test, is read
     with a warning.
-
-    Args:
-        path: the file.
-        catalogue: the rows that it names.
 
     Raises:
         ValueError: the file cannot be read or has neither form, or it names a row that the

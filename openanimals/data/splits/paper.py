@@ -80,12 +80,6 @@ def classic_argsort(values: Sequence[int]) -> list[int]:
     A quicksort with a median-of-three pivot that leaves ranges of up to 16 to an insertion sort.
     It is not stable: where equal values end up depends on each comparison and swap, so these are
     part of the partition. (Numpy's fall-back to heapsort on adversarial input is left out.)
-
-    Args:
-        values: what to sort by.
-
-    Returns:
-        Positions in ``values``, smallest value first.
     """
     order = list(range(len(values)))
 

@@ -13,11 +13,11 @@ import pandas as pd
 from PIL import Image
 
 from openanimals.data.catalogue import Catalogue
-from openanimals.data.datasets.synthetic import coats, noise, traps
+from openanimals.data.datasets.synthetic import animals, traps
 from openanimals.utils.errors import UserError
 
 NAME = "Animals-SyntheticHerd"
-CODE = (Path(__file__), *sorted(Path(coats.__file__).parent.glob("*.py")))  # all that draws
+CODE = (Path(__file__), *sorted(Path(traps.__file__).parent.glob("*.py")))  # all that draws
 ALLOWED = {  # whole numbers from, to
     "identities": (2, 9999),
     "images": (2, 999),
@@ -94,9 +94,9 @@ def _draw(folder: Path, *, identities: int, images: int, pixels: int, seed: int)
     for identity in range(identities):
         name = f"{identity:04d}"
         (folder / name).mkdir()
-        coat = coats.coat(seed, identity)
+        coat = animals.coat(seed, identity)
         for image, (camera, day, light) in enumerate(_encounters(seed, identity, images)):
-            stream = noise.rng(seed, "photograph", identity, image)
+            stream = animals.rng(seed, "photograph", identity, image)
             facing = ("left", "right")[stream.integers(2)]
             picture, box = traps.photograph(coat, places[camera], light, facing, pixels, stream)
             path = f"{name}/{image:03d}.jpg"
@@ -108,7 +108,7 @@ def _draw(folder: Path, *, identities: int, images: int, pixels: int, seed: int)
 
 def _encounters(seed: int, identity: int, images: int) -> list[tuple[int, date, traps.Light]]:
     """Return camera, day and light of each photograph: a few in a row share them."""
-    stream = noise.rng(seed, "encounters", identity)
+    stream = animals.rng(seed, "encounters", identity)
     photographs: list[tuple[int, date, traps.Light]] = []
     while len(photographs) < images:
         camera, day = int(stream.integers(traps.CAMERAS)), int(stream.integers(DAYS))

@@ -4,9 +4,17 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from openanimals.data.datasets.synthetic.bodies import FAR_SIDE, NEAR_SIDE, draw_pose, relief, to_rest
-from openanimals.data.datasets.synthetic.coats import look_up
-from openanimals.data.datasets.synthetic.noise import rng, soft_step, waves
+from openanimals.data.datasets.synthetic.animals import (
+    FAR_SIDE,
+    NEAR_SIDE,
+    draw_pose,
+    look_up,
+    relief,
+    rng,
+    soft_step,
+    to_rest,
+    waves,
+)
 
 CAMERAS = 5
 LIGHT_HIDE = np.array([206, 172, 128], np.float32)  # of every individual
@@ -67,15 +75,10 @@ def photograph(
     pixels: int,
     stream: np.random.Generator,
 ) -> tuple[np.ndarray, tuple[int, int, int, int]]:
-    """Photograph an individual.
+    """Photograph an individual that wears a coat, facing ``left`` or ``right``.
 
-    Args:
-        coat: the coat that it wears.
-        trap: the camera trap that it passes.
-        light: the light of the encounter.
-        facing: ``left`` or ``right``.
-        pixels: width of the photograph; it is three quarters as high.
-        stream: what is random about it: pose, framing, light, occlusion.
+    The photograph is ``pixels`` wide and three quarters as high. Random are pose, framing, light
+    and occlusion.
 
     Returns:
         The photograph, uint8 ``[height, width, 3]``, and a rough box about the animal as x, y,
