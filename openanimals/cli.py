@@ -177,12 +177,11 @@ def _train(options: argparse.Namespace, arguments: list[str]) -> None:
             resume = options.resume or distributed.restarted()
             run.train(cfg, resume=resume, profile=options.profile)
 
-    if launched:
-        from openanimals.engine.launch import recorded
+    if launched:  # tell torchrun if it fails, and why
+        from torch.distributed.elastic.multiprocessing.errors import record
 
-        recorded(work)
-    else:
-        work()
+        work = record(work)
+    work()
 
 
 def _train_for_identification(options: argparse.Namespace) -> None:

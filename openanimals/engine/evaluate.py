@@ -31,7 +31,7 @@ from openanimals.modeling import class_weights, fold_norms, naming_the_size
 from openanimals.modeling.weights import HEAD_CLASSIFIERS, fits_any
 from openanimals.utils import distributed
 from openanimals.utils.errors import UserError
-from openanimals.utils.files import atomic_path
+from openanimals.utils.files import read_json, write_json
 from openanimals.utils.progress import Progress
 
 logger = getLogger(__name__)
@@ -179,22 +179,15 @@ def fingerprint(cfg: CfgNode, model: nn.Module) -> str:
 
 def write_results(folder: Path, results: Mapping[str, Result], name: str = RESULTS) -> None:
     """Write, for each test set, its percentages, intervals and counts."""
-    content = {test_set: result.as_dict() for test_set, result in results.items()}
-    with atomic_path(folder / name) as temporary:
-        temporary.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+    write_json(folder / name, {test_set: each.as_dict() for test_set, each in results.items()})
 
 
 def show_results(results: Mapping[str, Result], before: Path | None = None) -> None:
     """Log the result table, above it the results in the file ``before``, of before training."""
     rows = {name: result.as_dict() for name, result in results.items()}
     if before is not None and before.is_file():
-        try:
-            earlier = json.loads(before.read_text(encoding="utf-8")).items()
-            told = {f"{name}, before training": result for name, result in earlier}
-            results_table(told)
-            rows = {**told, **rows}
-        except (ValueError, TypeError, KeyError, AttributeError, OSError) as error:
-            logger.warning("%s is damaged (%r); the table goes without it", before, error)
+        earlier = read_json(before)
+        rows = {**{f"{name}, before training": earlier[name] for name in earlier}, **rows}
     logger.info("results\n%s", results_table(rows))
 
 

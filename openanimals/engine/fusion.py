@@ -1,6 +1,5 @@
 """Learn from training individuals what the scores of several matchers are worth, and fuse them."""
 
-import json
 from collections.abc import Mapping
 from logging import getLogger
 from pathlib import Path
@@ -15,7 +14,7 @@ from openanimals.evaluation.protocols import Protocol
 from openanimals.matching.calibration import Fusion, brier, folds, reliability
 from openanimals.matching.fused import FusedMatcher, all_scores
 from openanimals.matching.matcher import Images, Matcher
-from openanimals.utils.files import atomic_path
+from openanimals.utils.files import read_json, write_json
 
 logger = getLogger(__name__)
 
@@ -64,8 +63,7 @@ def calibrated(
             *(measured["pairs"], what, measured["of one individual"], whose, measured["Brier"]),
         )
     if folder is not None:
-        with atomic_path(folder / CALIBRATION) as temporary:
-            temporary.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+        write_json(folder / CALIBRATION, content)
     return FusedMatcher(matchers, *fusions)
 
 
@@ -98,10 +96,7 @@ def measure(
             content[what]["Brier"],
         )
     if folder is not None:
-        path = folder / CALIBRATION
-        content = {**json.loads(path.read_text(encoding="utf-8")), name: content}
-        with atomic_path(path) as temporary:
-            temporary.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+        write_json(folder / CALIBRATION, {**read_json(folder / CALIBRATION), name: content})
 
 
 def _fitted(

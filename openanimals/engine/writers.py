@@ -14,7 +14,7 @@ from openanimals.config import CfgNode
 from openanimals.evaluation.array_io import file_name
 from openanimals.utils import distributed
 from openanimals.utils.errors import FileError, naming
-from openanimals.utils.files import atomic_path
+from openanimals.utils.files import write_text
 from openanimals.utils.progress import Progress
 from openanimals.utils.registry import Registry
 
@@ -80,8 +80,7 @@ class MetricsFile:
                     kept.append(line + "\n")
             except (ValueError, TypeError, KeyError):
                 continue
-        with atomic_path(self.path) as temporary:
-            temporary.write_text("".join(kept), encoding="utf-8")
+        write_text(self.path, "".join(kept))
 
 
 class TensorBoard:
