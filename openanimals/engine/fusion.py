@@ -72,7 +72,7 @@ def measure(
     protocol: Protocol,
     photographs: np.ndarray,
     individuals: np.ndarray,
-    folder: Path | None,
+    folder: Path,
 ) -> None:
     """Tell how true the probabilities of a test set are; its individuals calibrated nothing.
 
@@ -81,7 +81,7 @@ def measure(
         protocol: says which pairs there are.
         photographs: probabilities `[Q, G]`.
         individuals: the same, of each query and individual of the gallery `[Q, I]`.
-        folder: its ``calibration.json`` gets what was measured; None: nothing.
+        folder: its ``calibration.json`` gets what was measured.
     """
     content = {}
     for what, rule, values in (
@@ -95,8 +95,7 @@ def measure(
             *(name, content[what]["pairs"], what, content[what]["of one individual"]),
             content[what]["Brier"],
         )
-    if folder is not None:
-        write_json(folder / CALIBRATION, {**read_json(folder / CALIBRATION), name: content})
+    write_json(folder / CALIBRATION, {**read_json(folder / CALIBRATION), name: content})
 
 
 def _fitted(
