@@ -5,7 +5,6 @@ from typing import Any
 
 import torch
 
-from openanimals.config import CfgNode
 from openanimals.modeling.weights import WeightsError, find_state_dict, load_file, local_file
 from openanimals.utils.errors import UserError, naming
 from openanimals.utils.files import atomic_path, expanded, write_text
@@ -131,13 +130,3 @@ class RunFolder:
         write(self.path / name, {"format": FORMAT, **content})
         if resumable:
             write_text(self.path / "last_checkpoint", name)
-
-
-def differing_keys(ours: CfgNode, theirs: CfgNode) -> list[str]:
-    """Return, for a log, the keys whose values differ: ``KEY (theirs -> ours)``."""
-    recorded = dict(theirs.keys_and_values())
-    return [
-        f"{key} ({recorded[key]!r} -> {value!r})"
-        for key, value in ours.keys_and_values()
-        if key in recorded and recorded[key] != value
-    ]

@@ -35,7 +35,7 @@ from openanimals.engine.preflight import (
 )
 from openanimals.engine.seen import mark_seen, trained_by
 from openanimals.engine.trainer import TRAINER_REGISTRY, Trainer
-from openanimals.engine.writers import Writers, build_writers
+from openanimals.engine.writers import Writers
 from openanimals.evaluation import Result
 from openanimals.evaluation.build import TRAINED, protocol_notes
 from openanimals.modeling import build_model
@@ -250,7 +250,12 @@ def _resume(trainer: Trainer, latest: Path) -> None:
             f"{latest} was trained by {began.SOLVER.OPT}, so SOLVER.OPT {trainer.cfg.SOLVER.OPT} "
             "cannot go on from it; give it as MODEL.WEIGHTS instead"
         )
-    changed = checkpoint.differing_keys(trainer.cfg, began)
+    recorded = dict(began.keys_and_values())
+    changed = [
+        f"{key} ({recorded[key]!r} -> {value!r})"
+        for key, value in ours.items()
+        if key in recorded and recorded[key] != value
+    ]
     trainer.resume(content)
     logger.info("resumed from %s at iteration %d", latest, trainer.iteration)
     if changed and distributed.is_main():
@@ -261,15 +266,8 @@ def _fit(
     cfg: CfgNode, trainer: Trainer, sets: Sets, folder: RunFolder, profile: int
 ) -> dict[str, Result] | None:
     """Train, evaluating and saving at the ends of epochs; return the final results."""
-    schedule = trainer.schedule
     added = [CALLBACK_REGISTRY.get(name)(cfg) for name in cfg.CALLBACKS]
-    writers = Writers(
-        start=trainer.iteration,
-        iterations=schedule.max_iter,
-        iters_per_epoch=schedule.iters_per_epoch,
-        images_per_step=cfg.SOLVER.IMS_PER_BATCH,
-        writers=build_writers(cfg, folder.path, trainer.iteration, schedule.iters_per_epoch),
-    )
+    writers = Writers(cfg, folder.path, trainer.iteration, trainer.schedule)
     before, evaluation = EvaluateBefore(trainer, sets, folder), Evaluate(cfg, sets, folder)
     save = Save(cfg, folder)
 

@@ -3,7 +3,7 @@
 import json
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from datetime import timedelta
 from logging import getLogger
@@ -12,6 +12,7 @@ from typing import Any, Protocol
 
 from openanimals.config import CfgNode
 from openanimals.evaluation.array_io import file_name
+from openanimals.solver import Schedule
 from openanimals.utils import distributed
 from openanimals.utils.errors import FileError, naming
 from openanimals.utils.files import write_text
@@ -123,27 +124,25 @@ class TensorBoard:
 
 
 class Writers:
-    """The console, and everything that takes scalars.
+    """The console, metrics.json, TensorBoard and the writers that WRITERS names.
+
+    Only the first process writes.
 
     Args:
+        cfg: the configuration.
+        folder: of the run.
         start: first iteration of this start of the run.
-        iterations: of the whole run.
-        iters_per_epoch: iterations of an epoch.
-        images_per_step: images of an iteration, over all processes.
-        writers: take the scalars.
+        schedule: says how long the run and its epochs are.
     """
 
-    def __init__(
-        self,
-        start: int,
-        iterations: int,
-        iters_per_epoch: int,
-        images_per_step: int,
-        writers: Iterable[Writer] = (),
-    ) -> None:
-        self.iterations, self.iters_per_epoch = iterations, iters_per_epoch
-        self.images_per_step, self.writers = images_per_step, list(writers)
-        self.progress = Progress("training", iterations, "iteration", done=start)
+    def __init__(self, cfg: CfgNode, folder: Path, start: int, schedule: Schedule) -> None:
+        self.iterations, self.iters_per_epoch = schedule.max_iter, schedule.iters_per_epoch
+        self.images_per_step, self.writers = cfg.SOLVER.IMS_PER_BATCH, list[Writer]()
+        if distributed.is_main():
+            added = [WRITER_REGISTRY.get(name)(cfg, folder, start) for name in cfg.WRITERS]
+            ours = [MetricsFile(folder, start, self.iters_per_epoch), TensorBoard(folder, start)]
+            self.writers = [*ours, *added]
+        self.progress = Progress("training", self.iterations, "iteration", done=start)
         self.since, self.since_iteration = time.perf_counter(), start
         self.seconds_per_step, self.note = 0.0, ""
         self.epoch_sums: Counter[str] = Counter()
@@ -195,23 +194,6 @@ class Writers:
         self.progress.close()
         for writer in self.writers:
             writer.close()
-
-
-def build_writers(cfg: CfgNode, folder: Path, start: int, iters_per_epoch: int) -> list[Writer]:
-    """Return the writers of a run: metrics.json, TensorBoard and those that WRITERS names.
-
-    Only the first process writes; in the others the list is empty.
-
-    Args:
-        cfg: the configuration.
-        folder: of the run.
-        start: first iteration of this start of the run.
-        iters_per_epoch: iterations of an epoch.
-    """
-    if not distributed.is_main():
-        return []
-    added = [WRITER_REGISTRY.get(name)(cfg, folder, start) for name in cfg.WRITERS]
-    return [MetricsFile(folder, start, iters_per_epoch), TensorBoard(folder, start), *added]
 
 
 def _line(losses: Mapping[str, float], lr: float, rate: float) -> str:
