@@ -58,16 +58,7 @@ class LossMeter:
 
 
 def check_weights(model: nn.Module, scaler: torch.amp.GradScaler, iteration: int) -> None:
-    """Raise if weights are not finite, or gradients never are: the losses may hide both.
-
-    Args:
-        model: what is trained.
-        scaler: of its gradients.
-        iteration: iterations done.
-
-    Raises:
-        NonFiniteLossError: names one of the weights.
-    """
+    """Raise if weights are not finite, or gradients never are: the losses may hide both."""
     if scaler.is_enabled() and scaler.get_scale() < 1:
         raise NonFiniteLossError(
             f"no gradient has been finite in float16 before iteration {iteration}, so "

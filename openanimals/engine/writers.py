@@ -4,7 +4,7 @@ import json
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import timedelta
 from logging import getLogger
 from pathlib import Path
@@ -41,18 +41,17 @@ it, or of later ones, before a resume is to be forgotten.
 
 
 class MetricsFile:
-    """metrics.json: one JSON object a line.
-
-    Args:
-        folder: gets the file.
-        start: first iteration of this start of the run; later lines are dropped.
-        iters_per_epoch: iterations of an epoch.
-    """
+    """metrics.json: one JSON object a line; those there of iterations before ``start`` stay."""
 
     def __init__(self, folder: Path, start: int, iters_per_epoch: int) -> None:
         self.path, self.iters_per_epoch = folder / "metrics.json", iters_per_epoch
+        kept = ""
         with naming(self.path):
-            self._forget_from(start)
+            for line in self.path.read_text("utf-8").splitlines() if self.path.exists() else ():
+                with suppress(ValueError):  # a last line that a kill cut short
+                    if json.loads(line)["iteration"] < start:
+                        kept += line + "\n"
+            write_text(self.path, kept)
             self.file = open(self.path, "a", encoding="utf-8")  # noqa: SIM115 (closed in close)
 
     def write(self, iteration: int, scalars: Mapping[str, float]) -> None:
@@ -71,26 +70,9 @@ class MetricsFile:
         """Close the file."""
         self.file.close()
 
-    def _forget_from(self, start: int) -> None:
-        """Drop the lines of iterations from ``start`` on, and a last line cut short by a kill."""
-        kept = []
-        text = self.path.read_text("utf-8", errors="replace") if self.path.exists() else ""
-        for line in text.splitlines():
-            try:
-                if json.loads(line)["iteration"] < start:
-                    kept.append(line + "\n")
-            except (ValueError, TypeError, KeyError):
-                continue
-        write_text(self.path, "".join(kept))
-
 
 class TensorBoard:
-    """TensorBoard's curves; where it is missing or broken, a warning and nothing else.
-
-    Args:
-        folder: gets the events.
-        start: first iteration of this start of the run.
-    """
+    """TensorBoard's curves; where it is missing or broken, a warning and nothing else."""
 
     def __init__(self, folder: Path, start: int) -> None:
         self.curves: Any = None
@@ -152,12 +134,9 @@ class Writers:
         self.progress.update(note=self.note)
 
     def losses(self, iteration: int, losses: Mapping[str, float], lr: float) -> None:
-        """Write mean losses of the iterations since the last time, and their speed.
+        """Write mean losses of the iterations since the last time, up to this one, and their speed.
 
-        Args:
-            iteration: the last of them.
-            losses: their means.
-            lr: the base learning rate of the last one.
+        The base learning rate is that of this one.
         """
         done = iteration + 1 - self.since_iteration
         self.seconds_per_step = (time.perf_counter() - self.since) / done
