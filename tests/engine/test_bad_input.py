@@ -114,12 +114,9 @@ def test_images_too_small_for_the_stripes_are_told_before_training(line, refused
     assert not list((tmp_path / "run").glob("*.pth"))
 
 
-def test_images_too_small_for_a_trained_model(line, refused, tmp_path):
-    weights = tmp_path / "run/model_final.pth"
-    assert cli.main(line()) == 0
-    error = refused(
-        [*line("--eval-only"), "MODEL.WEIGHTS", str(weights), "INPUT.SIZE_TEST", "[16, 48]"]
-    )
+def test_images_too_small_for_a_trained_model(line, refused, trained):
+    keys = {"MODEL__WEIGHTS": trained / "model_final.pth", "INPUT__SIZE_TEST": "[16, 48]"}
+    error = refused(line("--eval-only", **keys))
     assert "INPUT.SIZE_TEST is [16, 48]: a feature map of 2 rows cannot be cut into 3" in error
 
 

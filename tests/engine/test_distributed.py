@@ -114,16 +114,6 @@ def test_two_processes_train_like_one(tmp_path, herd_root):
             assert ours == pytest.approx(theirs, abs=100 / 14)
 
 
-def test_batch_that_processes_cannot_share_is_refused(tmp_path, herd_root):
-    arguments = command(tmp_path, herd_root, SOLVER__IMS_PER_BATCH=9, **KEYS)
-    for finished in run_together(arguments, environments(2)):
-        assert finished.returncode == 2
-        assert "IMS_PER_BATCH (9) must be a multiple" in finished.stderr
-        assert "NUM_INSTANCE (3) x 2 processes" in finished.stderr
-        assert "Traceback" not in finished.stderr
-    assert not list(tmp_path.glob("model_*"))
-
-
 def test_processes_that_were_not_started_alike_say_what_differs(tmp_path, herd_root):
     started = environments(2)
     for rank, (rate, seed, epochs) in enumerate([(0.001, 0, 1), (0.1, 7, 2)]):
