@@ -1,6 +1,7 @@
 """Two processes on the CPU (gloo): by --num-gpus, by torchrun, or by torchrun's variables."""
 
 import json
+import re
 import sys
 
 import pandas as pd
@@ -55,8 +56,10 @@ def test_two_processes_end_with_one_model(trained):
     "keys",
     [
         pytest.param({}, id="all images in one batch, so that a process has none"),
-        pytest.param({"TEST__IMS_PER_BATCH": 4}, id="unequal shares"),
-        pytest.param({"TEST__RERANK__ENABLED": True}, id="re-ranking"),
+        pytest.param(
+            {"TEST__IMS_PER_BATCH": 4, "TEST__RERANK__ENABLED": True},
+            id="unequal shares, re-ranked",
+        ),
     ],
 )
 def test_one_process_and_two_evaluate_exactly_alike(keys, trained, tmp_path, herd_root):
@@ -152,18 +155,22 @@ def test_processes_with_other_weights(option, trained, tmp_path, herd_root):
         assert "do not agree; start all of them alike:\n    - the weights" in finished.stderr
 
 
-@pytest.mark.parametrize(
-    ("moment", "status", "cause"),
-    [("step 2", -9, "SIGKILL"), ("fail 2", 1, "RuntimeError: out of luck")],
-)
-def test_death_of_a_process_ends_the_command(moment, status, cause, tmp_path, herd_root):
+def test_death_of_a_process_ends_the_command(tmp_path, herd_root):
     arguments = command(tmp_path, herd_root, *TWO, IMPORTS=["tests.engine.kill"], **KEYS)
-    finished = run(arguments, KILL_AT=moment, KILL_RANK="1")
+    finished = run(arguments, KILL_AT="step 2", KILL_RANK="1")
     assert finished.returncode == 2
     (told,) = [line for line in finished.stderr.splitlines() if line.startswith("error: process")]
-    assert told.startswith(f"error: process 1 of 2 failed (exit status {status})")
-    assert cause in told
+    assert told.startswith("error: process 1 of 2 failed (exit status -9)") and "SIGKILL" in told
     assert not (tmp_path / "model_final.pth").exists()
+
+
+def test_a_mistake_that_all_processes_see_is_one_error(tmp_path, herd_root):
+    finished = run(command(tmp_path, herd_root, *TWO, **{**KEYS, "SOLVER__IMS_PER_BATCH": 9}))
+    assert finished.returncode == 2
+    assert "must be a multiple of DATALOADER.NUM_INSTANCE (3) x 2 processes" in finished.stderr
+    told = r"error: process [01] of 2 failed \(exit status 2\) and .*: \w*Error: 1 mistake"
+    assert re.search(told, finished.stderr)
+    assert "Traceback" not in finished.stderr
 
 
 @pytest.mark.parametrize(

@@ -24,10 +24,12 @@ CPU = torch.device("cpu")
 
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory, herd_root):
-    """The folder of a finished run, and its results."""
+    """The folder of a finished run, with its pictures, and its results."""
     folder = tmp_path_factory.mktemp("run")
     cfg = tiny_cfg(folder, herd_root, **KEYS)
-    return folder, cfg, run.train(cfg)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(run, "draw_results", testing.draw_results)
+        return folder, cfg, run.train(cfg)
 
 
 def assert_same_weights(ours, theirs):
