@@ -32,9 +32,9 @@ def trained(tmp_path_factory, herd_root):
     """The folder of a training by two processes."""
     folder = tmp_path_factory.mktemp("two")
     keys = {**KEYS, "TEST__EVAL_PERIOD": 1, "IMPORTS": ["tests.engine.witness"]}
-    finished = run(command(folder, herd_root, *TWO, **keys))
-    assert finished.returncode == 0, finished.stderr
-    assert finished.stdout.count("2 process(es)") == 1  # only the first process talks
+    first, second = run_together(command(folder, herd_root, **keys), environments(2))
+    assert first.returncode == second.returncode == 0, first.stderr + second.stderr
+    assert "2 process(es)" in first.stdout and not second.stdout
     return folder
 
 
