@@ -160,9 +160,7 @@ def extract(
 def fingerprint(cfg: CfgNode, model: nn.Module) -> str:
     """Return a hash of what decides on features, rounding aside: the weights and the preprocessing.
 
-    Args:
-        cfg: the configuration.
-        model: before its norms are folded.
+    The model is the one before its norms are folded.
     """
     heads, keys = cfg.MODEL.HEADS, cfg.INPUT
     settings = [cfg.MODEL.BACKBONE.NAME, heads.BRANCHES, heads.STRIPES, heads.POOL_LAYER]
@@ -199,13 +197,8 @@ def draw_results(
 ) -> None:
     """Draw the CMC curves, and for each test set its best, worst and some random queries.
 
-    What cannot be drawn is told; it costs nothing else.
-
-    Args:
-        folder: gets the pictures.
-        results: of the test sets, by name.
-        tests: the test sets.
-        spots: by name, what tells which spots match in a query and a gallery photograph.
+    What cannot be drawn is told; it costs nothing else. Spots are, by test set, what tells which
+    match in a query and a gallery photograph.
     """
     with _spared(folder / "cmc.png"):
         plot_cmc(results, folder / "cmc.png")

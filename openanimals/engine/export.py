@@ -75,15 +75,9 @@ def write_onnx(
 ) -> dict[str, Any]:
     """Write a model as ONNX: uint8 images in, float32 features out, the normalisation inside.
 
-    Args:
-        cfg: the configuration.
-        model: see :func:`export`, like made_by and licence.
-        made_by: see model.
-        path: the file.
-        licence: see model.
-        any_size: take images of any size, where the network can; it takes longer to write. Else,
-            and always with TensorFlow's padding, which depends on the size, that of
-            INPUT.SIZE_TEST. Batches may be of any size.
+    With ``any_size`` it takes images of any size, where the network can, and longer to write. Else,
+    and always with TensorFlow's padding, which depends on the size, it takes that of
+    INPUT.SIZE_TEST. Batches may be of any size. Other arguments are those of :func:`export`.
 
     Returns:
         The input contract that its metadata holds, see :func:`read_contract`.
@@ -160,11 +154,7 @@ def _contract(
 
 
 def needs(module: str, extra: str) -> Any:
-    """Return a module of an extra.
-
-    Raises:
-        UserError: it is not installed; names the extra.
-    """
+    """Return a module, or raise an error that names the extra that brings it."""
     try:
         return importlib.import_module(module)
     except ImportError as error:
@@ -243,10 +233,7 @@ def model_card(
 ) -> str:
     """Return a model card in the Hugging Face form: what it is, how to use it, how good it was.
 
-    Args:
-        cfg: the configuration.
-        contract: of the ONNX file.
-        results: by test set, what :meth:`~openanimals.evaluation.Result.as_dict` gives.
+    Results are, by test set, what :meth:`~openanimals.evaluation.Result.as_dict` gives.
     """
     import yaml
 

@@ -81,7 +81,7 @@ def measure(
         protocol: says which pairs there are.
         photographs: probabilities `[Q, G]`.
         individuals: the same, of each query and individual of the gallery `[Q, I]`.
-        folder: its ``calibration.json`` gets what was measured.
+        folder: its ``calibration.json`` gets what is measured.
     """
     content = {}
     for what, rule, values in (

@@ -123,11 +123,7 @@ def _facts(cfg: CfgNode, sets: Sets, resume: bool) -> dict[str, object]:
 
 
 def check_same_weights(model: nn.Module) -> None:
-    """Raise unless the model has the same weights in all processes, to the last bit.
-
-    Raises:
-        UserError: it has not.
-    """
+    """Raise unless the model has the same weights in all processes, to the last bit."""
     if distributed.world_size() > 1:
         digest = hashlib.sha256()
         for value in model.state_dict().values():

@@ -112,11 +112,7 @@ def train(
 
 
 def evaluate_only(cfg: CfgNode) -> dict[str, Result]:
-    """Evaluate MODEL.WEIGHTS (or, without, the pre-trained backbone) on DATASETS.TESTS.
-
-    Raises:
-        ValueError: a mistake in the configuration, data or checkpoint.
-    """
+    """Evaluate MODEL.WEIGHTS (or, without, the pre-trained backbone) on DATASETS.TESTS."""
     problems = []
     has_model = uses_features(cfg)
     if has_model and not (cfg.MODEL.WEIGHTS or cfg.MODEL.BACKBONE.PRETRAIN):

@@ -300,11 +300,7 @@ class Trainer:
         }
 
     def check_identities(self, state: dict[str, Any]) -> None:
-        """Raise unless :meth:`state` was taken from training on the same individuals.
-
-        Raises:
-            UserError: counts the differences.
-        """
+        """Raise unless :meth:`state` was taken from training on the same individuals."""
         if state["identities"] != self.train_set.identities:
             ours, theirs = set(self.train_set.identities), set(state["identities"])
             raise UserError(

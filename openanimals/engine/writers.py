@@ -108,13 +108,7 @@ class TensorBoard:
 class Writers:
     """The console, metrics.json, TensorBoard and the writers that WRITERS names.
 
-    Only the first process writes.
-
-    Args:
-        cfg: the configuration.
-        folder: of the run.
-        start: first iteration of this start of the run.
-        schedule: says how long the run and its epochs are.
+    Only the first process writes. ``start`` is the first iteration of this start of the run.
     """
 
     def __init__(self, cfg: CfgNode, folder: Path, start: int, schedule: Schedule) -> None:
