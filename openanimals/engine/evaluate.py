@@ -21,14 +21,15 @@ from openanimals.data.catalogue import Catalogue
 from openanimals.data.image_io import ImageError, read_image
 from openanimals.data.loaders import build_test_loader
 from openanimals.engine.device import evaluation_dtype, room_to_evaluate
+from openanimals.engine.loading import classifiers_of
 from openanimals.evaluation import FeatureSet, Result, extract_features
 from openanimals.evaluation.array_io import file_name
 from openanimals.evaluation.build import build_blocks, judge_test_set
 from openanimals.evaluation.report import results_table
 from openanimals.evaluation.results_io import save_evaluation
 from openanimals.evaluation.visualize import Spots, draw_rank_lists, plot_cmc
-from openanimals.modeling import class_weights, fold_norms, naming_the_size
-from openanimals.modeling.weights import HEAD_CLASSIFIERS, fits_any
+from openanimals.modeling import fold_norms, naming_the_size
+from openanimals.modeling.weights import fits_any
 from openanimals.utils import distributed
 from openanimals.utils.errors import UserError
 from openanimals.utils.files import read_json, write_json
@@ -167,9 +168,9 @@ def fingerprint(cfg: CfgNode, model: nn.Module) -> str:
     settings += [cfg.MODEL.PIXEL_MEAN, cfg.MODEL.PIXEL_STD, cfg.TEST.FLIP.ENABLED]
     settings += [keys.SIZE_TEST, keys.EXACT_TEST, keys.BACKGROUND]
     digest = hashlib.sha256(json.dumps(settings).encode())
-    classifiers = (*HEAD_CLASSIFIERS, *class_weights(cfg), "*num_batches_tracked")
+    ignored = (*classifiers_of(cfg), "*num_batches_tracked")
     for name, values in model.state_dict().items():
-        if not fits_any(name, classifiers):
+        if not fits_any(name, ignored):
             digest.update(name.encode())
             digest.update(values.cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data)
     return digest.hexdigest()[:16]

@@ -13,8 +13,9 @@ import torch
 from torch import Tensor, nn
 
 from openanimals.config import CfgNode, get_cfg
-from openanimals.modeling import ReIDModel, class_weights
-from openanimals.modeling.weights import HEAD_CLASSIFIERS, fits_any
+from openanimals.engine.loading import classifiers_of
+from openanimals.modeling import ReIDModel
+from openanimals.modeling.weights import fits_any
 from openanimals.utils.errors import UserError
 from openanimals.utils.files import atomic_path, write_text
 
@@ -218,11 +219,10 @@ def _write_weights(cfg: CfgNode, model: nn.Module, path: Path, contract: Mapping
     """Write all weights but the classifiers, which are of the training's individuals alone."""
     from safetensors.torch import save_file
 
-    classifiers = (*HEAD_CLASSIFIERS, *class_weights(cfg))
     weights = {
         name: values.detach().cpu().contiguous().clone()
         for name, values in model.state_dict().items()
-        if not fits_any(name, classifiers)
+        if not fits_any(name, classifiers_of(cfg))
     }
     with atomic_path(path) as temporary:
         save_file(weights, temporary, {"format": "pt", CONTRACT: json.dumps(contract)})
