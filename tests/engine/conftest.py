@@ -1,5 +1,6 @@
 """What the tests of bad input share: a tiny command line, its one error and its log."""
 
+import importlib.util
 import shutil
 from functools import partial
 
@@ -11,6 +12,9 @@ from tests.conftest import REPOSITORY
 from tests.engine.photographs import herd, source
 from tests.engine.tiny_run import overrides
 
+needs_wildlife = pytest.mark.skipif(
+    importlib.util.find_spec("wildlife_datasets") is None, reason="needs wildlife-datasets"
+)
 BASE = str(REPOSITORY / "configs" / "Base-ARBase.yml")
 
 

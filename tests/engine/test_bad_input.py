@@ -4,8 +4,6 @@ All through the command line, in this process where that is enough. What a sourc
 is tested with it, in tests/data.
 """
 
-import importlib.util
-
 import pytest
 import torch
 
@@ -14,14 +12,8 @@ from openanimals.config import load
 from openanimals.engine import evaluate
 from openanimals.engine import train as engine_train
 from openanimals.engine.trainer import Trainer
-from tests.conftest import REPOSITORY
+from tests.engine.conftest import BASE, needs_wildlife
 from tests.engine.photographs import animals, herd, truncate
-
-BASE = str(REPOSITORY / "configs" / "Base-ARBase.yml")
-needs_wildlife = pytest.mark.skipif(
-    importlib.util.find_spec("wildlife_datasets") is None, reason="needs wildlife-datasets"
-)
-
 
 # The configuration
 

@@ -3,7 +3,6 @@
 All through the command line, in this process where that is enough.
 """
 
-import importlib.util
 import re
 import resource
 
@@ -14,13 +13,8 @@ from openanimals import cli
 from openanimals.engine import checkpoint
 from openanimals.engine.trainer import Trainer
 from openanimals.utils.errors import UserError
-from tests.conftest import REPOSITORY
+from tests.engine.conftest import BASE, needs_wildlife
 from tests.engine.photographs import animals, truncate
-
-BASE = str(REPOSITORY / "configs" / "Base-ARBase.yml")
-needs_wildlife = pytest.mark.skipif(
-    importlib.util.find_spec("wildlife_datasets") is None, reason="needs wildlife-datasets"
-)
 
 
 def checkpoints(folder) -> dict[str, bytes]:

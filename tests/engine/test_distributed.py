@@ -1,7 +1,9 @@
 """Two processes on the CPU (gloo): by --num-gpus, by torchrun, or by torchrun's variables."""
 
 import json
+import os
 import re
+import subprocess
 import sys
 
 import pandas as pd
@@ -13,7 +15,7 @@ from openanimals.engine import checkpoint
 from tests.engine import tiny_run
 from tests.engine.photographs import animals, herd, source
 from tests.engine.tiny_run import command
-from tests.processes import environments, run, run_together
+from tests.processes import REPOSITORY, environments, run, run_together
 
 pytestmark = pytest.mark.cli
 
@@ -184,7 +186,10 @@ def test_killed_process_is_replaced_and_nothing_is_lost(launcher, trained, tmp_p
     else:
         arguments = command(tmp_path, herd_root, *TWO, "--max-restarts", "1", **keys)
     # One step before the last: the first process cannot end the second epoch alone, and save it.
-    finished = tiny_run.run(arguments, KILL_AT="step 3", KILL_RANK="1")
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "KILL_AT": "step 3", "KILL_RANK": "1"}
+    finished = subprocess.run(
+        arguments, cwd=REPOSITORY, env=environment, capture_output=True, text=True, timeout=600
+    )
     assert finished.returncode == 0, finished.stderr
     assert "at iteration 2" in finished.stdout  # resumed after the first epoch
     ours, theirs = (checkpoint.read(f / "model_final.pth")["model"] for f in (tmp_path, trained))
