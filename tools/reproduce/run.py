@@ -187,11 +187,11 @@ def _facts(run: Run, images: int, place: int) -> dict[str, Any]:
     }
 
 
-def commit(repository: Path = REPOSITORY) -> str:
+def commit() -> str:
     """Return the commit of this code, with "+" if it was changed since, or "unknown"."""
 
     def git(*arguments: str) -> str:
-        command = ["git", "-C", str(repository), *arguments]
+        command = ["git", "-C", str(REPOSITORY), *arguments]
         return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
 
     try:
