@@ -185,8 +185,8 @@ def show_results(results: Mapping[str, Result], before: Path | None = None) -> N
     """Log the result table, above it the results in the file ``before``, of before training."""
     rows = {name: result.as_dict() for name, result in results.items()}
     if before is not None and before.is_file():
-        earlier = read_json(before)
-        rows = {**{f"{name}, before training": earlier[name] for name in earlier}, **rows}
+        earlier = read_json(before).items()
+        rows = {f"{name}, before training": result for name, result in earlier} | rows
     logger.info("results\n%s", results_table(rows))
 
 

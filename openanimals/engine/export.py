@@ -76,8 +76,8 @@ def write_onnx(
 ) -> dict[str, Any]:
     """Write a model as ONNX: uint8 images in, float32 features out, the normalisation inside.
 
-    With ``any_size`` it takes images of any size, where the network can, and longer to write. Else,
-    and always with TensorFlow's padding, which depends on the size, it takes that of
+    With ``any_size``, which takes longer to write, it takes images of any size, where the network
+    can. Else, and always with TensorFlow's padding, which depends on the size, it takes those of
     INPUT.SIZE_TEST. Batches may be of any size. Other arguments are those of :func:`export`.
 
     Returns:
@@ -219,10 +219,11 @@ def _write_weights(cfg: CfgNode, model: nn.Module, path: Path, contract: Mapping
     """Write all weights but the classifiers, which are of the training's individuals alone."""
     from safetensors.torch import save_file
 
+    classifiers = classifiers_of(cfg)
     weights = {
         name: values.detach().cpu().contiguous().clone()
         for name, values in model.state_dict().items()
-        if not fits_any(name, classifiers_of(cfg))
+        if not fits_any(name, classifiers)
     }
     with atomic_path(path) as temporary:
         save_file(weights, temporary, {"format": "pt", CONTRACT: json.dumps(contract)})
