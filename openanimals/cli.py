@@ -72,13 +72,67 @@ def build_parser() -> argparse.ArgumentParser:
     """
     parser = argparse.ArgumentParser("openanimals", description=__doc__)
     verbs = parser.add_subparsers(required=True, metavar="VERB")
-    _add_train(verbs)
-    _add_configs(verbs)
-    _add_check(verbs)
-    _add_prepare(verbs)
-    _add_convert(verbs)
-    _add_rescore(verbs)
-    _add_compare(verbs)
+    train = verbs.add_parser("train", help="train a model, or evaluate one (--eval-only)")
+    _add_config_file(train, "may be left out with --eval-only")
+    train.add_argument("--resume", action="store_true", help="go on from the last checkpoint")
+    train.add_argument("--eval-only", action="store_true", help="evaluate MODEL.WEIGHTS")
+    train.add_argument(
+        "--for-identification",
+        metavar="CSV",
+        help="train on all known individuals of a catalogue, after a training without some, which "
+        "tells how good it is; no --config-file needed",
+    )
+    train.add_argument(
+        "--profile",
+        type=int,
+        default=0,
+        metavar="N",
+        help="trace N iterations into OUTPUT_DIR/trace.json.gz, for chrome://tracing or Perfetto",
+    )
+    train.add_argument("--num-gpus", type=int, default=1, help="processes on this machine")
+    train.add_argument("--num-machines", type=int, default=1)
+    train.add_argument("--machine-rank", type=int, default=0)
+    train.add_argument("--dist-url", default="", help="tcp://host:port of machine 0")
+    train.add_argument(
+        "--max-restarts", type=int, default=0, help="times to go on after a process has failed"
+    )
+    train.add_argument("opts", nargs=argparse.REMAINDER, metavar="KEY VALUE", help="overrides")
+    train.set_defaults(run=_train, again=train)
+
+    configs = verbs.add_parser("configs", help="list the config files that come with the package")
+    configs.set_defaults(run=_configs)
+
+    check = verbs.add_parser(
+        "check", help="look for what is wrong with data sets; exit status 1 if there is"
+    )
+    _add_config_file(check, "all its data sets are checked")
+    drawn = "draw some images of individuals"
+    check.add_argument("--contact-sheet", metavar="FILE", default="", help=drawn)
+    named = "Animals-<Class>, folder:DIR, csv:FILE, ...; overrides"
+    check.add_argument("opts", nargs=argparse.REMAINDER, metavar="[NAME] KEY VALUE", help=named)
+    check.set_defaults(run=_check, again=check)
+
+    prepare = verbs.add_parser("prepare", help="download, unpack and verify a species")
+    prepare.add_argument("name", metavar="NAME", help="for instance Animals-HyenaID2022")
+    prepare.add_argument("--root", help="folder of the data sets; default: as DATASETS.ROOT")
+    prepare.set_defaults(run=_prepare)
+
+    convert = verbs.add_parser("convert", help="turn a checkpoint of FastReID into ours, or back")
+    convert.add_argument("source", metavar="IN", help="a checkpoint; its names tell which way")
+    convert.add_argument("target", metavar="OUT", help="the file to write; must not be there yet")
+    _add_config_file(convert, "what the model was trained with")
+    convert.add_argument("opts", nargs="*", metavar="KEY VALUE", help="overrides")
+    convert.set_defaults(run=_convert)
+
+    rescore = verbs.add_parser("rescore", help="judge a finished run again, by other TEST keys")
+    rescore.add_argument("folder", metavar="FOLDER", help="the run's output folder")
+    rescore.add_argument("opts", nargs=argparse.REMAINDER, metavar="KEY VALUE", help="overrides")
+    rescore.set_defaults(run=_rescore)
+
+    compare = verbs.add_parser("compare", help="test whether two models differ, query by query")
+    compare.add_argument("first", metavar="A", help="output folder of a run, or a rankings file")
+    compare.add_argument("second", metavar="B", help="the other model's")
+    compare.set_defaults(run=_compare_runs)
     add_verbs(verbs)
     return parser
 
@@ -88,46 +142,12 @@ def _add_config_file(parser: argparse.ArgumentParser, remark: str) -> None:
     parser.add_argument("--config-file", metavar="YAML", action="append", default=[], help=text)
 
 
-def _add_configs(verbs: argparse._SubParsersAction) -> None:
-    parser = verbs.add_parser("configs", help="list the config files that come with the package")
-    parser.set_defaults(run=_configs)
-
-
 def _configs(options: argparse.Namespace, arguments: list[str]) -> None:
     from openanimals.config import shipped
 
     files = shipped()
     width = max(map(len, files))
     print("\n".join(f"{name:{width}}  {said}".rstrip() for name, said in files.items()))
-
-
-def _add_train(verbs: argparse._SubParsersAction) -> None:
-    parser = verbs.add_parser("train", help="train a model, or evaluate one (--eval-only)")
-    _add_config_file(parser, "may be left out with --eval-only")
-    parser.add_argument("--resume", action="store_true", help="go on from the last checkpoint")
-    parser.add_argument("--eval-only", action="store_true", help="evaluate MODEL.WEIGHTS")
-    parser.add_argument(
-        "--for-identification",
-        metavar="CSV",
-        help="train on all known individuals of a catalogue, after a training without some, which "
-        "tells how good it is; no --config-file needed",
-    )
-    parser.add_argument(
-        "--profile",
-        type=int,
-        default=0,
-        metavar="N",
-        help="trace N iterations into OUTPUT_DIR/trace.json.gz, for chrome://tracing or Perfetto",
-    )
-    parser.add_argument("--num-gpus", type=int, default=1, help="processes on this machine")
-    parser.add_argument("--num-machines", type=int, default=1)
-    parser.add_argument("--machine-rank", type=int, default=0)
-    parser.add_argument("--dist-url", default="", help="tcp://host:port of machine 0")
-    parser.add_argument(
-        "--max-restarts", type=int, default=0, help="times to go on after a process has failed"
-    )
-    parser.add_argument("opts", nargs=argparse.REMAINDER, metavar="KEY VALUE", help="overrides")
-    parser.set_defaults(run=_train, again=parser)
 
 
 def _train(options: argparse.Namespace, arguments: list[str]) -> None:
@@ -177,12 +197,11 @@ def _train(options: argparse.Namespace, arguments: list[str]) -> None:
             resume = options.resume or distributed.restarted()
             run.train(cfg, resume=resume, profile=options.profile)
 
-    if launched:
-        from openanimals.engine.launch import recorded
+    if launched:  # tell torchrun if it fails, and why
+        from torch.distributed.elastic.multiprocessing.errors import record
 
-        recorded(work)
-    else:
-        work()
+        work = record(work)
+    work()
 
 
 def _train_for_identification(options: argparse.Namespace) -> None:
@@ -196,18 +215,6 @@ def _train_for_identification(options: argparse.Namespace) -> None:
         options.for_identification, options.config_file, options.opts, resume=options.resume
     )
     print(visible(found, keep="\n"))
-
-
-def _add_check(verbs: argparse._SubParsersAction) -> None:
-    parser = verbs.add_parser(
-        "check", help="look for what is wrong with data sets; exit status 1 if there is"
-    )
-    _add_config_file(parser, "all its data sets are checked")
-    drawn = "draw some images of individuals"
-    parser.add_argument("--contact-sheet", metavar="FILE", default="", help=drawn)
-    named = "Animals-<Class>, folder:DIR, csv:FILE, ...; overrides"
-    parser.add_argument("opts", nargs=argparse.REMAINDER, metavar="[NAME] KEY VALUE", help=named)
-    parser.set_defaults(run=_check, again=parser)
 
 
 def _check(options: argparse.Namespace, arguments: list[str]) -> int:
@@ -224,26 +231,10 @@ def _check(options: argparse.Namespace, arguments: list[str]) -> int:
     return 1 if faults else 0
 
 
-def _add_prepare(verbs: argparse._SubParsersAction) -> None:
-    parser = verbs.add_parser("prepare", help="download, unpack and verify a species")
-    parser.add_argument("name", metavar="NAME", help="for instance Animals-HyenaID2022")
-    parser.add_argument("--root", help="folder of the data sets; default: as DATASETS.ROOT")
-    parser.set_defaults(run=_prepare)
-
-
 def _prepare(options: argparse.Namespace, arguments: list[str]) -> None:
     from openanimals.engine.check import prepare_data
 
     prepare_data(options.name, options.root)
-
-
-def _add_convert(verbs: argparse._SubParsersAction) -> None:
-    parser = verbs.add_parser("convert", help="turn a checkpoint of FastReID into ours, or back")
-    parser.add_argument("source", metavar="IN", help="a checkpoint; its names tell which way")
-    parser.add_argument("target", metavar="OUT", help="the file to write; must not be there yet")
-    _add_config_file(parser, "what the model was trained with")
-    parser.add_argument("opts", nargs="*", metavar="KEY VALUE", help="overrides")
-    parser.set_defaults(run=_convert)
 
 
 def _convert(options: argparse.Namespace, arguments: list[str]) -> None:
@@ -252,24 +243,10 @@ def _convert(options: argparse.Namespace, arguments: list[str]) -> None:
     print(convert(options.source, options.target, options.config_file, options.opts))
 
 
-def _add_rescore(verbs: argparse._SubParsersAction) -> None:
-    parser = verbs.add_parser("rescore", help="judge a finished run again, by other TEST keys")
-    parser.add_argument("folder", metavar="FOLDER", help="the run's output folder")
-    parser.add_argument("opts", nargs=argparse.REMAINDER, metavar="KEY VALUE", help="overrides")
-    parser.set_defaults(run=_rescore)
-
-
 def _rescore(options: argparse.Namespace, arguments: list[str]) -> None:
     from openanimals.engine.rescore import rescore
 
     rescore(options.folder, options.opts)
-
-
-def _add_compare(verbs: argparse._SubParsersAction) -> None:
-    parser = verbs.add_parser("compare", help="test whether two models differ, query by query")
-    parser.add_argument("first", metavar="A", help="output folder of a run, or a rankings file")
-    parser.add_argument("second", metavar="B", help="the other model's")
-    parser.set_defaults(run=_compare_runs)
 
 
 def _compare_runs(options: argparse.Namespace, arguments: list[str]) -> None:

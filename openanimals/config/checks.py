@@ -1,13 +1,16 @@
 """Everything that can be known to be wrong from the configuration alone, in one error."""
 
+import importlib
 import math
+import os
 import re
+import sys
+from collections.abc import Iterable
 from typing import Any
 
 from openanimals.config.defaults import numbers
 from openanimals.config.fastreid import instead_of
 from openanimals.config.node import RULES, CfgNode, ConfigError
-from openanimals.config.plugins import import_modules
 from openanimals.utils.errors import shown
 from openanimals.utils.registry import did_you_mean
 
@@ -45,9 +48,6 @@ def check(cfg: CfgNode) -> None:
         if not finite(value):
             problems.append(f"{key} must be finite, and whole numbers within 64 bits")
             continue
-        if _has_nul(value):
-            problems.append(f"{key} must not have a NUL character, as in {shown(value)}")
-            continue
         if not rule:
             continue
         if not callable(rule[0]):
@@ -64,6 +64,33 @@ def check(cfg: CfgNode) -> None:
         cfg.MODEL.HEADS.BRANCHES = [list(b) for b in BRANCHES_OF[cfg.MODEL.META_ARCHITECTURE]]
     if not cfg.DATASETS.TESTS:
         cfg.DATASETS.TESTS = cfg.DATASETS.NAMES
+
+
+def import_modules(names: Iterable[object]) -> list[str]:
+    """Import modules, also from the working directory.
+
+    Returns:
+        One sentence for each module that is not there.
+    """
+    if os.getcwd() not in sys.path:  # for good: a plugin may import others of them later
+        sys.path.insert(0, os.getcwd())
+    importlib.invalidate_caches()
+    problems = []
+    for name in dict.fromkeys(map(str, names)):
+        missing = not all(part.isidentifier() for part in name.split("."))
+        try:
+            if not missing:
+                importlib.import_module(name)
+        except ModuleNotFoundError as error:
+            missing = error.name is not None and f"{name}.".startswith(f"{error.name}.")
+            if not missing:
+                raise  # the module is there, and something that it imports is not
+        if missing:
+            problems.append(
+                f"IMPORTS names {shown(name)}, but there is no such module in {os.getcwd()} or "
+                "among the installed packages"
+            )
+    return problems
 
 
 def _relations(cfg: CfgNode) -> list[str]:
@@ -129,13 +156,6 @@ def finite(value: Any) -> bool:
     if isinstance(value, float):
         return math.isfinite(value)
     return not isinstance(value, int) or abs(value) < 2**63
-
-
-def _has_nul(value: Any) -> bool:
-    """Tell whether a text has a NUL character, which no name and no path can have."""
-    if isinstance(value, list | tuple):
-        return any(map(_has_nul, value))
-    return isinstance(value, str) and "\0" in value
 
 
 def instances(cfg: CfgNode) -> int:

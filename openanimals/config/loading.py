@@ -7,11 +7,10 @@ from logging import getLogger
 from pathlib import Path
 from typing import Any
 
-from openanimals.config.checks import check
+from openanimals.config.checks import check, import_modules
 from openanimals.config.defaults import get_cfg
 from openanimals.config.files import Setting, read_file, read_overrides, read_text
 from openanimals.config.node import CfgNode, ConfigError
-from openanimals.config.plugins import import_modules
 
 logger = getLogger(__name__)
 

@@ -24,15 +24,13 @@ SAME = 1e-5
 """Cosine distance to torch's features up to which those of another backend are the same."""
 
 
+Run = Callable[[np.ndarray], np.ndarray]  # uint8 images [B, 3, H, W] to features [B, D]
+
+
 class Backend(nn.Module):
-    """A network that another program computes, to be called like the model itself.
+    """A network that another program computes, to be called like the model that it stands for."""
 
-    Args:
-        run: uint8 images ``[B, 3, H, W]`` to features ``[B, D]``.
-        model: that it stands for.
-    """
-
-    def __init__(self, run: Callable[[np.ndarray], np.ndarray], model: ReIDModel) -> None:
+    def __init__(self, run: Run, model: ReIDModel) -> None:
         super().__init__()
         self.run, self.pixel_mean = run, model.pixel_mean
 
@@ -41,12 +39,8 @@ class Backend(nn.Module):
         return torch.from_numpy(self.run(images.contiguous().numpy()))
 
 
-def onnx_runtime(path: Path) -> Callable[[np.ndarray], np.ndarray]:
-    """Return what runs an ONNX file by ONNX Runtime, on the CPU, on as many threads as torch.
-
-    Raises:
-        UserError: onnxruntime is missing.
-    """
+def onnx_runtime(path: Path, size: Sequence[int] | None = None) -> Run:
+    """Return what runs an ONNX file by ONNX Runtime, on the CPU, on as many threads as torch."""
     runtime = needs("onnxruntime", "onnx")
     options = runtime.SessionOptions()
     options.intra_op_num_threads = torch.get_num_threads()
@@ -54,15 +48,10 @@ def onnx_runtime(path: Path) -> Callable[[np.ndarray], np.ndarray]:
     return lambda images: session.run(None, {"images": images})[0]
 
 
-def openvino(path: Path, size: Sequence[int] | None = None) -> Callable[[np.ndarray], np.ndarray]:
+def openvino(path: Path, size: Sequence[int] | None = None) -> Run:
     """Return what runs an ONNX file by OpenVINO, on the CPU in float32, on torch's threads.
 
-    Args:
-        path: the file.
-        size: (height, width) of all images, for which it can prepare; None: of any size.
-
-    Raises:
-        UserError: openvino is missing.
+    It can prepare for a size (height, width) of all images; None: of any size.
     """
     core = needs("openvino", "openvino").Core()
     network = core.read_model(path)
@@ -78,10 +67,7 @@ def openvino(path: Path, size: Sequence[int] | None = None) -> Callable[[np.ndar
     return lambda images: np.array(compiled(images)[0])  # a copy: its memory is used again
 
 
-RUNNERS: dict[str, tuple[str, Callable[..., Callable[[np.ndarray], np.ndarray]]]] = {
-    "onnx": ("onnxruntime", lambda path, size: onnx_runtime(path)),
-    "openvino": ("openvino", openvino),
-}
+RUNNERS = {"onnx": ("onnxruntime", onnx_runtime), "openvino": ("openvino", openvino)}
 BACKENDS = ("auto", "torch", *RUNNERS)
 
 
@@ -98,11 +84,7 @@ def probe(size: Sequence[int], count: int = 2) -> Tensor:
 
 
 def distance_to_torch(cfg: CfgNode, model: ReIDModel, network: nn.Module) -> float:
-    """Return the largest cosine distance of a backend's features to torch's, on the probe batch.
-
-    Raises:
-        UserError: the model cannot take images of INPUT.SIZE_TEST.
-    """
+    """Return the largest cosine distance of a backend's features to torch's, on the probe batch."""
     images = probe(cfg.INPUT.SIZE_TEST)
     with torch.inference_mode(), naming_the_size(cfg, model):
         ours, theirs = model(images).double(), network(images).double()
@@ -138,16 +120,7 @@ def pick_backend(
     if name == "torch":
         return name, None, made_by
     if name == "auto":
-        network, reason = None, _obstacle(cfg, device)
-        try:
-            if not reason:
-                network = _built("openvino", cfg, model, made_by)
-                distance = distance_to_torch(cfg, model, network)
-                reason = f"features within {distance:.1g} of torch's"
-                if not distance <= SAME:  # nor if it is NaN
-                    network, reason = None, f"OpenVINO's features are {distance:.1g} from torch's"
-        except UserError as error:
-            network, reason = None, str(error)
+        network, reason = _openvino_if_the_same(cfg, model, device, made_by)
         taken = "torch" if network is None else "openvino"
         logger.info("backend: %s (%s)", taken, reason)
         return taken, network, made_by
@@ -165,15 +138,24 @@ def pick_backend(
     return name, network, f"{made_by}-{name}"
 
 
-def _obstacle(cfg: CfgNode, device: torch.device) -> str:
-    """Return why OpenVINO is not to be tried; empty if it is."""
+def _openvino_if_the_same(
+    cfg: CfgNode, model: ReIDModel, device: torch.device, made_by: str
+) -> tuple[Backend | None, str]:
+    """Return OpenVINO's network, or None if it is not to be used; and why."""
     if device.type != "cpu":
-        return f"the model is on {device.type}"
+        return None, f"the model is on {device.type}"
     if cfg.TEST.DTYPE != "float32":
-        return f"TEST.DTYPE is {cfg.TEST.DTYPE}"
+        return None, f"TEST.DTYPE is {cfg.TEST.DTYPE}"
     if find_spec("openvino") is None:
-        return "OpenVINO is faster, and not installed: pip install 'openanimals[openvino]'"
-    return ""
+        return None, "OpenVINO is faster, and not installed: pip install 'openanimals[openvino]'"
+    try:
+        network = _built("openvino", cfg, model, made_by)
+        distance = distance_to_torch(cfg, model, network)
+    except UserError as error:
+        return None, str(error)
+    if distance <= SAME:  # not if it is NaN
+        return network, f"features within {distance:.1g} of torch's"
+    return None, f"OpenVINO's features are {distance:.1g} from torch's"
 
 
 def _built(name: str, cfg: CfgNode, model: ReIDModel, made_by: str) -> Backend:

@@ -64,11 +64,7 @@ def check(cfg: CfgNode, sheet: str = "") -> tuple[str, int]:
 
 
 def count_training_images(cfg: CfgNode) -> int:
-    """Return how many images training has.
-
-    Raises:
-        UserError: the data cannot be found, read or split.
-    """
+    """Return how many images training has."""
     train = load_sets(cfg).train
     assert train
     return len(train.images)

@@ -5,10 +5,9 @@ from typing import Any
 
 import torch
 
-from openanimals.config import CfgNode
 from openanimals.modeling.weights import WeightsError, find_state_dict, load_file, local_file
 from openanimals.utils.errors import UserError, naming
-from openanimals.utils.files import atomic_path, expanded
+from openanimals.utils.files import atomic_path, expanded, write_text
 
 FORMAT = 1
 LAST = "model_last.pth"
@@ -69,6 +68,21 @@ def read(path: str | Path) -> dict[str, Any]:
     return {**others, "model": state}
 
 
+def read_training_state(path: Path) -> dict[str, Any]:
+    """Read a checkpoint to go on from: all that :meth:`.Trainer.state` gives.
+
+    Raises:
+        CheckpointError: it holds no training state, or a part of it is missing.
+    """
+    content = read(path)
+    if "optimizer" not in content:
+        raise CheckpointError(f"{path} holds no training state; give it as MODEL.WEIGHTS instead")
+    parts = ("losses", "scaler", "iteration", "best_map", "identities", "config")
+    if missing := [part for part in parts if part not in content]:
+        raise CheckpointError(f"{path} is damaged; missing in it: {', '.join(missing)}")
+    return content
+
+
 class RunFolder:
     """The output folder of a run: where its checkpoints are, and which is the latest.
 
@@ -115,15 +129,4 @@ class RunFolder:
         """Write a checkpoint; if one can resume from it, make it the latest."""
         write(self.path / name, {"format": FORMAT, **content})
         if resumable:
-            with atomic_path(self.path / "last_checkpoint") as temporary:
-                temporary.write_text(name)
-
-
-def differing_keys(ours: CfgNode, theirs: CfgNode) -> list[str]:
-    """Return, for a log, the keys whose values differ: ``KEY (theirs -> ours)``."""
-    recorded = dict(theirs.keys_and_values())
-    return [
-        f"{key} ({recorded[key]!r} -> {value!r})"
-        for key, value in ours.keys_and_values()
-        if key in recorded and recorded[key] != value
-    ]
+            write_text(self.path / "last_checkpoint", name)

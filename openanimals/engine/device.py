@@ -63,11 +63,7 @@ def place(model: nn.Module, device: torch.device) -> nn.Module:
 
 @contextmanager
 def room_to_evaluate(cfg: CfgNode) -> Iterator[None]:
-    """Return a context in which a lack of memory, or of a process that reads, names the keys.
-
-    Raises:
-        UserError: memory does not suffice, or a worker process was lost.
-    """
+    """Return a context in which a lack of memory, or of a process that reads, names the keys."""
     count, size = cfg.TEST.IMS_PER_BATCH, cfg.INPUT.SIZE_TEST
     remedy = f"lower TEST.IMS_PER_BATCH ({count}) or INPUT.SIZE_TEST ({size})"
     with naming_lost_workers(), naming_memory("an evaluation", remedy):
@@ -102,11 +98,7 @@ def amp_dtype(cfg: CfgNode, device: torch.device) -> torch.dtype | None:
 
 
 def evaluation_dtype(cfg: CfgNode, device: torch.device) -> torch.dtype | None:
-    """Return the half precision that TEST.DTYPE asks for, None for float32.
-
-    Raises:
-        DeviceError: the device has none of this type.
-    """
+    """Return the half precision that TEST.DTYPE asks for if the device has it, None for float32."""
     honoured = ("float32", *_HONOURED.get(device.type, ()))
     if cfg.TEST.DTYPE not in honoured:
         raise DeviceError(

@@ -21,17 +21,18 @@ from openanimals.data.catalogue import Catalogue
 from openanimals.data.image_io import ImageError, read_image
 from openanimals.data.loaders import build_test_loader
 from openanimals.engine.device import evaluation_dtype, room_to_evaluate
+from openanimals.engine.loading import classifiers_of
 from openanimals.evaluation import FeatureSet, Result, extract_features
 from openanimals.evaluation.array_io import file_name
 from openanimals.evaluation.build import build_blocks, judge_test_set
 from openanimals.evaluation.report import results_table
 from openanimals.evaluation.results_io import save_evaluation
 from openanimals.evaluation.visualize import Spots, draw_rank_lists, plot_cmc
-from openanimals.modeling import class_weights, fold_norms, naming_the_size
-from openanimals.modeling.weights import HEAD_CLASSIFIERS, fits_any
+from openanimals.modeling import fold_norms, naming_the_size
+from openanimals.modeling.weights import fits_any
 from openanimals.utils import distributed
 from openanimals.utils.errors import UserError
-from openanimals.utils.files import atomic_path
+from openanimals.utils.files import read_json, write_json
 from openanimals.utils.progress import Progress
 
 logger = getLogger(__name__)
@@ -160,18 +161,16 @@ def extract(
 def fingerprint(cfg: CfgNode, model: nn.Module) -> str:
     """Return a hash of what decides on features, rounding aside: the weights and the preprocessing.
 
-    Args:
-        cfg: the configuration.
-        model: before its norms are folded.
+    The model is the one before its norms are folded.
     """
     heads, keys = cfg.MODEL.HEADS, cfg.INPUT
     settings = [cfg.MODEL.BACKBONE.NAME, heads.BRANCHES, heads.STRIPES, heads.POOL_LAYER]
     settings += [cfg.MODEL.PIXEL_MEAN, cfg.MODEL.PIXEL_STD, cfg.TEST.FLIP.ENABLED]
     settings += [keys.SIZE_TEST, keys.EXACT_TEST, keys.BACKGROUND]
     digest = hashlib.sha256(json.dumps(settings).encode())
-    classifiers = (*HEAD_CLASSIFIERS, *class_weights(cfg), "*num_batches_tracked")
+    ignored = (*classifiers_of(cfg), "*num_batches_tracked")
     for name, values in model.state_dict().items():
-        if not fits_any(name, classifiers):
+        if not fits_any(name, ignored):
             digest.update(name.encode())
             digest.update(values.cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data)
     return digest.hexdigest()[:16]
@@ -179,22 +178,15 @@ def fingerprint(cfg: CfgNode, model: nn.Module) -> str:
 
 def write_results(folder: Path, results: Mapping[str, Result], name: str = RESULTS) -> None:
     """Write, for each test set, its percentages, intervals and counts."""
-    content = {test_set: result.as_dict() for test_set, result in results.items()}
-    with atomic_path(folder / name) as temporary:
-        temporary.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+    write_json(folder / name, {test_set: each.as_dict() for test_set, each in results.items()})
 
 
 def show_results(results: Mapping[str, Result], before: Path | None = None) -> None:
     """Log the result table, above it the results in the file ``before``, of before training."""
     rows = {name: result.as_dict() for name, result in results.items()}
     if before is not None and before.is_file():
-        try:
-            earlier = json.loads(before.read_text(encoding="utf-8")).items()
-            told = {f"{name}, before training": result for name, result in earlier}
-            results_table(told)
-            rows = {**told, **rows}
-        except (ValueError, TypeError, KeyError, AttributeError, OSError) as error:
-            logger.warning("%s is damaged (%r); the table goes without it", before, error)
+        earlier = read_json(before).items()
+        rows = {f"{name}, before training": result for name, result in earlier} | rows
     logger.info("results\n%s", results_table(rows))
 
 
@@ -206,13 +198,8 @@ def draw_results(
 ) -> None:
     """Draw the CMC curves, and for each test set its best, worst and some random queries.
 
-    What cannot be drawn is told; it costs nothing else.
-
-    Args:
-        folder: gets the pictures.
-        results: of the test sets, by name.
-        tests: the test sets.
-        spots: by name, what tells which spots match in a query and a gallery photograph.
+    What cannot be drawn is told; it costs nothing else. Spots are, by test set, what tells which
+    match in a query and a gallery photograph.
     """
     with _spared(folder / "cmc.png"):
         plot_cmc(results, folder / "cmc.png")

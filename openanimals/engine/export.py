@@ -13,10 +13,11 @@ import torch
 from torch import Tensor, nn
 
 from openanimals.config import CfgNode, get_cfg
-from openanimals.modeling import ReIDModel, class_weights
-from openanimals.modeling.weights import HEAD_CLASSIFIERS, fits_any
+from openanimals.engine.loading import classifiers_of
+from openanimals.modeling import ReIDModel
+from openanimals.modeling.weights import fits_any
 from openanimals.utils.errors import UserError
-from openanimals.utils.files import atomic_path
+from openanimals.utils.files import atomic_path, write_text
 
 logger = logging.getLogger(__name__)
 
@@ -59,10 +60,8 @@ def export(
     described.OUTPUT_DIR, described.MODEL.WEIGHTS = default.OUTPUT_DIR, default.MODEL.WEIGHTS
     described.DATASETS.ROOT = default.DATASETS.ROOT  # which are of this machine
     described.MODEL.BACKBONE.PRETRAIN, described.MODEL.BACKBONE.PRETRAIN_PATH = False, ""
-    texts = {CONFIG: described.dump(), CARD: model_card(cfg, contract, results or {})}
-    for name, text in texts.items():
-        with atomic_path(folder / name) as temporary:
-            temporary.write_text(text, encoding="utf-8")
+    write_text(folder / CONFIG, described.dump())
+    write_text(folder / CARD, model_card(cfg, contract, results or {}))
     return [folder / name for name in (ONNX, WEIGHTS, CONFIG, CARD)]
 
 
@@ -77,15 +76,9 @@ def write_onnx(
 ) -> dict[str, Any]:
     """Write a model as ONNX: uint8 images in, float32 features out, the normalisation inside.
 
-    Args:
-        cfg: the configuration.
-        model: see :func:`export`, like made_by and licence.
-        made_by: see model.
-        path: the file.
-        licence: see model.
-        any_size: take images of any size, where the network can; it takes longer to write. Else,
-            and always with TensorFlow's padding, which depends on the size, that of
-            INPUT.SIZE_TEST. Batches may be of any size.
+    With ``any_size``, which takes longer to write, it takes images of any size, where the network
+    can. Else, and always with TensorFlow's padding, which depends on the size, it takes those of
+    INPUT.SIZE_TEST. Batches may be of any size. Other arguments are those of :func:`export`.
 
     Returns:
         The input contract that its metadata holds, see :func:`read_contract`.
@@ -162,11 +155,7 @@ def _contract(
 
 
 def needs(module: str, extra: str) -> Any:
-    """Return a module of an extra.
-
-    Raises:
-        UserError: it is not installed; names the extra.
-    """
+    """Return a module, or raise an error that names the extra that brings it."""
     try:
         return importlib.import_module(module)
     except ImportError as error:
@@ -204,7 +193,7 @@ def _program(model: nn.Module, size: Sequence[int], fixed: bool) -> Any:
     images = torch.zeros(2, 3, *size, dtype=torch.uint8)
     names = {0: "batch"} if fixed else {0: "batch", 2: "height", 3: "width"}
     noisy = [logging.getLogger(name) for name in ("torch.onnx", "onnxscript", "onnx_ir")]
-    levels = [logger.level for logger in noisy]
+    levels = [each.level for each in noisy]
     for each in noisy:
         each.setLevel(logging.ERROR)
     try:
@@ -230,7 +219,7 @@ def _write_weights(cfg: CfgNode, model: nn.Module, path: Path, contract: Mapping
     """Write all weights but the classifiers, which are of the training's individuals alone."""
     from safetensors.torch import save_file
 
-    classifiers = (*HEAD_CLASSIFIERS, *class_weights(cfg))
+    classifiers = classifiers_of(cfg)
     weights = {
         name: values.detach().cpu().contiguous().clone()
         for name, values in model.state_dict().items()
@@ -245,10 +234,7 @@ def model_card(
 ) -> str:
     """Return a model card in the Hugging Face form: what it is, how to use it, how good it was.
 
-    Args:
-        cfg: the configuration.
-        contract: of the ONNX file.
-        results: by test set, what :meth:`~openanimals.evaluation.Result.as_dict` gives.
+    Results are, by test set, what :meth:`~openanimals.evaluation.Result.as_dict` gives.
     """
     import yaml
 
@@ -262,11 +248,15 @@ def model_card(
     }
     height, width = contract["size"]
     average = (
-        " Average the features of an image and of its mirror image." if contract["flip"] else ""
+        "Average the features of an image and of its mirror image." if contract["flip"] else ""
     )
-    black = " What is not the animal is black." if contract["background"] == "mask" else ""
+    black = "What is not the animal is black." if contract["background"] == "mask" else ""
+    use = f"It normalises pixels itself. {black} {average}".split()
     sizes = "any size" if contract["any_size"] else "this size alone"
-    percentages = [name for name in ("Rank-1", "Rank-5", "mAP") if results]
+    measures = ("Rank-1", "Rank-5", "mAP")
+    rows = [["test set", *measures], ["---"] * 4]
+    rows += [[name, *(f"{row[key]:.1f}" for key in measures)] for name, row in results.items()]
+    table = "\n".join(f"| {' | '.join(row)} |" for row in rows)
     lines = [
         f"---\n{yaml.safe_dump(header, sort_keys=False)}---",
         f"# {cfg.MODEL.BACKBONE.NAME} that tells individual animals apart",
@@ -280,25 +270,9 @@ def model_card(
         f"Or without it: `{ONNX}` takes uint8 RGB in 0..255, `[B, 3, H, W]`, upright, cropped to "
         f"the animal and resized to {height} x {width} (height x width; the file takes {sizes}) by "
         f"Pillow's bicubic filter, and gives {contract['dimension']} numbers for each, to be "
-        f"compared by the {contract['distance']} distance. It normalises pixels itself.{black}"
-        f"{average}",
+        f"compared by the {contract['distance']} distance. {' '.join(use)}",
         "## Results",
-        *(
-            [
-                "\n".join(
-                    [
-                        f"| test set | {' | '.join(percentages)} |",
-                        f"| --- |{' --- |' * len(percentages)}",
-                        *(
-                            f"| {name} | {' | '.join(f'{row[key]:.1f}' for key in percentages)} |"
-                            for name, row in results.items()
-                        ),
-                    ]
-                )
-            ]
-            if results
-            else ["None are known for these weights."]
-        ),
+        table if results else "None are known for these weights.",
         "## Licence",
         f"{contract['licence'] if known else 'Not stated'}. The licences of the photographs and of "
         "the weights that the training began with count, too.",

@@ -1,6 +1,5 @@
 """Learn from training individuals what the scores of several matchers are worth, and fuse them."""
 
-import json
 from collections.abc import Mapping
 from logging import getLogger
 from pathlib import Path
@@ -15,7 +14,7 @@ from openanimals.evaluation.protocols import Protocol
 from openanimals.matching.calibration import Fusion, brier, folds, reliability
 from openanimals.matching.fused import FusedMatcher, all_scores
 from openanimals.matching.matcher import Images, Matcher
-from openanimals.utils.files import atomic_path
+from openanimals.utils.files import read_json, write_json
 
 logger = getLogger(__name__)
 
@@ -64,8 +63,7 @@ def calibrated(
             *(measured["pairs"], what, measured["of one individual"], whose, measured["Brier"]),
         )
     if folder is not None:
-        with atomic_path(folder / CALIBRATION) as temporary:
-            temporary.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+        write_json(folder / CALIBRATION, content)
     return FusedMatcher(matchers, *fusions)
 
 
@@ -74,7 +72,7 @@ def measure(
     protocol: Protocol,
     photographs: np.ndarray,
     individuals: np.ndarray,
-    folder: Path | None,
+    folder: Path,
 ) -> None:
     """Tell how true the probabilities of a test set are; its individuals calibrated nothing.
 
@@ -83,7 +81,7 @@ def measure(
         protocol: says which pairs there are.
         photographs: probabilities `[Q, G]`.
         individuals: the same, of each query and individual of the gallery `[Q, I]`.
-        folder: its ``calibration.json`` gets what was measured; None: nothing.
+        folder: its ``calibration.json`` gets what is measured.
     """
     content = {}
     for what, rule, values in (
@@ -97,11 +95,7 @@ def measure(
             *(name, content[what]["pairs"], what, content[what]["of one individual"]),
             content[what]["Brier"],
         )
-    if folder is not None:
-        path = folder / CALIBRATION
-        content = {**json.loads(path.read_text(encoding="utf-8")), name: content}
-        with atomic_path(path) as temporary:
-            temporary.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+    write_json(folder / CALIBRATION, {**read_json(folder / CALIBRATION), name: content})
 
 
 def _fitted(

@@ -3,14 +3,12 @@
 import ctypes
 import os
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from signal import SIGKILL, SIGTERM
-from typing import TypeVar
 
 from openanimals.utils.errors import UserError
 
-T = TypeVar("T")
-
+LIBC = ctypes.CDLL(None) if sys.platform == "linux" else None
 LAUNCHER = "OPENANIMALS_LAUNCHER"  # variable of the environment with its number, for its processes
 PR_SET_PDEATHSIG = 1  # of <linux/prctl.h>
 
@@ -74,7 +72,7 @@ def launch(
         rank = died[0] if died else error.get_first_failure()[0]
         failure = error.failures[rank]
         cause = failure.message
-        if isinstance(cause, dict):  # as recorded() has left it
+        if isinstance(cause, dict):  # as torch's record() leaves it
             cause = cause["message"]
         raise LaunchError(
             f"process {rank} of {processes * machines} failed (exit status {failure.exitcode}) "
@@ -87,21 +85,15 @@ def launch(
 def end_with_launcher() -> None:
     """Have this process, if torchrun has started it, be killed when torchrun ends in any way.
 
-    It would go on writing, beside those that a new start brings. Linux alone can be asked for it.
+    It would go on writing, beside those that a new start brings.
     """
-    if "TORCHELASTIC_RUN_ID" in os.environ and sys.platform == "linux":
-        parent = str(os.getppid())
-        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, SIGKILL)
-        if os.environ.get(LAUNCHER, parent) != parent:  # it had ended before
+    if "TORCHELASTIC_RUN_ID" in os.environ:
+        end_with(int(os.environ.get(LAUNCHER, os.getppid())))
+
+
+def end_with(parent: int) -> None:
+    """Have this process be killed when its parent ends in any way; Linux alone can be asked to."""
+    if LIBC:
+        LIBC.prctl(PR_SET_PDEATHSIG, SIGKILL)
+        if os.getppid() != parent:  # it had ended before
             os._exit(1)
-
-
-def recorded(work: Callable[[], T]) -> T:
-    """Do the work of a process that torchrun has started, and tell torchrun if it fails, and why.
-
-    Args:
-        work: what it does; its exception is passed on.
-    """
-    from torch.distributed.elastic.multiprocessing.errors import record
-
-    return record(work)()

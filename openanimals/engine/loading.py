@@ -101,7 +101,7 @@ def load_weights(
         ValueError: the file is not a checkpoint, or is one of another architecture.
     """
     weights = read_weights(path)
-    state, classifiers = fitting_state(cfg, model, weights, path), _classifiers(cfg)
+    state, classifiers = fitting_state(cfg, model, weights, path), classifiers_of(cfg)
     if weights.identities is None or weights.identities != identities:
         # Classes of the same number are other animals.
         state = {key: state[key] for key in state if not fits_any(key, classifiers)}
@@ -131,10 +131,10 @@ def fitting_state(
                 f"{path} was trained with {key} {_shell(theirs)}, and the configuration has "
                 f"{_shell(ours[key])}"
             )
-    return match(cfg, model, weights.state, path, ignore=_classifiers(cfg))
+    return match(cfg, model, weights.state, path, ignore=classifiers_of(cfg))
 
 
-def _classifiers(cfg: CfgNode) -> tuple[str, ...]:
+def classifiers_of(cfg: CfgNode) -> tuple[str, ...]:
     """Patterns of classifiers: those of the configuration's heads, and those of other models."""
     return (*HEAD_CLASSIFIERS, *class_weights(cfg))
 

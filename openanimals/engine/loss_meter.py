@@ -47,30 +47,18 @@ class LossMeter:
         values = torch.stack([losses for _, losses, _ in self.entries]).cpu().double().numpy()
         for (iteration, _, rows), losses in zip(self.entries, values, strict=True):
             if not np.isfinite(losses).all():
-                self._raise_non_finite(iteration, losses, rows)
+                named = ", ".join(f"{n} = {v:g}" for n, v in zip(self.names, losses, strict=True))
+                paths = "\n  ".join(map(self.path, rows.tolist()))
+                raise NonFiniteLossError(
+                    f"the loss is not finite at iteration {iteration} ({named}; learning rate "
+                    f"{self.lr_at(iteration):.3g}); {_REMEDY}. Images of the batch:\n  {paths}"
+                )
         self.entries.clear()
         return dict(zip(self.names, values.mean(axis=0).tolist(), strict=True))
 
-    def _raise_non_finite(self, iteration: int, losses: np.ndarray, rows: Tensor) -> None:
-        named = ", ".join(f"{n} = {v:g}" for n, v in zip(self.names, losses, strict=True))
-        paths = "\n  ".join(map(self.path, rows.tolist()))
-        raise NonFiniteLossError(
-            f"the loss is not finite at iteration {iteration} ({named}; learning rate "
-            f"{self.lr_at(iteration):.3g}); {_REMEDY}. Images of the batch:\n  {paths}"
-        )
-
 
 def check_weights(model: nn.Module, scaler: torch.amp.GradScaler, iteration: int) -> None:
-    """Raise if weights are not finite, or gradients never are: the losses may hide both.
-
-    Args:
-        model: what is trained.
-        scaler: of its gradients.
-        iteration: iterations done.
-
-    Raises:
-        NonFiniteLossError: names one of the weights.
-    """
+    """Raise if weights are not finite, or gradients never are: the losses may hide both."""
     if scaler.is_enabled() and scaler.get_scale() < 1:
         raise NonFiniteLossError(
             f"no gradient has been finite in float16 before iteration {iteration}, so "

@@ -1,6 +1,6 @@
 """Evaluate by whatever TEST.MATCHER names."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from logging import getLogger
 from pathlib import Path
 
@@ -42,31 +42,17 @@ def evaluate_sets(
     folder: Path,
     cache: ImageCache | None,
 ) -> tuple[dict[str, Result], dict[str, ShowSpots]]:
-    """Return the results of the test sets by TEST.MATCHER, and what shows matched spots.
-
-    A model is there if the matcher needs one.
-    """
-    if model is not None and cfg.TEST.MATCHER == FEATURES:
-        return evaluate(cfg, model, sets.tests, device, folder=folder, cache=cache), {}
-    if model is not None and cfg.TEST.FOLD_NORMS:
-        model = fold_norms(model)
-    features = None if model is None else FeatureMatcher(cfg, model, device, cache)
-    matcher = build_matcher(cfg, features, sets, folder)
-    return evaluate_matcher(cfg, matcher, sets.tests, folder=folder)
-
-
-def evaluate_matcher(
-    cfg: CfgNode, matcher: Matcher, tests: Sequence[TestSet], *, folder: Path | None = None
-) -> tuple[dict[str, Result], dict[str, ShowSpots]]:
-    """Evaluate on each test set, as :func:`openanimals.engine.evaluate.evaluate` does.
+    """Evaluate on each test set by TEST.MATCHER.
 
     The protocol decides which photographs are candidates of a query before these are compared.
 
     Args:
         cfg: the configuration.
-        matcher: compares the photographs.
-        tests: the test sets.
-        folder: gets the scores by TEST.PROTOCOL and the rankings; None: nothing.
+        model: None if the matcher needs none.
+        sets: the test sets, and what calibrates a fusion.
+        device: where the model is.
+        folder: gets the features, or the scores by TEST.PROTOCOL, and the rankings.
+        cache: has or gets the images ready; None reads each from its file.
 
     Returns:
         The results; and, of a matcher that can tell, by test set, what shows the spots that match
@@ -75,9 +61,15 @@ def evaluate_matcher(
     Raises:
         UserError: the matcher returns scores of another shape, or that are not finite.
     """
+    if model is not None and cfg.TEST.MATCHER == FEATURES:
+        return evaluate(cfg, model, sets.tests, device, folder=folder, cache=cache), {}
+    if model is not None and cfg.TEST.FOLD_NORMS:
+        model = fold_norms(model)
+    features = None if model is None else FeatureMatcher(cfg, model, device, cache)
+    matcher = build_matcher(cfg, features, sets, folder)
     results: dict[str, Result] = {}
     shown: dict[str, ShowSpots] = {}
-    for test_set in tests:
+    for test_set in sets.tests:
         judged, show = _evaluate_one(cfg, matcher, test_set, folder)
         results |= judged
         if show:
@@ -86,7 +78,7 @@ def evaluate_matcher(
 
 
 def _evaluate_one(
-    cfg: CfgNode, matcher: Matcher, test_set: TestSet, folder: Path | None
+    cfg: CfgNode, matcher: Matcher, test_set: TestSet, folder: Path
 ) -> tuple[dict[str, Result], ShowSpots | None]:
     name, images = test_set.name, (test_set.query.table, test_set.gallery.table)
     query, gallery = (
@@ -109,9 +101,8 @@ def _evaluate_one(
     distances, named = zip(*kept, strict=True)
     if cfg.TEST.MATCHER == FUSED:
         measure(name, asked[0], 1 - np.concatenate(distances), 1 - np.concatenate(named), folder)
-    if folder is not None:
-        path = save_scores(folder, name, np.concatenate(distances), *images, judged.values())
-        logger.info("scores: %s", path)
+    path = save_scores(folder, name, np.concatenate(distances), *images, judged.values())
+    logger.info("scores: %s", path)
     spots = getattr(matcher, "spots", None)
     show = spots and spots(query, gallery, asked[0].candidates(), asked[0].individuals())
     return judged, show

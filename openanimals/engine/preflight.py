@@ -96,14 +96,20 @@ def prepare(
     return device, sets
 
 
-def check_agreement(cfg: CfgNode, sets: Sets, resume: bool = False) -> None:
-    """Raise unless all processes were started with the same keys and images.
+@contextmanager
+def joined(cfg: CfgNode, sets: Sets, device: torch.device, resume: bool = False) -> Iterator[None]:
+    """Join the other processes of the run, if there are any, for the length of the block.
 
     Raises:
-        UserError: names what differs.
+        UserError: they were not started with the same keys and images; names what differs.
     """
-    if distributed.world_size() == 1:
-        return
+    with distributed.process_group(device, cfg.TIMEOUT):
+        if distributed.world_size() > 1:
+            distributed.check_alike(_facts(cfg, sets, resume))
+        yield
+
+
+def _facts(cfg: CfgNode, sets: Sets, resume: bool) -> dict[str, object]:
     facts = {key: value for key, value in cfg.keys_and_values() if key not in OF_A_MACHINE}
     facts["--resume"] = resume
     parts = {"training": sets.train.images} if sets.train else {}
@@ -113,23 +119,11 @@ def check_agreement(cfg: CfgNode, sets: Sets, resume: bool = False) -> None:
         rows = images.table.drop(columns="mask").assign(path=images.table["path"].map(basename))
         digest = hashlib.sha256(rows.to_csv().encode()).hexdigest()[:8]
         facts[f"images, {name}"] = f"{len(rows)} of {rows['identity'].nunique()}, digest {digest}"
-    distributed.check_alike(facts)
-
-
-@contextmanager
-def joined(cfg: CfgNode, sets: Sets, device: torch.device, resume: bool = False) -> Iterator[None]:
-    """Join the other processes of the run, if there are any and they were started alike."""
-    with distributed.process_group(device, cfg.TIMEOUT):
-        check_agreement(cfg, sets, resume)
-        yield
+    return facts
 
 
 def check_same_weights(model: nn.Module) -> None:
-    """Raise unless the model has the same weights in all processes, to the last bit.
-
-    Raises:
-        UserError: it has not.
-    """
+    """Raise unless the model has the same weights in all processes, to the last bit."""
     if distributed.world_size() > 1:
         digest = hashlib.sha256()
         for value in model.state_dict().values():

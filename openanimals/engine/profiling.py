@@ -19,15 +19,7 @@ _ROWS = 12  # of the table
 
 
 def check_steps(steps: int, left: int) -> None:
-    """Raise unless so many iterations can be traced.
-
-    Args:
-        steps: to trace; 0 for none.
-        left: that the training has left.
-
-    Raises:
-        UserError: too few are left, or the number is negative.
-    """
+    """Raise unless so many iterations can be traced (0: none) of those that training has left."""
     if steps < 0:
         raise UserError(f"--profile {steps}: expected the number of iterations to trace")
     if steps and steps + WARM_UP > left:

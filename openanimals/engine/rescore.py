@@ -71,12 +71,7 @@ def _judged(
 def comparison(first: str | Path, second: str | Path) -> str:
     """Return the table of how two models differ on the same queries.
 
-    Args:
-        first: the output folder of a run or of an evaluation, or a rankings file.
-        second: the other model's.
-
-    Raises:
-        SavedResultError: as :func:`openanimals.evaluation.significance.compare_evaluations`.
+    Each is the output folder of a run or of an evaluation, or a rankings file.
     """
     return comparison_table(compare_evaluations(first, second))
 

@@ -13,7 +13,7 @@ from openanimals.data.build import Sets
 from openanimals.data.loaders import build_cache
 from openanimals.data.splits.io import write_split
 from openanimals.data.validate import unmatched
-from openanimals.engine import checkpoint, profiling, training_state
+from openanimals.engine import checkpoint, profiling
 from openanimals.engine.callbacks import CALLBACK_REGISTRY, Evaluate, EvaluateBefore, Save
 from openanimals.engine.checkpoint import CheckpointError, RunFolder
 from openanimals.engine.device import describe_environment, place, room_to_train
@@ -35,12 +35,12 @@ from openanimals.engine.preflight import (
 )
 from openanimals.engine.seen import mark_seen, trained_by
 from openanimals.engine.trainer import TRAINER_REGISTRY, Trainer
-from openanimals.engine.writers import Writers, build_writers
+from openanimals.engine.writers import Writers
 from openanimals.evaluation import Result
 from openanimals.evaluation.build import TRAINED, protocol_notes
 from openanimals.modeling import build_model
 from openanimals.utils import distributed
-from openanimals.utils.files import atomic_path, remove_leftovers
+from openanimals.utils.files import remove_leftovers, write_text
 from openanimals.utils.logging import set_up_logging, table
 
 logger = getLogger(__name__)
@@ -112,11 +112,7 @@ def train(
 
 
 def evaluate_only(cfg: CfgNode) -> dict[str, Result]:
-    """Evaluate MODEL.WEIGHTS (or, without, the pre-trained backbone) on DATASETS.TESTS.
-
-    Raises:
-        ValueError: a mistake in the configuration, data or checkpoint.
-    """
+    """Evaluate MODEL.WEIGHTS (or, without, the pre-trained backbone) on DATASETS.TESTS."""
     problems = []
     has_model = uses_features(cfg)
     if has_model and not (cfg.MODEL.WEIGHTS or cfg.MODEL.BACKBONE.PRETRAIN):
@@ -148,7 +144,7 @@ def evaluate_only(cfg: CfgNode) -> dict[str, Result]:
         placed = model and place(model, device)
         results, spots = evaluate_sets(cfg, placed, sets, device, own, cache)
         if distributed.is_main():
-            _write_config(cfg, own)
+            write_text(own / "config.yaml", cfg.dump())
         return _report(own, results, sets, spots)
 
 
@@ -192,17 +188,12 @@ def _introduce(cfg: CfgNode, trainer: Trainer, sets: Sets) -> None:
         logger.info("schedule: %s", line)
     warn_of_schedule(trainer)
     folder = RunFolder(cfg.OUTPUT_DIR).path
-    _write_config(cfg, folder)
+    write_text(folder / "config.yaml", cfg.dump())
     for number, (catalogue, split) in enumerate(sets.splits.values()):
         suffix = f"_{number}" if number else ""
         write_split(folder / f"split{suffix}.json", catalogue, split)
     if sets.held_out:
         write_split(folder / "split_validation.json", *sets.held_out)
-
-
-def _write_config(cfg: CfgNode, folder: Path) -> None:
-    with atomic_path(folder / "config.yaml") as temporary:
-        temporary.write_text(cfg.dump(), encoding="utf-8")
 
 
 def _introduce_data(cfg: CfgNode, sets: Sets) -> None:
@@ -244,7 +235,7 @@ def _latest(folder: RunFolder) -> Path | None:
 
 
 def _resume(trainer: Trainer, latest: Path) -> None:
-    content = training_state.read(latest)
+    content = checkpoint.read_training_state(latest)
     trainer.check_identities(content)
     match(trainer.cfg, trainer.model, content["model"], latest)
     ours = dict(trainer.cfg.keys_and_values())
@@ -255,7 +246,12 @@ def _resume(trainer: Trainer, latest: Path) -> None:
             f"{latest} was trained by {began.SOLVER.OPT}, so SOLVER.OPT {trainer.cfg.SOLVER.OPT} "
             "cannot go on from it; give it as MODEL.WEIGHTS instead"
         )
-    changed = checkpoint.differing_keys(trainer.cfg, began)
+    recorded = dict(began.keys_and_values())
+    changed = [
+        f"{key} ({recorded[key]!r} -> {value!r})"
+        for key, value in ours.items()
+        if key in recorded and recorded[key] != value
+    ]
     trainer.resume(content)
     logger.info("resumed from %s at iteration %d", latest, trainer.iteration)
     if changed and distributed.is_main():
@@ -266,15 +262,8 @@ def _fit(
     cfg: CfgNode, trainer: Trainer, sets: Sets, folder: RunFolder, profile: int
 ) -> dict[str, Result] | None:
     """Train, evaluating and saving at the ends of epochs; return the final results."""
-    schedule = trainer.schedule
     added = [CALLBACK_REGISTRY.get(name)(cfg) for name in cfg.CALLBACKS]
-    writers = Writers(
-        start=trainer.iteration,
-        iterations=schedule.max_iter,
-        iters_per_epoch=schedule.iters_per_epoch,
-        images_per_step=cfg.SOLVER.IMS_PER_BATCH,
-        writers=build_writers(cfg, folder.path, trainer.iteration, schedule.iters_per_epoch),
-    )
+    writers = Writers(cfg, folder.path, trainer.iteration, trainer.schedule)
     before, evaluation = EvaluateBefore(trainer, sets, folder), Evaluate(cfg, sets, folder)
     save = Save(cfg, folder)
 

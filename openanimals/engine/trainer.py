@@ -23,7 +23,6 @@ from openanimals.data.loaders import (
 from openanimals.engine import compiling
 from openanimals.engine.device import amp_dtype, place
 from openanimals.engine.loss_meter import LossMeter, check_weights
-from openanimals.engine.training_state import check_optimizer
 from openanimals.engine.writers import Writers
 from openanimals.modeling import build_losses, build_model, check_sizes
 from openanimals.modeling.weights import match_state_dict
@@ -301,11 +300,7 @@ class Trainer:
         }
 
     def check_identities(self, state: dict[str, Any]) -> None:
-        """Raise unless :meth:`state` was taken from training on the same individuals.
-
-        Raises:
-            UserError: counts the differences.
-        """
+        """Raise unless :meth:`state` was taken from training on the same individuals."""
         if state["identities"] != self.train_set.identities:
             ours, theirs = set(self.train_set.identities), set(state["identities"])
             raise UserError(
@@ -320,14 +315,19 @@ class Trainer:
         Rates and decays are those of now, in case they were changed for the rest of the run.
 
         Raises:
-            UserError: the optimiser's state is of other weights or damaged, or the losses are
-                others.
+            UserError: the optimiser has other groups of weights, or the losses are others.
         """
-        check_optimizer(self.optimizer, state["optimizer"], state["iteration"])
+        groups = self.optimizer.state_dict()["param_groups"]
+        recorded = state["optimizer"]["param_groups"]
+        if [group["params"] for group in groups] != [group["params"] for group in recorded]:
+            raise UserError(
+                "the checkpoint's optimiser has other groups of weights. Resume with the "
+                "SOLVER.WEIGHT_DECAY..., SOLVER...._LR_FACTOR and MODEL.LOSSES keys that the run "
+                "began with"
+            )
         losses = match_state_dict(self.losses, state["losses"], source="the checkpoint")
         self.losses.load_state_dict(losses)
         self.model.load_state_dict(state["model"])
-        groups = self.optimizer.state_dict()["param_groups"]
         self.optimizer.load_state_dict({**state["optimizer"], "param_groups": groups})
         if state["scaler"]:  # empty where the run had no mixed precision
             self.scaler.load_state_dict(self.scaler.state_dict() | state["scaler"])

@@ -3,8 +3,8 @@
 import json
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from datetime import timedelta
 from logging import getLogger
 from pathlib import Path
@@ -12,9 +12,10 @@ from typing import Any, Protocol
 
 from openanimals.config import CfgNode
 from openanimals.evaluation.array_io import file_name
+from openanimals.solver import Schedule
 from openanimals.utils import distributed
 from openanimals.utils.errors import FileError, naming
-from openanimals.utils.files import atomic_path
+from openanimals.utils.files import write_text
 from openanimals.utils.progress import Progress
 from openanimals.utils.registry import Registry
 
@@ -40,18 +41,17 @@ it, or of later ones, before a resume is to be forgotten.
 
 
 class MetricsFile:
-    """metrics.json: one JSON object a line.
-
-    Args:
-        folder: gets the file.
-        start: first iteration of this start of the run; later lines are dropped.
-        iters_per_epoch: iterations of an epoch.
-    """
+    """metrics.json: one JSON object a line; those there of iterations before ``start`` stay."""
 
     def __init__(self, folder: Path, start: int, iters_per_epoch: int) -> None:
         self.path, self.iters_per_epoch = folder / "metrics.json", iters_per_epoch
+        kept = ""
         with naming(self.path):
-            self._forget_from(start)
+            for line in self.path.read_text("utf-8").splitlines() if self.path.exists() else ():
+                with suppress(ValueError):  # a last line that a kill cut short
+                    if json.loads(line)["iteration"] < start:
+                        kept += line + "\n"
+            write_text(self.path, kept)
             self.file = open(self.path, "a", encoding="utf-8")  # noqa: SIM115 (closed in close)
 
     def write(self, iteration: int, scalars: Mapping[str, float]) -> None:
@@ -70,27 +70,9 @@ class MetricsFile:
         """Close the file."""
         self.file.close()
 
-    def _forget_from(self, start: int) -> None:
-        """Drop the lines of iterations from ``start`` on, and a last line cut short by a kill."""
-        kept = []
-        text = self.path.read_text("utf-8", errors="replace") if self.path.exists() else ""
-        for line in text.splitlines():
-            try:
-                if json.loads(line)["iteration"] < start:
-                    kept.append(line + "\n")
-            except (ValueError, TypeError, KeyError):
-                continue
-        with atomic_path(self.path) as temporary:
-            temporary.write_text("".join(kept), encoding="utf-8")
-
 
 class TensorBoard:
-    """TensorBoard's curves; where it is missing or broken, a warning and nothing else.
-
-    Args:
-        folder: gets the events.
-        start: first iteration of this start of the run.
-    """
+    """TensorBoard's curves; where it is missing or broken, a warning and nothing else."""
 
     def __init__(self, folder: Path, start: int) -> None:
         self.curves: Any = None
@@ -124,27 +106,19 @@ class TensorBoard:
 
 
 class Writers:
-    """The console, and everything that takes scalars.
+    """The console, metrics.json, TensorBoard and the writers that WRITERS names.
 
-    Args:
-        start: first iteration of this start of the run.
-        iterations: of the whole run.
-        iters_per_epoch: iterations of an epoch.
-        images_per_step: images of an iteration, over all processes.
-        writers: take the scalars.
+    Only the first process writes. ``start`` is the first iteration of this start of the run.
     """
 
-    def __init__(
-        self,
-        start: int,
-        iterations: int,
-        iters_per_epoch: int,
-        images_per_step: int,
-        writers: Iterable[Writer] = (),
-    ) -> None:
-        self.iterations, self.iters_per_epoch = iterations, iters_per_epoch
-        self.images_per_step, self.writers = images_per_step, list(writers)
-        self.progress = Progress("training", iterations, "iteration", done=start)
+    def __init__(self, cfg: CfgNode, folder: Path, start: int, schedule: Schedule) -> None:
+        self.iterations, self.iters_per_epoch = schedule.max_iter, schedule.iters_per_epoch
+        self.images_per_step, self.writers = cfg.SOLVER.IMS_PER_BATCH, list[Writer]()
+        if distributed.is_main():
+            added = [WRITER_REGISTRY.get(name)(cfg, folder, start) for name in cfg.WRITERS]
+            ours = [MetricsFile(folder, start, self.iters_per_epoch), TensorBoard(folder, start)]
+            self.writers = [*ours, *added]
+        self.progress = Progress("training", self.iterations, "iteration", done=start)
         self.since, self.since_iteration = time.perf_counter(), start
         self.seconds_per_step, self.note = 0.0, ""
         self.epoch_sums: Counter[str] = Counter()
@@ -154,12 +128,9 @@ class Writers:
         self.progress.update(note=self.note)
 
     def losses(self, iteration: int, losses: Mapping[str, float], lr: float) -> None:
-        """Write mean losses of the iterations since the last time, and their speed.
+        """Write mean losses of the iterations since the last time, up to this one, and their speed.
 
-        Args:
-            iteration: the last of them.
-            losses: their means.
-            lr: the base learning rate of the last one.
+        The base learning rate is that of this one.
         """
         done = iteration + 1 - self.since_iteration
         self.seconds_per_step = (time.perf_counter() - self.since) / done
@@ -196,23 +167,6 @@ class Writers:
         self.progress.close()
         for writer in self.writers:
             writer.close()
-
-
-def build_writers(cfg: CfgNode, folder: Path, start: int, iters_per_epoch: int) -> list[Writer]:
-    """Return the writers of a run: metrics.json, TensorBoard and those that WRITERS names.
-
-    Only the first process writes; in the others the list is empty.
-
-    Args:
-        cfg: the configuration.
-        folder: of the run.
-        start: first iteration of this start of the run.
-        iters_per_epoch: iterations of an epoch.
-    """
-    if not distributed.is_main():
-        return []
-    added = [WRITER_REGISTRY.get(name)(cfg, folder, start) for name in cfg.WRITERS]
-    return [MetricsFile(folder, start, iters_per_epoch), TensorBoard(folder, start), *added]
 
 
 def _line(losses: Mapping[str, float], lr: float, rate: float) -> str:

@@ -31,9 +31,6 @@ def build_optimizer(
     heads. Its decay is WEIGHT_DECAY, WEIGHT_DECAY_BIAS for a bias (one of a norm layer too, as the
     release has it), WEIGHT_DECAY_NORM for other parameters of norm layers. Each group keeps its
     base rate as ``initial_lr``. Parameters of losses come last and follow the same rules.
-
-    Raises:
-        ValueError: SOLVER.OPT is unknown.
     """
     solver = cfg.SOLVER
     groups: dict[tuple[float, float], list[nn.Parameter]] = defaultdict(list)
@@ -78,11 +75,7 @@ def _sgd(groups: Groups, cfg: CfgNode) -> torch.optim.Optimizer:
 
 
 def build_schedule(cfg: CfgNode, iters_per_epoch: int) -> Schedule:
-    """Return the schedule of the SOLVER keys for epochs of so many iterations.
-
-    Raises:
-        ValueError: SOLVER.SCHED is unknown.
-    """
+    """Return the schedule of the SOLVER keys for epochs of so many iterations."""
     solver = cfg.SOLVER
     SCHEDULE_REGISTRY.get(solver.SCHED)  # now, not after warm-up
     return Schedule(

@@ -61,6 +61,17 @@ def atomic_path(target: str | os.PathLike[str]) -> Iterator[Path]:
             temporary.unlink(missing_ok=True)
 
 
+def write_text(path: str | os.PathLike[str], text: str) -> None:
+    """Write a file of text in UTF-8, whole or not at all; see :func:`atomic_path`."""
+    with atomic_path(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")
+
+
+def write_json(path: str | os.PathLike[str], content: Any) -> None:
+    """Write a JSON file, whole or not at all; see :func:`atomic_path`."""
+    write_text(path, json.dumps(content, indent=1) + "\n")
+
+
 def remove_leftovers(folder: str | os.PathLike[str], names: str = "*") -> None:
     """Remove the temporary files that killed processes have left in a folder.
 

@@ -1,28 +1,57 @@
 """What the tests of bad input share: a tiny command line, its one error and its log."""
 
+import importlib.util
+import shutil
+from functools import partial
+
 import pytest
 
 from openanimals import cli
+from openanimals.engine import train
 from tests.conftest import REPOSITORY
 from tests.engine.photographs import herd, source
 from tests.engine.tiny_run import overrides
 
+needs_wildlife = pytest.mark.skipif(
+    importlib.util.find_spec("wildlife_datasets") is None, reason="needs wildlife-datasets"
+)
 BASE = str(REPOSITORY / "configs" / "Base-ARBase.yml")
+
+
+@pytest.fixture(scope="package", autouse=True)
+def _no_pictures():
+    """Runs draw nothing, which would take most of their time, unless a test undoes this."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(train, "draw_results", lambda *_: None)
+        yield
+
+
+def command_line(place, *options, rows=None, config=BASE, **keys) -> list[str]:
+    """The command line of a tiny run into ``place/run`` on ``place/data``."""
+    keys.setdefault("DATASETS__NAMES", source(place / "data", rows or herd()))
+    config_file = ["--config-file", config] if config else []
+    given = {"SOLVER__MAX_EPOCH": 1, "TEST__EVAL_PERIOD": -1, **keys}
+    pairs = overrides(place / "run", place, **given)
+    return ["train", *config_file, *options, *map(str, pairs)]
 
 
 @pytest.fixture
 def line(tmp_path):
     """Return a command line: a tiny run into ``tmp_path/run`` on ``tmp_path/data``."""
+    return partial(command_line, tmp_path)
 
-    def arguments(*options: str, rows=None, config=BASE, **keys) -> list[str]:
-        keys.setdefault("DATASETS__NAMES", source(tmp_path / "data", rows or herd()))
-        config_file = ["--config-file", config] if config else []
-        pairs = overrides(tmp_path / "run", tmp_path, SOLVER__MAX_EPOCH=1, TEST__EVAL_PERIOD=-1)
-        given = {key.replace("__", "."): value for key, value in keys.items()}
-        pairs += [part for pair in given.items() for part in pair]
-        return ["train", *config_file, *options, *map(str, pairs)]
 
-    return arguments
+@pytest.fixture(scope="session")
+def _finished(tmp_path_factory):
+    place = tmp_path_factory.mktemp("finished")
+    assert cli.main(command_line(place)) == 0
+    return place / "run"
+
+
+@pytest.fixture
+def trained(_finished, tmp_path):
+    """The folder of a finished run, ``tmp_path/run``."""
+    return shutil.copytree(_finished, tmp_path / "run")
 
 
 @pytest.fixture

@@ -5,7 +5,6 @@ not. KILL_AT is empty, or one of these with n counting from 1:
 
 =================  ===================================================================
 ``step n``         before the n-th step of the optimiser
-``fail n``         the same, but by an exception
 ``save n``         in the n-th torch.save, when half of the file is written
 ``before FILE n``  when a new FILE is whole, before the n-th time it is renamed to FILE
 ``after FILE n``   after that
@@ -40,10 +39,6 @@ def die(call=None):
     os.kill(os.getpid(), signal.SIGKILL)
 
 
-def fail(call):
-    raise RuntimeError("out of luck")
-
-
 def finish_and_die(call):
     call()
     die()
@@ -73,8 +68,6 @@ def arm(moment, *file, number):
 
     if moment == "step":
         instead(number, torch.optim.Adam, "step", die)
-    elif moment == "fail":
-        instead(number, torch.optim.Adam, "step", fail)
     elif moment == "save":
         instead(number, torch, "save", half_and_die)
     elif moment == "features":

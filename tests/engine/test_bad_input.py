@@ -4,8 +4,6 @@ All through the command line, in this process where that is enough. What a sourc
 is tested with it, in tests/data.
 """
 
-import importlib.util
-
 import pytest
 import torch
 
@@ -14,31 +12,10 @@ from openanimals.config import load
 from openanimals.engine import evaluate
 from openanimals.engine import train as engine_train
 from openanimals.engine.trainer import Trainer
-from tests.conftest import REPOSITORY
+from tests.engine.conftest import BASE, needs_wildlife
 from tests.engine.photographs import animals, herd, truncate
 
-BASE = str(REPOSITORY / "configs" / "Base-ARBase.yml")
-needs_wildlife = pytest.mark.skipif(
-    importlib.util.find_spec("wildlife_datasets") is None, reason="needs wildlife-datasets"
-)
-
-
 # The configuration
-
-
-def test_all_mistakes_are_told_at_once_and_nothing_is_made(line, refused, tmp_path):
-    config = tmp_path / "wrong.yml"
-    config.write_text(f"_BASE_: {BASE}\nSOLVER: {{MAX_EPOCHS: 3}}\nINPUT: {{SIZE_TRAIN: 48}}\n")
-    error = refused(
-        line(config=str(config), SOLVER__BASE_LR="fast", MODEL__DEVICE="gpu", TEST__METRIC="cosin")
-    )
-    assert error.startswith("5 mistakes in the configuration:")
-    assert f"{config}: unknown key SOLVER.MAX_EPOCHS (did you mean 'SOLVER.MAX_EPOCH'?)" in error
-    assert f"{config}: INPUT.SIZE_TRAIN must be of type list, like [384, 384], not 48" in error
-    assert "command line: SOLVER.BASE_LR must be of type float, like 0.00035, not 'fast'" in error
-    assert "MODEL.DEVICE is 'gpu' (did you mean 'cuda'?); allowed: auto, cpu, cuda" in error
-    assert "TEST.METRIC is 'cosin' (did you mean 'cosine'?); allowed: cosine, euclidean" in error
-    assert not (tmp_path / "run").exists()
 
 
 @pytest.mark.parametrize("options", [["--eval-only"], ["--resume", "--profile", "1"]])
@@ -106,21 +83,17 @@ def test_a_layer_to_freeze_that_is_none_is_told_before_training(line, refused, t
     )
 
 
-def test_images_too_small_for_the_stripes_are_told_before_training(line, refused, tmp_path):
-    for key in ("INPUT.SIZE_TRAIN", "INPUT.SIZE_TEST"):
-        error = refused([*line(), key, "[16, 48]"])
+def test_images_too_small_for_the_stripes(line, refused, trained, tmp_path):
+    new, small = {"OUTPUT_DIR": tmp_path / "new"}, "[16, 48]"
+    for options, key, keys in (
+        ((), "INPUT.SIZE_TRAIN", new),
+        ((), "INPUT.SIZE_TEST", new),
+        (("--eval-only",), "INPUT.SIZE_TEST", {"MODEL__WEIGHTS": trained / "model_final.pth"}),
+    ):
+        error = refused([*line(*options, **keys), key, small])
         assert f"{key} is [16, 48]: a feature map of 2 rows cannot be cut into 3 stripes" in error
         assert "MODEL.HEADS.BRANCHES" in error
-    assert not list((tmp_path / "run").glob("*.pth"))
-
-
-def test_images_too_small_for_a_trained_model(line, refused, tmp_path):
-    weights = tmp_path / "run/model_final.pth"
-    assert cli.main(line()) == 0
-    error = refused(
-        [*line("--eval-only"), "MODEL.WEIGHTS", str(weights), "INPUT.SIZE_TEST", "[16, 48]"]
-    )
-    assert "INPUT.SIZE_TEST is [16, 48]: a feature map of 2 rows cannot be cut into 3" in error
+    assert not list((tmp_path / "new").glob("*.pth"))
 
 
 ABSURD = 10**15  # of numbers: no machine has the memory, and none tries
@@ -209,22 +182,9 @@ def test_nobody_to_tell_apart(line, refused, count, images):
     assert f"has {images} images of {count} individuals; expected at least 2" in error
 
 
-def test_fewer_individuals_than_a_batch_needs(line, refused, tmp_path):
-    error = refused(line(rows=animals("train", 3) + animals("gallery", 2)))
-    assert "a batch needs 4 identities" in error and "the training set has 3" in error
-    assert "SOLVER.IMS_PER_BATCH 12 / DATALOADER.NUM_INSTANCE 3" in error
-    assert "set SOLVER.IMS_PER_BATCH to a multiple of 3 from 6 to 9" in error
-    assert not list((tmp_path / "run").glob("*.pth"))
-
-
 def test_fewer_classes_than_individuals(line, refused):
     error = refused(line(MODEL__HEADS__NUM_CLASSES=5))
     assert "MODEL.HEADS.NUM_CLASSES is 5, but the training set has 6 identities" in error
-
-
-def test_a_batch_that_is_no_multiple_of_the_images_of_an_individual(line, refused):
-    error = refused(line(SOLVER__IMS_PER_BATCH=13))
-    assert "SOLVER.IMS_PER_BATCH (13) must be a multiple of DATALOADER.NUM_INSTANCE (3)" in error
 
 
 def test_layers_that_are_frozen_for_long(line, log):

@@ -3,12 +3,8 @@
 All through the command line, in this process where that is enough.
 """
 
-import importlib.util
-import os
-import pickle
 import re
 import resource
-import sys
 
 import pytest
 import torch
@@ -17,14 +13,8 @@ from openanimals import cli
 from openanimals.engine import checkpoint
 from openanimals.engine.trainer import Trainer
 from openanimals.utils.errors import UserError
-from tests.conftest import REPOSITORY
+from tests.engine.conftest import BASE, needs_wildlife
 from tests.engine.photographs import animals, truncate
-from tests.engine.tiny_run import command, run
-
-BASE = str(REPOSITORY / "configs" / "Base-ARBase.yml")
-needs_wildlife = pytest.mark.skipif(
-    importlib.util.find_spec("wildlife_datasets") is None, reason="needs wildlife-datasets"
-)
 
 
 def checkpoints(folder) -> dict[str, bytes]:
@@ -33,13 +23,6 @@ def checkpoints(folder) -> dict[str, bytes]:
 
 
 # Checkpoints
-
-
-@pytest.fixture
-def trained(line, tmp_path):
-    """The folder of a finished run."""
-    assert cli.main(line()) == 0
-    return tmp_path / "run"
 
 
 def test_another_runs_folder_is_refused_and_untouched(line, refused, trained):
@@ -62,26 +45,14 @@ def test_weights_of_another_architecture_say_what_differs(line, refused, trained
     assert "[8] instead of [4]" in error
 
 
-class Boobytrap:
-    """Makes a folder when unpickled."""
-
-    def __init__(self, folder):
-        self.folder = str(folder)
-
-    def __reduce__(self):
-        return os.mkdir, (self.folder,)
-
-
-@pytest.mark.parametrize("kind", ["text", "zip cut short", "code", "other tensors", "empty"])
+@pytest.mark.parametrize("kind", ["text", "zip cut short", "other tensors", "empty"])
 def test_a_checkpoint_that_is_none(line, refused, trained, tmp_path, kind):
-    path, sprung = tmp_path / "weights.pth", tmp_path / "sprung"
+    path = tmp_path / "weights.pth"
     if kind == "text":
         path.write_text("hello, these are my weights\n")
     elif kind == "zip cut short":
         path.write_bytes((trained / "model_final.pth").read_bytes())
         truncate(path)
-    elif kind == "code":
-        path.write_bytes(pickle.dumps({"model": Boobytrap(sprung)}, protocol=2))
     elif kind == "other tensors":
         torch.save(torch.zeros(3), path)
     else:
@@ -89,12 +60,9 @@ def test_a_checkpoint_that_is_none(line, refused, trained, tmp_path, kind):
     for config in (BASE, None):
         error = refused(line("--eval-only", config=config, MODEL__WEIGHTS=path))
         assert f"{path} is not a checkpoint" in error
-    assert not sprung.exists()
 
 
 def test_no_checkpoint_to_evaluate(line, refused, tmp_path):
-    error = refused(line("--eval-only", MODEL__WEIGHTS=tmp_path / "none.pth"))
-    assert f"no checkpoint at {tmp_path}/none.pth" in error
     error = refused(line("--eval-only", DATASETS__NAMES=f"folder:{tmp_path}/none"))
     assert error.startswith("2 mistakes")
     assert "nothing to evaluate: set MODEL.WEIGHTS" in error and f"{tmp_path}/none" in error
@@ -200,8 +168,7 @@ def test_files_and_folders_that_cannot_be_used(refused, tmp_path, monkeypatch, a
     assert message in refused(arguments)
 
 
-@pytest.mark.cli
-def test_a_mistake_in_a_plugin_shows_where_it_is(line, tmp_path, monkeypatch, capfd):
+def test_a_mistake_in_a_plugin_shows_where_it_is(line, tmp_path, monkeypatch):
     """Not one line without file or place, as if the user could mend it without opening a file."""
     monkeypatch.chdir(tmp_path)
     (tmp_path / "numpy_loss.py").write_text(
@@ -217,10 +184,7 @@ def test_a_mistake_in_a_plugin_shows_where_it_is(line, tmp_path, monkeypatch, ca
     with pytest.raises(ValueError, match="operands could not be broadcast") as error:
         cli.main(arguments)
     assert error.traceback[-1].path == tmp_path / "numpy_loss.py"
-    script = [sys.executable, "tools/train_net.py", *arguments[1:]]
-    ended = run(script, PYTHONPATH=os.pathsep.join([str(tmp_path), str(REPOSITORY)]))
-    assert ended.returncode == 1
-    assert f'File "{tmp_path}/numpy_loss.py", line 6, in loss' in ended.stderr
+    assert error.traceback[-1].lineno == 5  # counted from 0
 
 
 def test_a_mistake_of_the_users_shows_its_traceback_if_asked_to(line, monkeypatch):
@@ -250,7 +214,8 @@ def test_weights_that_are_not_finite_are_never_saved(line, refused, tmp_path):
 
 def test_keys_changed_for_the_rest_of_a_run_count(line, refused, trained, log):
     error = refused(line("--resume", SOLVER__MAX_EPOCH=2, SOLVER__BASE_LR=1e30))
-    assert log("keys that changed since then: SOLVER.MAX_EPOCH (1 -> 2), SOLVER.BASE_LR (0.00035")
+    (told,) = log("keys that changed since then: ")
+    assert "SOLVER.MAX_EPOCH (1 -> 2), SOLVER.BASE_LR (0.00035 -> 1e+30)" in told
     assert "not finite at iteration 3" in error
 
 
@@ -269,12 +234,3 @@ def test_ctrl_c_says_how_to_go_on(line, tmp_path, monkeypatch, capsys):
     monkeypatch.undo()
     assert cli.main([arguments[0], "--resume", *arguments[1:]]) == 0
     assert (tmp_path / "run/results.json").exists()
-
-
-@pytest.mark.cli
-def test_processes_end_in_one_error(tmp_path, herd_root):
-    ended = run(command(tmp_path, herd_root, "--num-gpus", "2", SOLVER__IMS_PER_BATCH=9))
-    assert ended.returncode == 2
-    assert "must be a multiple of DATALOADER.NUM_INSTANCE (3) x 2 processes" in ended.stderr
-    assert re.search(r"error: process [01] of 2 failed \(exit status 2\)", ended.stderr)
-    assert "Traceback" not in ended.stderr

@@ -89,27 +89,23 @@ def train(folder, root, resume=False, **keys):
     return results, checkpoint.read(folder / "model_final.pth")["model"], compiled
 
 
-def test_a_compiled_run_is_a_run(tmp_path, herd_root):
-    ours, weights, compiled = train(tmp_path / "ours", herd_root, SOLVER__COMPILE=True)
+def test_a_compiled_run_is_a_run_and_resumes(tmp_path, herd_root):
+    folder, keys = tmp_path / "ours", {"SOLVER__COMPILE": True, "SOLVER__CHECKPOINT_PERIOD": 1}
+    ours, weights, compiled = train(folder, herd_root, **keys)
     plain, expected, nothing = train(tmp_path / "plain", herd_root)
     assert not nothing
     assert len(compiled) == 2  # once while layers are frozen, once after; evaluations are not
     assert list(weights) == list(expected)
     assert all(torch.equal(weights[name], expected[name]) for name in expected)
-    path = str(tmp_path / "ours/model_final.pth")
+    path = str(folder / "model_final.pth")
     again = tiny_cfg(tmp_path / "again", herd_root, MODEL__WEIGHTS=path, SOLVER__COMPILE=True)
     with stand_in() as compiled:
         assert run.evaluate_only(again)[HERD].as_dict() == ours[HERD].as_dict()
     assert not compiled
-
-
-def test_a_compiled_run_resumes(tmp_path, herd_root):
-    keys = {"SOLVER__COMPILE": True, "SOLVER__CHECKPOINT_PERIOD": 1}
-    _, expected, _ = train(tmp_path, herd_root, **keys)
     for name in ("model_0001.pth", "model_final.pth"):
-        (tmp_path / name).unlink()
-    (tmp_path / "last_checkpoint").write_text("model_0000.pth")
-    _, weights, _ = train(tmp_path, herd_root, resume=True, **keys)
+        (folder / name).unlink()
+    (folder / "last_checkpoint").write_text("model_0000.pth")
+    _, weights, _ = train(folder, herd_root, resume=True, **keys)
     assert all(torch.equal(weights[name], expected[name]) for name in expected)
 
 

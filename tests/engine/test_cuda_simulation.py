@@ -156,7 +156,7 @@ def test_a_recipe_computes_on_the_device(name, cuda):
     images = photographs(8, *cfg.INPUT.SIZE_TRAIN)
     images = build_transforms(cfg)(images, torch.Generator().manual_seed(0))
     tested = photographs(8, *cfg.INPUT.SIZE_TEST)
-    for dtype in HALVES:
+    for dtype in HALVES if name.startswith("Base") else HALVES[:1]:
         with autocast(dtype):
             output = functional_call(model.train(), weights, (images, targets))
             terms = losses(output, targets)

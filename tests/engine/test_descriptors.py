@@ -1,13 +1,13 @@
 """Frozen descriptors from the command line and from Python: weights of others, never trained."""
 
 import json
-import sys
 
 import pytest
 import torch
 import torch.nn.functional as F
 
 import openanimals
+from openanimals import cli
 from openanimals.config import load
 from openanimals.data.build import load_sets
 from openanimals.data.loaders import build_test_loader
@@ -16,19 +16,18 @@ from openanimals.evaluation.results_io import load_evaluation
 from openanimals.modeling import build_model
 from openanimals.modeling.weights import ArchitectureError
 from tests.conftest import REPOSITORY
-from tests.engine.tiny_run import HERD, run
+from tests.engine.tiny_run import HERD
 
 timm = pytest.importorskip("timm")
 
 DESCRIPTORS = REPOSITORY / "configs/Descriptors"
 
 
-@pytest.mark.cli
 @torch.no_grad()
-def test_a_frozen_descriptor_is_evaluated_without_training(tmp_path, herd_root):
+def test_a_frozen_descriptor_is_evaluated_without_training(tmp_path, herd_root, capsys):
     theirs = timm.create_model("test_vit", num_classes=0).eval()
     torch.save(theirs.state_dict(), tmp_path / "pytorch_model.bin")
-    files = [str(DESCRIPTORS / "megadescriptor-t-224.yml"), "configs/species/demo.yml"]
+    files = [str(DESCRIPTORS / "megadescriptor-t-224.yml"), "species/demo.yml"]
     keys = {
         "MODEL.BACKBONE.NAME": "timm/test_vit",
         "MODEL.BACKBONE.FEAT_DIM": "64",
@@ -43,8 +42,7 @@ def test_a_frozen_descriptor_is_evaluated_without_training(tmp_path, herd_root):
     }
     pairs = [part for pair in keys.items() for part in pair]
     configs = [part for file in files for part in ("--config-file", file)]
-    finished = run([sys.executable, "tools/train_net.py", *configs, "--eval-only", *pairs])
-    assert finished.returncode == 0, finished.stderr
+    assert cli.main(["train", *configs, "--eval-only", *pairs]) == 0
 
     cfg = load(files, pairs)
     (test,) = load_sets(cfg, train=False).tests
@@ -57,7 +55,7 @@ def test_a_frozen_descriptor_is_evaluated_without_training(tmp_path, herd_root):
     results = json.loads((tmp_path / "out/results.json").read_text())[HERD]
     assert results["queries"] == len(test.query)
     assert results["caveat"] == "MegaDescriptor was trained on images of these individuals"
-    assert results["caveat"] in finished.stderr + finished.stdout
+    assert results["caveat"] in capsys.readouterr().out
 
 
 LITE = ["MODEL.BACKBONE.NAME", "timm/tf_efficientnet_lite0", "MODEL.BACKBONE.FEAT_DIM", 1280]

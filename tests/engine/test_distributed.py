@@ -1,6 +1,9 @@
 """Two processes on the CPU (gloo): by --num-gpus, by torchrun, or by torchrun's variables."""
 
 import json
+import os
+import re
+import subprocess
 import sys
 
 import pandas as pd
@@ -12,7 +15,7 @@ from openanimals.engine import checkpoint
 from tests.engine import tiny_run
 from tests.engine.photographs import animals, herd, source
 from tests.engine.tiny_run import command
-from tests.processes import environments, run, run_together
+from tests.processes import REPOSITORY, environments, run, run_together
 
 pytestmark = pytest.mark.cli
 
@@ -31,9 +34,9 @@ def trained(tmp_path_factory, herd_root):
     """The folder of a training by two processes."""
     folder = tmp_path_factory.mktemp("two")
     keys = {**KEYS, "TEST__EVAL_PERIOD": 1, "IMPORTS": ["tests.engine.witness"]}
-    finished = run(command(folder, herd_root, *TWO, **keys))
-    assert finished.returncode == 0, finished.stderr
-    assert finished.stdout.count("2 process(es)") == 1  # only the first process talks
+    first, second = run_together(command(folder, herd_root, **keys), environments(2))
+    assert first.returncode == second.returncode == 0, first.stderr + second.stderr
+    assert "2 process(es)" in first.stdout and not second.stdout
     return folder
 
 
@@ -55,8 +58,10 @@ def test_two_processes_end_with_one_model(trained):
     "keys",
     [
         pytest.param({}, id="all images in one batch, so that a process has none"),
-        pytest.param({"TEST__IMS_PER_BATCH": 4}, id="unequal shares"),
-        pytest.param({"TEST__RERANK__ENABLED": True}, id="re-ranking"),
+        pytest.param(
+            {"TEST__IMS_PER_BATCH": 4, "TEST__RERANK__ENABLED": True},
+            id="unequal shares, re-ranked",
+        ),
     ],
 )
 def test_one_process_and_two_evaluate_exactly_alike(keys, trained, tmp_path, herd_root):
@@ -114,16 +119,6 @@ def test_two_processes_train_like_one(tmp_path, herd_root):
             assert ours == pytest.approx(theirs, abs=100 / 14)
 
 
-def test_batch_that_processes_cannot_share_is_refused(tmp_path, herd_root):
-    arguments = command(tmp_path, herd_root, SOLVER__IMS_PER_BATCH=9, **KEYS)
-    for finished in run_together(arguments, environments(2)):
-        assert finished.returncode == 2
-        assert "IMS_PER_BATCH (9) must be a multiple" in finished.stderr
-        assert "NUM_INSTANCE (3) x 2 processes" in finished.stderr
-        assert "Traceback" not in finished.stderr
-    assert not list(tmp_path.glob("model_*"))
-
-
 def test_processes_that_were_not_started_alike_say_what_differs(tmp_path, herd_root):
     started = environments(2)
     for rank, (rate, seed, epochs) in enumerate([(0.001, 0, 1), (0.1, 7, 2)]):
@@ -162,18 +157,22 @@ def test_processes_with_other_weights(option, trained, tmp_path, herd_root):
         assert "do not agree; start all of them alike:\n    - the weights" in finished.stderr
 
 
-@pytest.mark.parametrize(
-    ("moment", "status", "cause"),
-    [("step 2", -9, "SIGKILL"), ("fail 2", 1, "RuntimeError: out of luck")],
-)
-def test_death_of_a_process_ends_the_command(moment, status, cause, tmp_path, herd_root):
+def test_death_of_a_process_ends_the_command(tmp_path, herd_root):
     arguments = command(tmp_path, herd_root, *TWO, IMPORTS=["tests.engine.kill"], **KEYS)
-    finished = run(arguments, KILL_AT=moment, KILL_RANK="1")
+    finished = run(arguments, KILL_AT="step 2", KILL_RANK="1")
     assert finished.returncode == 2
     (told,) = [line for line in finished.stderr.splitlines() if line.startswith("error: process")]
-    assert told.startswith(f"error: process 1 of 2 failed (exit status {status})")
-    assert cause in told
+    assert told.startswith("error: process 1 of 2 failed (exit status -9)") and "SIGKILL" in told
     assert not (tmp_path / "model_final.pth").exists()
+
+
+def test_a_mistake_that_all_processes_see_is_one_error(tmp_path, herd_root):
+    finished = run(command(tmp_path, herd_root, *TWO, **{**KEYS, "SOLVER__IMS_PER_BATCH": 9}))
+    assert finished.returncode == 2
+    assert "must be a multiple of DATALOADER.NUM_INSTANCE (3) x 2 processes" in finished.stderr
+    told = r"error: process [01] of 2 failed \(exit status 2\) and .*: \w*Error: 1 mistake"
+    assert re.search(told, finished.stderr)
+    assert "Traceback" not in finished.stderr
 
 
 @pytest.mark.parametrize(
@@ -187,7 +186,10 @@ def test_killed_process_is_replaced_and_nothing_is_lost(launcher, trained, tmp_p
     else:
         arguments = command(tmp_path, herd_root, *TWO, "--max-restarts", "1", **keys)
     # One step before the last: the first process cannot end the second epoch alone, and save it.
-    finished = tiny_run.run(arguments, KILL_AT="step 3", KILL_RANK="1")
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "KILL_AT": "step 3", "KILL_RANK": "1"}
+    finished = subprocess.run(
+        arguments, cwd=REPOSITORY, env=environment, capture_output=True, text=True, timeout=600
+    )
     assert finished.returncode == 0, finished.stderr
     assert "at iteration 2" in finished.stdout  # resumed after the first epoch
     ours, theirs = (checkpoint.read(f / "model_final.pth")["model"] for f in (tmp_path, trained))

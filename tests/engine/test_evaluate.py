@@ -186,10 +186,17 @@ def test_encounters_that_cannot_be_applied(images, by, message):
     assert re.search(f"^herd: without the protocol encounter: .*{message}", note)
 
 
-def test_a_protocol_that_cannot_be_applied_ends_a_run_before_it_begins(tmp_path):
+@pytest.mark.parametrize(
+    ("key", "value", "message"),
+    [
+        ("PROTOCOL", "encounter", "none of the 8 images has a date"),
+        ("PCA", 99, "TEST.PCA is 99, but the gallery has . images"),
+    ],
+)
+def test_what_cannot_be_applied_ends_a_run_before_it_begins(key, value, message, tmp_path):
     name = photographs.source(tmp_path / "data", photographs.herd())
-    keys = {"DATASETS__NAMES": (name,), "TEST__PROTOCOL": "encounter"}
-    with pytest.raises(ProtocolError, match="none of the 8 images has a date"):
+    keys = {"DATASETS__NAMES": (name,), f"TEST__{key}": value}
+    with pytest.raises(ProtocolError, match=message):
         run.train(tiny_cfg(tmp_path / "run", tmp_path, **keys))
     assert not (tmp_path / "run").exists()
 
@@ -257,13 +264,6 @@ def test_fewer_dimensions():
     np.testing.assert_array_equal(both.top, score(cfg(), herd(), CPU)["herd"].top)
     with pytest.raises(ValueError, match=r"to 3 dimensions \(TEST.PCA\): .* span 2"):
         score(cfg(PCA=3), herd(), CPU)
-
-
-def test_more_dimensions_than_the_gallery_has_images_end_a_run_before_it_begins(tmp_path):
-    name = photographs.source(tmp_path / "data", photographs.herd())
-    with pytest.raises(ProtocolError, match="TEST.PCA is 99, but the gallery has . images"):
-        run.train(tiny_cfg(tmp_path / "run", tmp_path, DATASETS__NAMES=(name,), TEST__PCA=99))
-    assert not (tmp_path / "run").exists()
 
 
 @pytest.fixture

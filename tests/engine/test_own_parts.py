@@ -1,14 +1,14 @@
 """A head with weights of its own names and a loss that learns: trained, resumed and evaluated."""
 
-import json
-
 import pytest
 import torch
 
 from openanimals.data.build import load_sets
 from openanimals.engine import checkpoint
+from openanimals.engine.train import evaluate_only
 from openanimals.engine.train import train as run_training
 from openanimals.engine.trainer import Trainer
+from openanimals.utils.errors import UserError
 from tests.engine import own_parts  # noqa: F401
 from tests.engine.test_resume import KEYS, SIGKILL, assert_same_outcome
 from tests.engine.test_step import PLAIN
@@ -26,21 +26,21 @@ PROXIES = "functions.loss_proxies.proxies"
 CPU = torch.device("cpu")
 
 
-def train(folder, root, *arguments, kill_at="", **keys):
-    return run(command(folder, root, *arguments, **KEYS | OWN | keys), KILL_AT=kill_at)
+def own_cfg(folder, root, **keys):
+    return tiny_cfg(folder, root, **KEYS | OWN | keys)
 
 
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory, herd_root):
     folder = tmp_path_factory.mktemp("own")
-    finished = train(folder, herd_root)
-    assert finished.returncode == 0, finished.stderr
+    run_training(own_cfg(folder, herd_root))
     return folder
 
 
 def test_they_learn_and_are_saved(whole, tmp_path, herd_root):
     content = checkpoint.read(whole / "model_final.pth")
-    trainer = Trainer(tiny_cfg(tmp_path, herd_root, **OWN), load_sets_of(tmp_path, herd_root), CPU)
+    cfg = own_cfg(tmp_path, herd_root)
+    trainer = Trainer(cfg, load_sets(cfg).train, CPU)
     before = trainer.losses.state_dict()
     assert content["losses"].keys() == before.keys()
     assert content["losses"][PROXIES].shape == before[PROXIES].shape == (6, 6)
@@ -49,44 +49,44 @@ def test_they_learn_and_are_saved(whole, tmp_path, herd_root):
     assert content["model"]["heads.b33.temperature"] != 1
 
 
-def load_sets_of(folder, root):
-    return load_sets(tiny_cfg(folder, root)).train
-
-
 def test_they_change_nothing_of_how_the_model_starts(tmp_path, herd_root):
-    sets = load_sets_of(tmp_path, herd_root)
-    plain = Trainer(tiny_cfg(tmp_path, herd_root), sets, CPU)
-    names = ("CrossEntropyLoss", "Proxies")
-    other = Trainer(tiny_cfg(tmp_path, herd_root, MODEL__LOSSES__NAME=names), sets, CPU)
-    ours, theirs = plain.model.state_dict(), other.model.state_dict()
+    cfg = tiny_cfg(tmp_path, herd_root)
+    other = tiny_cfg(tmp_path, herd_root, MODEL__LOSSES__NAME=OWN["MODEL__LOSSES__NAME"])
+    train_set = load_sets(cfg).train
+    ours, theirs = (Trainer(each, train_set, CPU).model.state_dict() for each in (cfg, other))
     assert all(torch.equal(ours[key], theirs[key]) for key in theirs)
 
 
 def test_a_killed_run_goes_on(whole, tmp_path, herd_root):
-    assert train(tmp_path, herd_root, kill_at="step 8").returncode == SIGKILL
-    resumed = train(tmp_path, herd_root, "--resume")
-    assert resumed.returncode == 0, resumed.stderr
+    arguments = command(tmp_path, herd_root, **KEYS | OWN)
+    assert run(arguments, KILL_AT="step 8").returncode == SIGKILL
+    run_training(own_cfg(tmp_path, herd_root), resume=True)
     assert_same_outcome(tmp_path, whole)
-    other = train(tmp_path, herd_root, "--resume", MODEL__LOSSES__NAME=("CrossEntropyLoss",))
-    assert other.returncode == 2 and "MODEL.LOSSES keys that the run began with" in other.stderr
+    other = own_cfg(tmp_path, herd_root, MODEL__LOSSES__NAME=("CrossEntropyLoss",))
+    with pytest.raises(UserError, match=r"MODEL\.LOSSES keys that the run began with"):
+        run_training(other, resume=True)
 
 
 def test_an_evaluation_needs_neither(whole, tmp_path, herd_root):
-    weights = {"MODEL__WEIGHTS": whole / "model_final.pth"}
-    evaluated = train(tmp_path, herd_root, "--eval-only", **weights)
-    assert evaluated.returncode == 0, evaluated.stderr
-    ours, theirs = (json.loads((f / "results.json").read_text()) for f in (tmp_path, whole))
+    weights = str(whole / "model_final.pth")
+    evaluate_only(own_cfg(tmp_path, herd_root, MODEL__WEIGHTS=weights))
+    ours, theirs = ((folder / "results.json").read_text() for folder in (tmp_path, whole))
     assert ours == theirs
-    assert "16 of the classifiers (6 identities)" in evaluated.stdout
-    assert "16 classifiers left out" in evaluated.stdout
+    told = (tmp_path / "log.txt").read_text()
+    assert "16 of the classifiers (6 identities)" in told and "16 classifiers left out" in told
+    content = checkpoint.read(weights)
+    del content["model"]["heads.b1.norm.weight"]
+    torch.save(content, tmp_path / "less.pth")
+    with pytest.raises(UserError, match=r"1 missing: heads\.b1\.norm\.weight"):
+        evaluate_only(own_cfg(tmp_path, herd_root, MODEL__WEIGHTS=str(tmp_path / "less.pth")))
 
 
 @pytest.mark.parametrize("identities", [12, 14])
 def test_class_weights_are_kept_for_the_same_identities(identities, whole, tmp_path, herd_root):
     herd = f"Animals-SyntheticHerd:identities={identities},images=6,pixels=48"
-    keys = {**KEYS, **OWN, "DATASETS__NAMES": (herd,), "SOLVER__BASE_LR": 1e-9}
-    cfg = tiny_cfg(tmp_path, herd_root, **keys, MODEL__WEIGHTS=str(whole / "model_final.pth"))
-    run_training(cfg)
+    keys = {"DATASETS__NAMES": (herd,), "SOLVER__BASE_LR": 1e-9, "SOLVER__MAX_EPOCH": 1}
+    weights = str(whole / "model_final.pth")
+    run_training(own_cfg(tmp_path, herd_root, **keys, MODEL__WEIGHTS=weights))
     ours, theirs = (
         checkpoint.read(folder / "model_final.pth")["model"] for folder in (tmp_path, whole)
     )
@@ -95,16 +95,6 @@ def test_class_weights_are_kept_for_the_same_identities(identities, whole, tmp_p
     assert same == (identities == 12)
     assert not same or torch.allclose(ours[key], theirs[key], atol=1e-4)
     assert torch.allclose(ours["stem.0.weight"], theirs["stem.0.weight"], atol=1e-4)
-
-
-def test_what_is_missing_is_an_error(whole, tmp_path, herd_root):
-    content = checkpoint.read(whole / "model_final.pth")
-    del content["model"]["heads.b1.norm.weight"]
-    torch.save(content, tmp_path / "less.pth")
-    evaluated = train(
-        tmp_path / "out", herd_root, "--eval-only", MODEL__WEIGHTS=tmp_path / "less.pth"
-    )
-    assert evaluated.returncode == 2 and "1 missing: heads.b1.norm.weight" in evaluated.stderr
 
 
 def test_processes_share_the_gradients_of_a_loss(tmp_path, herd_root):

@@ -22,7 +22,9 @@ def command_line(tmp_path, herd_root):
     return run
 
 
-def test_a_trace_has_the_iterations_asked_for_and_the_training_goes_on(command_line, tmp_path):
+def test_a_trace_has_the_iterations_asked_for_and_the_training_goes_on(
+    command_line, tmp_path, capsys
+):
     assert command_line("--profile", "3") == 0
     trace = json.loads(gzip.decompress((tmp_path / "run/trace.json.gz").read_bytes()))
     names = [event.get("name", "") for event in trace["traceEvents"]]
@@ -39,6 +41,8 @@ def test_a_trace_has_the_iterations_asked_for_and_the_training_goes_on(command_l
     )
     assert all(torch.equal(ours[key], plain[key]) for key in plain)
     assert not (tmp_path / "plain/trace.json.gz").exists()
+    assert command_line("--resume", "--profile", "1", name="plain") == 2
+    assert "--profile 1 needs 5 iterations, 4 of them to warm up" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
@@ -53,9 +57,3 @@ def test_what_cannot_be_traced_is_refused(options, message, command_line, tmp_pa
     assert command_line(*options) == 2
     assert message in capsys.readouterr().err
     assert not list(tmp_path.glob("run/model_*"))
-
-
-def test_a_finished_run_has_nothing_left_to_trace(command_line, capsys):
-    assert command_line() == 0
-    assert command_line("--resume", "--profile", "1") == 2
-    assert "--profile 1 needs 5 iterations, 4 of them to warm up" in capsys.readouterr().err

@@ -40,26 +40,29 @@ def whole(tmp_path_factory, herd_root):
     return folder
 
 
-@pytest.mark.parametrize(
-    "kills",
-    [
-        pytest.param(["step 2", "save 1"], id="before the first checkpoint, twice"),
-        pytest.param(["after model_last.pth 1"], id="before the first pointer"),
-        pytest.param(["after last_checkpoint 1"], id="right after a rolling save"),
-        pytest.param(["step 5", "step 2"], id="in the middle of an epoch, twice"),
-        pytest.param(["step 5", "before metrics.json 1"], id="again while resuming"),
-        pytest.param(["features 1", "save 1"], id="periodic evaluation, then saving the best"),
-        pytest.param(["save 3", "save 2"], id="while a rolling save replaces another, twice"),
-        pytest.param(["after model_0002.pth 1"], id="between checkpoint and pointer"),
-        pytest.param(["features 4", "before model_final.pth 1"], id="last evaluation and save"),
-        pytest.param(["after model_final.pth 1"], id="before the final pointer"),
-        pytest.param(["before results.json 1"], id="before the results are written"),
-    ],
-)
-def test_killed_and_resumed_ends_like_an_uninterrupted_run(kills, whole, tmp_path, herd_root):
-    for moment in kills:
+# In the order of a run, each in the process that goes on after the one before.
+MOMENTS = [
+    ("step 2", "before the first checkpoint"),
+    ("save 1", "in the first checkpoint"),
+    ("after model_last.pth 1", "before the first pointer"),
+    ("step 2", "in the middle of an epoch"),
+    ("before metrics.json 1", "while resuming"),
+    ("features 1", "in a periodic evaluation"),
+    ("save 1", "while saving the best"),
+    ("save 2", "while a rolling save replaces another"),
+    ("after last_checkpoint 1", "right after a rolling save"),
+    ("after model_0002.pth 1", "between checkpoint and pointer"),
+    ("features 2", "in the last evaluation"),
+    ("before model_final.pth 1", "in the last save"),
+    ("after model_final.pth 1", "before the final pointer"),
+    ("before results.json 1", "before the results are written"),
+]
+
+
+def test_killed_and_resumed_ends_like_an_uninterrupted_run(whole, tmp_path, herd_root):
+    for moment, what in MOMENTS:
         killed = train(tmp_path, herd_root, "--resume", kill_at=moment)
-        assert killed.returncode == SIGKILL, f"not killed at {moment}: {killed.stderr}"
+        assert killed.returncode == SIGKILL, f"not killed {what}: {killed.stderr}"
     resumed = train(tmp_path, herd_root, "--resume")
     assert resumed.returncode == 0, resumed.stderr
     assert_same_outcome(tmp_path, whole)

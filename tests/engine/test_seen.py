@@ -61,8 +61,3 @@ def test_photographs_are_known_under_another_name(tmp_path, herd_root):
     (result,) = run.train(cfg).values()
     assert result.as_dict()[KEY] == 1 < result.as_dict()["queries"]
     assert result.trained[:2].tolist() == [True, False]
-
-
-def test_who_was_not_trained_on_is_not_marked(tmp_path, herd_root):
-    results = run.train(tiny_cfg(tmp_path / "run", herd_root, SOLVER__MAX_EPOCH=1))
-    assert all(KEY not in result.as_dict() for result in results.values())

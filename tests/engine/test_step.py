@@ -10,14 +10,12 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from openanimals.config import ConfigError, load
 from openanimals.data.build import load_sets
 from openanimals.data.loaders import build_train_loader, build_transforms
-from openanimals.engine import checkpoint
 from openanimals.engine.trainer import Trainer
 from openanimals.modeling import build_losses, build_model
 from openanimals.utils.errors import UserError
 from openanimals.utils.image_range import check_images
 from tests.conftest import REPOSITORY
-from tests.engine.tiny_run import command, tiny_cfg
-from tests.processes import environments, run, run_together
+from tests.engine.tiny_run import tiny_cfg
 
 CPU = torch.device("cpu")
 PLAIN = {"SOLVER__OPT": "SGD", "SOLVER__MOMENTUM": 0.0, "SOLVER__BASE_LR": 0.5}
@@ -73,28 +71,6 @@ def test_parts_are_made_of_whole_identities(tmp_path, herd_root):
     cfg = tiny_cfg(tmp_path, herd_root, SOLVER__ACCUMULATE=4)
     with pytest.raises(UserError, match=r"\(12\) must be .*ACCUMULATE \(4\) x 2 process"):
         build_train_loader(cfg, load_sets(cfg).train, world_size=2)
-
-
-@pytest.mark.cli
-def test_processes_share_the_gradients_of_all_parts(tmp_path, herd_root):
-    keys = {
-        **PLAIN,
-        "SOLVER__ACCUMULATE": 2,
-        "SOLVER__MAX_EPOCH": 1,
-        "INPUT__FLIP__ENABLED": False,
-        "INPUT__PADDING__ENABLED": False,
-        "MODEL__HEADS__WITH_BNNECK": False,
-        "MODEL__LOSSES__NAME": ("CrossEntropyLoss",),
-        "MODEL__FREEZE_LAYERS": ["backbone", "b1", "b2", "b3"],  # no statistics of a batch
-        "SOLVER__FREEZE_ITERS": 99,
-    }
-    alone = run(command(tmp_path / "one", herd_root, **keys))
-    together = run_together(command(tmp_path / "two", herd_root, **keys), environments(2))
-    assert [process.returncode for process in (alone, *together)] == [0, 0, 0], together[0].stderr
-    one, two = (
-        checkpoint.read(tmp_path / name / "model_final.pth")["model"] for name in ("one", "two")
-    )
-    torch.testing.assert_close(two, one, rtol=1e-4, atol=1e-6)
 
 
 # Waiting for the device

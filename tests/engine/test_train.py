@@ -24,10 +24,12 @@ CPU = torch.device("cpu")
 
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory, herd_root):
-    """The folder of a finished run, and its results."""
+    """The folder of a finished run, with its pictures, and its results."""
     folder = tmp_path_factory.mktemp("run")
     cfg = tiny_cfg(folder, herd_root, **KEYS)
-    return folder, cfg, run.train(cfg)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(run, "draw_results", testing.draw_results)
+        return folder, cfg, run.train(cfg)
 
 
 def assert_same_weights(ours, theirs):
@@ -73,6 +75,7 @@ def test_results_file_has_percentages_and_counts(finished):
     assert written["mAP"] == results[HERD].mAP
     assert written["Rank-1"] == results[HERD].rank(1)
     assert (written["queries"], written["gallery"], written["identities"]) == (12, 24, 6)
+    assert "queries trained on" not in written  # see test_seen.py
     before = json.loads((folder / "results_before_training.json").read_text())[HERD]
     assert before["mAP"] != written["mAP"]
 

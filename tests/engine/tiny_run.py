@@ -1,7 +1,5 @@
 """A run of seconds: the tiny backbone on a tiny herd, in this process or in one of its own."""
 
-import os
-import subprocess
 import sys
 from pathlib import Path
 
@@ -47,15 +45,3 @@ def command(folder: Path, root: Path, *arguments: str, config=BASE, **keys) -> l
     pairs = map(str, overrides(folder, root, **{"IMPORTS": ["tests.tiny"], **keys}))
     options = ["--config-file", str(config), *arguments]
     return [sys.executable, "tools/train_net.py", *options, *pairs]
-
-
-def run(arguments: list[str], **environment: str) -> subprocess.CompletedProcess:
-    """Run a command line in the repository, on one thread, and return its output as text."""
-    return subprocess.run(
-        arguments,
-        cwd=REPOSITORY,
-        env={**os.environ, "OMP_NUM_THREADS": "1", **environment},
-        capture_output=True,
-        text=True,
-        timeout=600,
-    )

@@ -3,7 +3,7 @@
 import pandas as pd
 
 from openanimals.utils.errors import FileError
-from openanimals.utils.files import atomic_path, read_json
+from openanimals.utils.files import read_json, write_text
 from reproduce.grid import KNOWN_SPECIES, TABLES, Grid
 from reproduce.run import read
 
@@ -25,8 +25,7 @@ def write_tables(grid: Grid) -> None:
         (f"{grid.table}.csv", lines.to_csv(index=False)),
         (f"{grid.table}-runs.csv", runs.to_csv(index=False)),
     ):
-        with atomic_path(grid.output / name) as temporary:
-            temporary.write_text(content, encoding="utf-8")
+        write_text(grid.output / name, content)
 
 
 def read_runs(grid: Grid) -> pd.DataFrame:

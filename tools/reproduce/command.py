@@ -13,7 +13,7 @@ from filelock import FileLock, Timeout
 from openanimals.config import get_cfg
 from openanimals.engine.check import count_training_images
 from openanimals.utils.errors import UserError
-from openanimals.utils.files import atomic_path, expanded, read_json, remove_leftovers
+from openanimals.utils.files import expanded, read_json, remove_leftovers, write_text
 from openanimals.utils.logging import entry, set_up_logging
 from reproduce.aggregate import write_tables
 from reproduce.grid import KNOWN_SPECIES, SMOKE_EPOCHS, TABLES, Grid, choose
@@ -154,9 +154,8 @@ def reproduce(grid: Grid, seeds: int, gpus: int, command: str) -> tuple[int, int
                 problems[name] = str(error)
                 logger.error("no run on %s: %s", name, error)
         check_settings(grid, images)
-        with atomic_path(grid.folder / "options.json") as temporary:
-            options = {"size": grid.size, "epochs": grid.epochs, "overrides": grid.overrides}
-            temporary.write_text(json.dumps(options) + "\n", encoding="utf-8")
+        options = {"size": grid.size, "epochs": grid.epochs, "overrides": grid.overrides}
+        write_text(grid.folder / "options.json", json.dumps(options) + "\n")
         remove_leftovers(grid.output, f"{grid.table}*")  # of a tool that was killed
         runs = [
             grid.run(row, name, seed, images.get(name, 0))

@@ -1,7 +1,5 @@
 """Trains runs by ``train_net.py --resume``, and notes what became of each in its run.json."""
 
-import ctypes
-import json
 import os
 import signal
 import subprocess
@@ -20,8 +18,9 @@ import torch
 from openanimals.config import load
 from openanimals.engine.check import describe_schedule
 from openanimals.engine.device import describe_environment, pick_device
+from openanimals.engine.launch import end_with
 from openanimals.utils.errors import UserError
-from openanimals.utils.files import atomic_path, read_json
+from openanimals.utils.files import read_json, write_json, write_text
 from reproduce.grid import TABLES, Grid, Run
 
 logger = getLogger("openanimals.reproduce")
@@ -29,9 +28,6 @@ REPOSITORY = Path(__file__).parents[2]
 TRAIN = REPOSITORY / "tools/train_net.py"  # not -m, which prefers a package where the user stands
 PACKAGES = ("torchvision", "numpy", "pandas", "pillow")
 POLL = 0.1  # seconds between looks at the processes
-LIBC = ctypes.CDLL(None) if sys.platform == "linux" else None
-PR_SET_PDEATHSIG = 1  # of <linux/prctl.h>
-
 
 DATA = {"DATASETS.NAMES", "DATASETS.TESTS", "SOLVER.WARMUP_ITERS", "SOLVER.FREEZE_ITERS"}
 """Keys that are those of a species, or depend on how many images it has."""
@@ -59,8 +55,7 @@ def read(folder: Path) -> dict[str, Any]:
 
 def note(folder: Path, **facts: Any) -> None:
     """Add to what is noted of a run."""
-    with atomic_path(folder / "run.json") as temporary:
-        temporary.write_text(json.dumps(read(folder) | facts, indent=1) + "\n", encoding="utf-8")
+    write_json(folder / "run.json", read(folder) | facts)
 
 
 def check_settings(grid: Grid, images: Mapping[str, int]) -> None:
@@ -140,8 +135,7 @@ def train(
 def _start(run: Run, environment: Mapping[str, str]) -> subprocess.Popen:
     """Start a run that the system kills when this process ends, however that ends."""
     config = run.folder / "config.yaml"
-    with atomic_path(config) as temporary:  # as planned: a file in configs/ may have been changed
-        temporary.write_text(run.config.dump(), encoding="utf-8")
+    write_text(config, run.config.dump())  # as planned: a file in configs/ may have been changed
     how = "--resume" if run.trains else "--eval-only"
     with open(run.folder / "console.txt", "wb") as console:
         return subprocess.Popen(
@@ -150,15 +144,8 @@ def _start(run: Run, environment: Mapping[str, str]) -> subprocess.Popen:
             stdout=console,
             stderr=subprocess.STDOUT,
             env={**os.environ, **environment},
-            preexec_fn=partial(_end_with, os.getpid()) if LIBC else None,
+            preexec_fn=partial(end_with, os.getpid()),
         )
-
-
-def _end_with(tool: int) -> None:
-    assert LIBC
-    LIBC.prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
-    if os.getppid() != tool:  # it ended before this could be asked for
-        os._exit(1)
 
 
 def _end(run: Run, code: int, seconds: float) -> None:
@@ -200,11 +187,11 @@ def _facts(run: Run, images: int, place: int) -> dict[str, Any]:
     }
 
 
-def commit(repository: Path = REPOSITORY) -> str:
+def commit() -> str:
     """Return the commit of this code, with "+" if it was changed since, or "unknown"."""
 
     def git(*arguments: str) -> str:
-        command = ["git", "-C", str(repository), *arguments]
+        command = ["git", "-C", str(REPOSITORY), *arguments]
         return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
 
     try:
