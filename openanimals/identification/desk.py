@@ -65,9 +65,8 @@ def tend(
         before = resolve_table(listing.table, evidence.decisions())
         for kind, pair in (("merge", merge), ("rename", rename)):
             if pair:
-                _check_name(pair[0], before.names)
-                if kind == "merge":
-                    _check_name(pair[1], before.names)
+                for name in pair if kind == "merge" else pair[:1]:
+                    before.name_of(name)
                 evidence.decide(kind, pair[0], pair[1], by=by)
         if split:
             _split(evidence, split, before.identity, by)
@@ -99,11 +98,6 @@ def tend(
     for annotation, numbers in found.missing.items():
         lines.append(f"not in the catalogue any more, though decided about: {annotation} {numbers}")
     return "\n".join(lines)
-
-
-def _check_name(name: str, names: dict[str, str]) -> None:
-    if name not in names:
-        raise UserError(f"there is no individual {name!r}{did_you_mean(name, names)}")
 
 
 def _split(

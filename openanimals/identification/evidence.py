@@ -8,7 +8,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime, timezone
-from types import TracebackType
 from typing import Any
 
 from openanimals.utils.errors import FileError, UserError
@@ -145,12 +144,7 @@ class Evidence:
     def __enter__(self) -> "Evidence":
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *error: object) -> None:
         self.close()
 
     @contextmanager
@@ -209,21 +203,16 @@ class Evidence:
         """
         _check(kind, first, second)
         _check_texts(by, first, second or "", note)
-        pairs = [(first, second)]
-        if kind in SYMMETRIC and second is not None:
-            pairs.append((second, first))
+        turned = (second, first) if kind in SYMMETRIC and second is not None else (first, second)
         with self.transaction(), self._naming():
             undone = self._undone()
-            for one, other in pairs:
-                numbers = self._connection.execute(
-                    "SELECT number FROM decisions"
-                    " WHERE first = ? AND second IS ? AND kind = ? AND who = ? ORDER BY number",
-                    (one, other, kind, by),
-                )
-                for (number,) in numbers:
-                    if number not in undone:
-                        return number
-            return self._add(kind, first, second, by, note)
+            earlier = self._connection.execute(
+                "SELECT number FROM decisions WHERE kind = ? AND who = ?"
+                " AND (first = ? AND second IS ? OR first = ? AND second IS ?) ORDER BY number",
+                (kind, by, first, second, *turned),
+            )
+            hold = [number for (number,) in earlier if number not in undone]
+            return hold[0] if hold else self._add(kind, first, second, by, note)
 
     def undo(self, number: int, *, by: str) -> int:
         """Let a decision no longer hold; to undo an undo lets it hold again.
@@ -260,10 +249,7 @@ class Evidence:
             )
             lines: list[tuple[Any, ...]] = found.fetchall()
             undone = self._undone()
-        return [
-            Decision(number, kind, first, second, by, when, note, undone.get(number))
-            for number, kind, first, second, by, when, note in lines
-        ]
+        return [Decision(*line, undone_by=undone.get(line[0])) for line in lines]
 
     def _undone(self) -> dict[int, int]:
         """Return by decision that does not hold the undo that it is undone by."""

@@ -47,12 +47,19 @@ class Individuals:
         Raises:
             UserError: there is no such individual.
         """
-        if individual not in self.names:
-            raise UserError(
-                f"there is no individual {individual!r}{did_you_mean(individual, self.names)}"
-            )
-        name = self.names[individual]
+        name = self.name_of(individual)
         return [annotation for annotation, own in self.identity.items() if own == name]
+
+    def name_of(self, individual: str) -> str:
+        """Return what an individual is called, by any name that it has or had.
+
+        Raises:
+            UserError: there is no such individual.
+        """
+        if individual not in self.names:
+            hint = did_you_mean(individual, self.names)
+            raise UserError(f"there is no individual {individual!r}{hint}")
+        return self.names[individual]
 
     def history_of(self, individual: str) -> list[Decision]:
         """Return the decisions about an individual or its annotations, undone ones too.

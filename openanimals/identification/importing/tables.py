@@ -9,7 +9,7 @@ from typing import Any
 
 from openanimals.data.datasets.folder import walk
 from openanimals.identification.catalogue_file import COLUMNS
-from openanimals.identification.importing.dates import read_dates
+from openanimals.identification.dates import read_dates
 from openanimals.identification.importing.folders import viewpoint_of
 from openanimals.identification.importing.report import tell
 from openanimals.identification.table_file import read_cells, refuse
@@ -79,7 +79,7 @@ def read_table(
     kept = f"; kept as they are: {', '.join(map(repr, further))}" if further else ""
     boxes = f", bbox = {', '.join(map(repr, four))}" if four else ""
     report.append(f"columns: {meaning}{boxes}{kept}")
-    rows, problems, wheres = [], [], []
+    rows, problems, places = [], [], []
     for line, cells in lines:
         values = dict(zip(header, cells, strict=True))
         row: dict[str, Any] = {name: values[theirs] or None for name, theirs in ours.items()}
@@ -93,10 +93,10 @@ def read_table(
         for name in further:
             row[f"{name} (table)" if name.lower() in COLUMNS else name] = values[name] or None
         rows.append(row)
-        wheres.append(f"line {line}")
+        places.append((line, "date"))
     refuse(file, problems)
     dates = [" ".join(filter(None, (row.get("date"), row.pop("time", None)))) for row in rows]
-    for row, date in zip(rows, read_dates(file, dates, wheres, day_first, report), strict=True):
+    for row, date in zip(rows, read_dates(file, dates, places, day_first, report), strict=True):
         row["date"] = date
     _read_viewpoints(rows, report)
     _find_files(rows, file.parent, report)
