@@ -11,7 +11,7 @@ import unicodedata
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from decimal import Decimal, InvalidOperation
+from decimal import Decimal
 
 from openanimals.data.names import is_nobody
 from openanimals.identification.evidence import Decision, Evidence
@@ -303,10 +303,7 @@ def _number(text: str) -> Decimal | None:
     """Return what a spreadsheet takes a text for, None where it is no number."""
     if not re.fullmatch(r"\d+([.,]\d+)?(e[+-]?\d{1,3})?", text, re.ASCII | re.IGNORECASE):
         return None
-    try:
-        return Decimal(text.replace(",", "."))
-    except InvalidOperation:  # of very many digits
-        return None
+    return Decimal(text.replace(",", "."))
 
 
 def _parts(name: str) -> set[int]:

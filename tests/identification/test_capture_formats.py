@@ -7,9 +7,10 @@ import pandas as pd
 import pytest
 
 from openanimals.identification.capture_formats import FORMATS
-from openanimals.identification.captures import capture_history, read_stations
+from openanimals.identification.captures import capture_history
 from openanimals.identification.catalogue_file import as_table, read_catalogue
 from openanimals.identification.importing import import_catalogue
+from openanimals.identification.stations import read_stations
 from openanimals.utils.errors import UserError
 
 

@@ -8,9 +8,11 @@ import openpyxl
 import pandas as pd
 import pytest
 
-from openanimals.identification.captures import capture_history, clock_offset, read_stations
+from openanimals.identification.captures import capture_history
 from openanimals.identification.catalogue_file import as_table
+from openanimals.identification.clocks import clock_offset
 from openanimals.identification.importing import import_catalogue
+from openanimals.identification.stations import read_stations
 from openanimals.utils.errors import UserError
 
 
@@ -127,7 +129,7 @@ def test_which_viewpoints_count(caplog):
         capture_history(table.assign(viewpoint=None), viewpoints="left")
 
 
-def test_clocks_and_zones_move_photographs_to_their_day(caplog):
+def test_clocks_move_photographs_to_their_day():
     table = seen_at("a A 2020-01-01T23:30:00", "b B 2020-01-01T23:30:00", "c A 2020-01-01")
     clock = dict([clock_offset("A=+1h")])
     history = capture_history(table, clock=clock)
@@ -140,13 +142,6 @@ def test_clocks_and_zones_move_photographs_to_their_day(caplog):
             clock_offset(wrong)
     with pytest.raises(UserError, match="no photograph was taken at 'AA'"):
         capture_history(table, clock={"AA": timedelta(hours=1)})
-    zoned = seen_at("a A 2020-01-01T22:30:00Z", "b A 2020-01-01T22:30:00-05:00")
-    assert capture_history(zoned).texts() == ["1", "1"]
-    assert "2 times say their zone; they stay as written" in caplog.text
-    there = capture_history(zoned, zone="Africa/Nairobi", start="2020-01-01")
-    assert there.texts() == ["01", "01"]
-    with pytest.raises(UserError, match="Africa/Nairoby"):
-        capture_history(zoned, zone="Africa/Nairoby")
 
 
 def test_what_does_not_count_is_told(stations, caplog):

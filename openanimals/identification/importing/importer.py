@@ -19,8 +19,7 @@ from openanimals.identification.catalogue_file import (
 )
 from openanimals.identification.importing.boxes import to_pixels
 from openanimals.identification.importing.camtrap_dp import read_package
-from openanimals.identification.importing.exif import Header, read_headers
-from openanimals.identification.importing.file_names import camera_and_time
+from openanimals.identification.importing.exif import Header, camera_and_time, read_headers
 from openanimals.identification.importing.folders import read_folder, viewpoint_of
 from openanimals.identification.importing.megadetector import add_boxes, read_detections
 from openanimals.identification.importing.report import SLACK, oddities, tell
