@@ -202,7 +202,7 @@ def _export(
     if kind == "coco":
         return [f"written: {write_coco(table, root, to, decimals)}"]
     if kind == "wildbook":
-        if not submitter:
+        if not submitter.strip():
             raise UserError("--export wildbook needs --submitter, your user name there")
         written = write_wildbook(
             table,

@@ -24,13 +24,8 @@ TABLES = ("deployments", "media", "observations")
 CLASSIFICATION = ("classificationMethod", "classifiedBy", "classificationTimestamp")
 FILLED = ("individualID", "classificationProbability", *CLASSIFICATION)
 NEEDED = (
-    "observationID",
-    "mediaID",
-    "deploymentID",
-    "eventStart",
-    "eventEnd",
-    "observationType",
-    "count",
+    *("observationID", "mediaID", "deploymentID", "eventStart", "eventEnd"),
+    *("observationType", "count"),
 )
 BOX = ("bboxX", "bboxY", "bboxWidth", "bboxHeight")
 NEAR = 0.01  # between two boxes of one animal, of the photograph's width or height
