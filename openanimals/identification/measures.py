@@ -26,8 +26,8 @@ def baks(truth: Sequence[Any], answers: Sequence[Any], unknown: Collection[Any])
         0 to 1; NaN where all individuals are unknown.
     """
     right = [own == said for own, said in zip(truth, answers, strict=True)]
-    known = pd.Series(right, dtype=float).groupby(pd.Series(list(truth), dtype=object)).mean()
-    return float(known[[own not in unknown for own in known.index]].mean())
+    shares = _shares(truth, right)
+    return float(shares[[own not in unknown for own in shares.index]].mean())
 
 
 def baus(truth: Sequence[Any], answers: Sequence[Any], unknown: Collection[Any], new: Any) -> float:
@@ -42,9 +42,13 @@ def baus(truth: Sequence[Any], answers: Sequence[Any], unknown: Collection[Any],
     Returns:
         0 to 1; NaN where no individual is unknown.
     """
-    right = [said == new for said in answers]
-    shares = pd.Series(right, dtype=float).groupby(pd.Series(list(truth), dtype=object)).mean()
+    shares = _shares(truth, [said == new for said in answers])
     return float(shares[[own in unknown for own in shares.index]].mean())
+
+
+def _shares(truth: Sequence[Any], right: Sequence[bool]) -> pd.Series:
+    """Return the share of right answers by individual."""
+    return pd.Series(right, dtype=float).groupby(pd.Series([*truth], dtype=object)).mean()
 
 
 def measure(matches: Matches, truth: dict[str, str], known: Collection[str]) -> dict[str, Any]:
@@ -66,27 +70,23 @@ def measure(matches: Matches, truth: dict[str, str], known: Collection[str]) -> 
     Raises:
         UserError: a photograph has no truth.
     """
-    lacking = [name for match in matches.matches for name in match.annotations if name not in truth]
+    found = matches.matches
+    lacking = [name for match in found for name in match.annotations if name not in truth]
     if lacking:
         raise UserError(f"{len(lacking)} photographs have no identity, for instance {lacking[0]}")
-    own = np.array([truth[match.annotations[0]] for match in matches.matches], object)
+    own = np.array([truth[match.annotations[0]] for match in found], object)
     is_known = np.array([name in known for name in own])
-    likely = [_likelier(match) for match in matches.matches]
-    said = np.array([match.proposed for match in matches.matches], object)
-    named = np.array([match.decision == "known" for match in matches.matches])
-    called_new = np.array([match.decision == NEW for match in matches.matches])
-    place = np.array([_place(m, name) for m, name in zip(matches.matches, own, strict=True)])
-    unknown = {name for name in own if name not in known}
-    everyone = own.tolist()
-    balanced = baks(everyone, likely, unknown), baus(everyone, likely, unknown, NEW)
-    right = np.array(
-        [(a == b) if k else a == NEW for a, b, k in zip(likely, own, is_known, strict=True)]
-    )
-    sure = np.array([max(m.new, m.candidates[0].probability) for m in matches.matches])
-    brier = [
-        _brier(match, name if k else NEW)
-        for match, name, k in zip(matches.matches, own, is_known, strict=True)
-    ]
+    likely = np.array([_likelier(match) for match in found], object)
+    said = np.array([match.proposed for match in found], object)
+    named = np.array([match.decision == "known" for match in found])
+    called_new = np.array([match.decision == NEW for match in found])
+    place = np.array([_place(match, name) for match, name in zip(found, own, strict=True)])
+    unknown = {*own[~is_known]}
+    pair = own.tolist(), likely.tolist()
+    balanced = baks(*pair, unknown), baus(*pair, unknown, NEW)
+    due = np.where(is_known, own, NEW)  # the right answers
+    sure = np.array([max(match.new, match.candidates[0].probability) for match in found])
+    brier = [_brier(match, answer) for match, answer in zip(found, due, strict=True)]
     return {
         "individuals": matches.individuals,
         "encounters": len(own),
@@ -103,7 +103,7 @@ def measure(matches: Matches, truth: dict[str, str], known: Collection[str]) -> 
         "BAUS": 100 * balanced[1],
         "geometric mean": 100 * float(np.sqrt(balanced[0] * balanced[1])),
         "Brier": float(np.mean(brier)),
-        "reliability": reliability(sure, right, 5).to_dict("records"),
+        "reliability": reliability(sure, likely == due, 5).to_dict("records"),
     }
 
 

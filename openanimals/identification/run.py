@@ -32,7 +32,6 @@ MEASURES = (
 )
 """Columns of the table of an evaluation."""
 
-
 DECISIONS = ".decisions.sqlite"  # after the name of the catalogue's file
 
 
@@ -103,7 +102,7 @@ def identify_files(
     matches = identifier.identify(asked)
     # Both start from the catalogue's folder, so an id means one photograph.
     everything = pd.concat([known.table, asked.table], ignore_index=True)
-    places = dict(zip(_ids(known, asked), range(len(everything)), strict=True))
+    places = {name: row for row, name in enumerate(_ids(known, asked))}
     images = as_catalogue(everything, whole.root)
 
     def open_photograph(annotation: str) -> Image.Image:
@@ -123,15 +122,13 @@ def identify_files(
 
 
 def _ids(known: Listing, asked: Listing) -> list[str]:
-    ids = [*annotation_ids(known.table), *annotation_ids(asked.table)]
-    if twice := sorted(
-        {name for name in annotation_ids(asked.table) if name in set(ids[: len(known.table)])}
-    ):
+    first, second = annotation_ids(known.table), annotation_ids(asked.table)
+    if twice := sorted({*first} & {*second}):
         raise UserError(
             f"{len(twice)} photographs to identify are in the catalogue already, with a name: "
             f"{', '.join(twice[:5])}"
         )
-    return ids
+    return first + second
 
 
 def read_new(new: str, root: Path) -> Listing:

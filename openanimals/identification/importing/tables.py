@@ -139,32 +139,25 @@ def _guess(
         found = [free[spelling] for spelling in spellings.split() if spelling in free]
         if name not in ours and found:
             ours[name] = found[0]
-            if (
-                name == "identity"
-                and _plain(found[0]) == "id"
-                and _numbers_rows(found[0], header, lines)
-            ):
+            bare = _plain(found[0])
+            if name == "identity" and bare == "id" and _numbers_rows(found[0], header, lines):
                 report.append(
                     f"column {found[0]!r} differs in every row: not taken for the individual"
                 )
                 del ours[name]
                 continue
-            del free[_plain(found[0])]
+            del free[bare]
             # A second one is no mistake of a folder and a file, or of a place and its station.
             if len(found) > 1 and name in ("path", "identity", "date"):
-                tell(
-                    report,
-                    found[1:],
-                    f"{name} from {found[0]!r}, though there are other columns that could be it",
-                )
+                others = "though there are other columns that could be it"
+                tell(report, found[1:], f"{name} from {found[0]!r}, {others}")
     # Of dates and times in one column, the second column says nothing more.
-    position = [*header].index(ours["date"]) if "date" in ours else None
+    if "date" in ours and "time" in ours:
+        place = [*header].index(ours["date"])
+        if any(re.search(r"\d:\d\d", cells[place]) for _, cells in lines):
+            del ours["time"]
     if "path" not in ours and "folder" in ours:
         ours["path"] = ours.pop("folder")
-    if position is not None and "time" in ours:
-        whole = any(re.search(r"\d:\d\d", cells[position]) for _, cells in lines)
-        if whole:
-            del ours["time"]
     if "path" not in ours:
         raise UserError(
             f"{file}: no column of photographs; the columns are "
