@@ -249,7 +249,7 @@ class Evidence:
             )
             lines: list[tuple[Any, ...]] = found.fetchall()
             undone = self._undone()
-        return [Decision(*line, undone.get(line[0])) for line in lines]
+        return [Decision(*[*line, undone.get(line[0])]) for line in lines]
 
     def _undone(self) -> dict[int, int]:
         """Return by decision that does not hold the undo that it is undone by."""

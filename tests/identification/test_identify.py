@@ -12,21 +12,22 @@ from openanimals.identification.identify import Identifier, Listing, identify
 from openanimals.identification.learning import Settings
 from openanimals.utils.errors import UserError
 
-NOISE = 0.12
 EASY = Settings(wrong_names=0.05, wrong_new=0.2)
 
 
 class Planted:
     """Features that follow from the file name: ``<individual>_<number>.jpg``, with some noise."""
 
+    def __init__(self, noise=0.12):
+        self.noise = noise
+
     def prepare(self, images):
         found = []
         for path, view in zip(images.table["path"], images.table["viewpoint"], strict=True):
-            animal = path.split("_")[0]
-            seed = sum(map(ord, f"{animal}{view}")) * 7919 + len(animal)
-            ideal = np.random.default_rng(seed).normal(size=16)
+            animal = path.split("/")[-1].split("_")[0]
+            ideal = np.random.default_rng(crc32(f"{animal}{view}".encode())).normal(size=16)
             noise = np.random.default_rng(crc32(path.encode())).normal(size=16)
-            found.append(ideal / np.linalg.norm(ideal) + NOISE * noise)
+            found.append(ideal / np.linalg.norm(ideal) + self.noise * noise)
         return np.array(found)
 
     def score_blocks(self, query, gallery, candidates, individuals):

@@ -46,7 +46,7 @@ def trained(tmp_path_factory, herd_root):
     """The catalogue's file, the folder of the run, and what it said."""
     place = tmp_path_factory.mktemp("for-identification")
     write_catalogue(place / "herd.csv", from_catalogue(load_catalogue(HERD, herd_root)))
-    keys = overrides(place / "run", herd_root, SOLVER__MAX_EPOCH=2, DATASETS__NAMES=None)
+    keys = overrides(place / "run", herd_root, SOLVER__MAX_EPOCH=1, DATASETS__NAMES=None)
     said = train_for_identification(place / "herd.csv", [str(BASE)], keys)
     return place / "herd.csv", place / "run", said
 
