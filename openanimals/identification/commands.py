@@ -175,7 +175,7 @@ def _add_evaluate(verbs: argparse._SubParsersAction) -> None:
 
 
 def _evaluate(options: argparse.Namespace, arguments: list[str]) -> None:
-    from openanimals.identification.run import evaluate_files
+    from openanimals.identification.evaluation import evaluate_files
     from openanimals.utils.files import atomic_path
 
     more = {"individuals": options.individuals, "seeds": options.seeds, **_matcher(options)}

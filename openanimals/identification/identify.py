@@ -237,14 +237,7 @@ def identify(
 def learn_from(
     held_out: HeldOut, catalogue: Listing, settings: Settings, sizes: np.ndarray
 ) -> Learnt:
-    """Learn from what a network was not trained on; see :func:`learn`.
-
-    Args:
-        held_out: of the training.
-        catalogue: photographs of known individuals.
-        settings: of the identification.
-        sizes: how many photographs the encounters have that will be asked about.
-    """
+    """Learn from what a network was not trained on; ``catalogue`` is of known individuals."""
     _, individuals = np.unique(catalogue.table["identity"].astype(str), return_inverse=True)
     gallery = Photos.of(held_out.matchers, _images(catalogue))
     rows = held_out.parts_of(annotation_ids(catalogue.table), individuals)

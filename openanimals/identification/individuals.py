@@ -138,12 +138,7 @@ def resolve(
 
 
 def resolve_table(table: pd.DataFrame, decisions: Iterable[Decision]) -> Individuals:
-    """Find the individuals of a catalogue; two animals in one photograph are two.
-
-    Args:
-        table: as :func:`openanimals.identification.catalogue_file.read_catalogue` gives it.
-        decisions: as :meth:`Evidence.decisions` gives them.
-    """
+    """Find the individuals of a catalogue; two animals in one photograph are two."""
     ids = annotation_ids(table)
     animals = defaultdict(list)
     for path, annotation in zip(table["path"], ids, strict=True):
@@ -157,10 +152,6 @@ def annotate(table: pd.DataFrame, evidence: Evidence) -> pd.DataFrame:
     """Return a catalogue with the identities that follow from decisions.
 
     Where there are conflicts, a warning counts them.
-
-    Args:
-        table: the catalogue that the decisions are about.
-        evidence: the decisions.
     """
     individuals = resolve_table(table, evidence.decisions())
     if individuals.conflicts:

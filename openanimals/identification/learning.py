@@ -112,12 +112,7 @@ class HeldOut:
     trained: frozenset[str]
 
     def parts_of(self, ids: Sequence[str], individuals: np.ndarray) -> tuple[np.ndarray, ...]:
-        """Return what :func:`learn` takes of a catalogue as it is now.
-
-        Args:
-            ids: `[G]`, of its annotations.
-            individuals: `[G]`.
-        """
+        """Return what :func:`learn` takes of a catalogue: annotations `[G]`, individuals `[G]`."""
         parts = self.encounters, self.individuals, self.trained
         met, apart, among = (np.array([name in part for name in ids]) for part in parts)
         met &= np.isin(individuals, individuals[among])
@@ -204,7 +199,7 @@ def _drawn(
         units: `[G]`, the number of the encounter of each photograph.
         wanted: `[G]`, whether it may be drawn.
         individuals: how many each is compared with.
-        sizes: photographs of the encounters that will be asked about.
+        sizes: as in :func:`learn`.
     """
     draw = np.random.default_rng(0)
     least, limit = ENCOUNTERS
@@ -230,14 +225,7 @@ def _judged(
     found: Sequence[tuple[np.ndarray, np.ndarray]],
     settings: Settings,
 ) -> Learnt:
-    """Choose the thresholds by the probabilities of encounters that were left out.
-
-    Args:
-        open_set: learnt from all.
-        asked: encounters of known individuals, and such as if new.
-        found: what :func:`left_out` returns of them.
-        settings: of the identification.
-    """
+    """Choose the thresholds by the probabilities of encounters that were left out."""
     truth, named = asked[0].truth, found[0][0]
     counts = [len(each.truth) for each in asked]  # of known individuals, and of new ones
     is_known = np.repeat([True, False], counts)

@@ -180,9 +180,9 @@ def decide_who(
     Args:
         evidence: the decisions, in a transaction.
         before: see :func:`decided_alone`.
-        kind: name, new, skip or incomparable.
+        kind: name, new (then all photographs are the same), skip or incomparable.
         name: with the kind name.
-        annotations: of the encounter; if it is new, they are the same.
+        annotations: of the encounter.
         by: who decides.
         note: any text.
 

@@ -53,10 +53,7 @@ class Stations:
     problems: tuple[tuple[Span, ...], ...]
 
     def active(self, days: np.ndarray) -> np.ndarray:
-        """Tell which stations looked on which days.
-
-        Args:
-            days: `[D]`, datetime64[D].
+        """Tell which stations looked on days `[D]` (datetime64[D]).
 
         Returns:
             `[S, D]`, from set-up to retrieval but for the days of problems.

@@ -20,9 +20,7 @@ from openanimals.identification.catalogue_file import (
     from_catalogue,
     read_catalogue,
 )
-from openanimals.identification.evaluation import divide
 from openanimals.identification.kept_features import KeptFeatures
-from openanimals.identification.learning import Settings
 from openanimals.matching.matcher import MATCHER_REGISTRY
 from openanimals.utils.errors import UserError
 from tests.identification.test_identify import Planted
@@ -135,24 +133,6 @@ def test_bad_input_is_one_clear_error(place, capsys):
         assert main(arguments) == 2
         error = capsys.readouterr().err
         assert error.startswith("error: ") and message in error
-
-
-def test_a_catalogue_is_divided_by_encounters():
-    rows = [
-        {"path": f"{who}_{n}.jpg", "identity": who, "sequence": f"{who}{n // 2}"}
-        for who in "abcdefgh"
-        for n in range(8)
-    ]
-    table = as_table(rows)
-    known, asked = divide(table, 5, Settings(), seed=1)
-    assert not (known & asked).any()
-    there = set(table["identity"][known])
-    assert len(there) == 5
-    met = table[asked]["identity"].isin(there)
-    # Half of the known ones' encounters, as many of strangers, and none is torn in two.
-    visits = table[asked]["sequence"].groupby(met).nunique()
-    assert visits[True] == 10 and visits[False] == 10
-    assert not set(table["sequence"][known]) & set(table["sequence"][asked])
 
 
 class Counting:

@@ -20,9 +20,10 @@ from openanimals.identification.catalogue_file import (
     write_catalogue,
 )
 from openanimals.identification.encounters import encounters
+from openanimals.identification.evaluation import evaluate_files
 from openanimals.identification.learning import Settings
 from openanimals.identification.matches import Matches
-from openanimals.identification.run import evaluate_files, identify_files
+from openanimals.identification.run import identify_files
 from openanimals.identification.training import hold_out, train_for_identification
 from openanimals.utils.errors import UserError
 from tests.engine.tiny_run import BASE, overrides

@@ -59,11 +59,7 @@ class Header:
 
 
 def read_headers(files: Iterable[str]) -> dict[str, Header]:
-    """Read the headers of photographs, each file once.
-
-    Returns:
-        A header for each file; one that cannot be read has a problem.
-    """
+    """Read the headers of photographs, each file once."""
     paths = [*dict.fromkeys(files)]
     with warnings.catch_warnings(), ThreadPoolExecutor() as pool:  # which wait for disks
         warnings.simplefilter("ignore")  # Pillow's, of EXIF that is damaged in part
