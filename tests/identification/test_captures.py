@@ -11,7 +11,6 @@ import pytest
 from openanimals.identification.captures import capture_history
 from openanimals.identification.catalogue_file import as_table
 from openanimals.identification.clocks import clock_offset
-from openanimals.identification.importing import import_catalogue
 from openanimals.identification.stations import read_stations
 from openanimals.utils.errors import UserError
 
@@ -44,29 +43,6 @@ def stations(tmp_path):
         return read_stations(file, **how)
 
     return read
-
-
-def test_leopard_cats(shared):
-    """The published history, from the photographs and the table of stations alone."""
-    folder = shared / "data" / "LeopardCats"
-    table = import_catalogue(folder / "photographs").table
-    stations = read_stations(folder / "stations.csv")
-    history = capture_history(table, stations=stations, days=10)
-    assert str(history.occasions[0]) == "2009-04-02"
-    assert (history.n.tolist(), history.u.tolist()) == ([2, 2, 3, 2, 1], [2, 0, 1, 0, 0])
-    assert dict(zip(history.individuals, history.texts(), strict=True)) == {
-        "1": "11110",
-        "2": "11101",
-        "3": "00110",
-    }
-    assert history.counts.sum() == history.by_station.sum() == 26
-    # StationC is off from 12 May to its retrieval.
-    looked = (
-        ("2009-04-02", "2009-05-14"),
-        ("2009-04-03", "2009-05-16"),
-        ("2009-04-04", "2009-05-11"),
-    )
-    assert history.effort.sum(1).tolist() == [len(pd.date_range(*ends)) for ends in looked]
 
 
 def test_a_station_that_is_off_does_not_look(stations, caplog):
