@@ -14,7 +14,7 @@ from openanimals.identification.encounters import encounters
 from openanimals.identification.identify import Listing, identify
 from openanimals.identification.learning import Settings
 from openanimals.identification.matches import NEW, Match, Matches
-from openanimals.identification.run import current, read_new
+from openanimals.identification.run import current, ids_of_both, read_new
 from openanimals.matching.calibration import reliability
 from openanimals.matching.matcher import Matcher
 from openanimals.utils.errors import UserError
@@ -103,19 +103,13 @@ def evaluate_identification(
     if bool(individuals) == (new is not None):
         raise UserError("expected either sizes of catalogues to draw, or new photographs")
     if new is not None:
-        both = set(annotation_ids(new.table)) & set(annotation_ids(labelled.table))
-        if both:
-            raise UserError(
-                f"{len(both)} photographs are new and in the catalogue, such as {min(both)}"
-            )
+        ids_of_both(labelled, new)
         return [_measured(new.known(), labelled, matchers, settings)]
     found = []
     for size in individuals:
         for seed in range(seeds):
-            catalogue, asked = (
-                Listing(labelled.table[rows].reset_index(drop=True), labelled.root)
-                for rows in divide(labelled.table, size, settings, seed)
-            )
+            parts = divide(labelled.table, size, settings, seed)
+            catalogue, asked = (labelled.select(rows) for rows in parts)
             found.append({"seed": seed, **_measured(asked, catalogue, matchers, settings)})
     return found
 

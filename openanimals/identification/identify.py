@@ -7,7 +7,7 @@ from dataclasses import replace
 from datetime import datetime
 from logging import getLogger
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -46,13 +46,15 @@ class Listing(NamedTuple):
 
     def known(self) -> "Listing":
         """Return the photographs whose individual has a name."""
-        named = self.table["identity"].notna()
-        return Listing(self.table[named].reset_index(drop=True), self.root)
+        return self.select(self.table["identity"].notna())
 
     def unknown(self) -> "Listing":
         """Return those that are to be identified."""
-        named = self.table["identity"].notna()
-        return Listing(self.table[~named].reset_index(drop=True), self.root)
+        return self.select(self.table["identity"].isna())
+
+    def select(self, rows: Any) -> "Listing":
+        """Return the photographs of a mask `[N]`."""
+        return Listing(self.table[rows].reset_index(drop=True), self.root)
 
 
 class Identifier:

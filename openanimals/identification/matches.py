@@ -202,11 +202,9 @@ class Matches:
             write_csv(temporary, table)
         with atomic_path(tables[1]) as temporary:
             write_xlsx(temporary, "matches", table, self.about(), widths=WIDTHS, to_fill="reviewed")
-        everything = {
-            **asdict(replace(self, ranking=None)),
-            "written": {f.name: _digest(f) for f in tables},
-        }
-        del everything["ranking"]
+        everything = asdict(replace(self, ranking=None))
+        everything.pop("ranking")
+        everything["written"] = {file.name: _digest(file) for file in tables}
         with atomic_path(folder / "matches.json") as temporary:
             temporary.write_text(json.dumps(everything, indent=1), encoding="utf-8")
         rankings = [self.ranking.save(folder)] if self.ranking else []

@@ -94,7 +94,7 @@ def identify_files(
     matches = identifier.identify(asked)
     # Both start from the catalogue's folder, so an id means one photograph.
     everything = pd.concat([known.table, asked.table], ignore_index=True)
-    places = {name: row for row, name in enumerate(_ids(known, asked))}
+    places = {name: row for row, name in enumerate(ids_of_both(known, asked))}
     images = as_catalogue(everything, whole.root)
 
     def open_photograph(annotation: str) -> Image.Image:
@@ -113,7 +113,12 @@ def identify_files(
     return "\n".join([*(f"{name}: {text}" for name, text in matches.about()), *map(str, written)])
 
 
-def _ids(known: Listing, asked: Listing) -> list[str]:
+def ids_of_both(known: Listing, asked: Listing) -> list[str]:
+    """Return the annotation ids of a catalogue and then those of new photographs.
+
+    Raises:
+        UserError: one is in both.
+    """
     first, second = annotation_ids(known.table), annotation_ids(asked.table)
     if twice := sorted({*first} & {*second}):
         raise UserError(
