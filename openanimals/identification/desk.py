@@ -150,7 +150,7 @@ def _reviewed(
     if accept and not matches:
         raise UserError(f"--accept: {written}, which holds what was proposed, is not there")
     of = {name: match.encounter for match in matches for name in match.annotations}
-    reviewed = read_reviewed(file, names, of or None, new_names=new_names)
+    reviewed = read_reviewed(file, names, of, new_names=new_names)
     answered = {name for _, _, some in reviewed.answers for name in some}
     proposed = [
         ("new", None, list(match.annotations))

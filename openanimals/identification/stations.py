@@ -74,15 +74,9 @@ class Stations:
         Raises:
             UserError: a station has no coordinates.
         """
-        refuse(
-            self.file,
-            [
-                f"station {name} has no coordinates"
-                for name, x, y in zip(self.names, self.x, self.y, strict=True)
-                if np.isnan(x + y)
-            ],
-        )
         places = np.stack([self.x, self.y], axis=1)
+        nowhere = np.flatnonzero(np.isnan(places).any(axis=1))
+        refuse(self.file, [f"station {self.names[row]} has no coordinates" for row in nowhere])
         if not self.degrees:
             return places
         middle = places.mean(0)

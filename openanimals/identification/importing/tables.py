@@ -207,7 +207,6 @@ def _find_files(rows: list[dict[str, Any]], folder: Path, report: list[str]) -> 
             row["path"] = places[0]
         elif places:
             several.append(f"{row['path']} ({' or '.join(places[:3])})")
-    refuse(
-        folder, [f"more than one file could be {text}; write its folder, too" for text in several]
-    )
+    several = [f"more than one file could be {text}; write its folder, too" for text in several]
+    refuse(folder, several)
     tell(report, found, "found by the name of the file alone")
