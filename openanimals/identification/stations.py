@@ -171,14 +171,12 @@ def _columns(file: object, header: Sequence[str]) -> dict[int, str]:
         for n, name in enumerate(bare)
         if name.startswith("problem") and n not in columns
     ]
-    wrong += [
-        f"two columns are called {name}"
-        for name in {bare[n] for n in columns}
-        if bare.count(name) > 1
-    ]
+    twice = {bare[n] for n in columns if bare.count(bare[n]) > 1}
+    wrong += [f"two columns are called {name}" for name in twice]
     found = set(columns.values())
     wrong += [
-        f"no column {written!r}{_nearest(written, header)}; the columns are {', '.join(header)}"
+        f"no column {written!r}{did_you_mean(written, header).replace('did you mean', 'is it')}; "
+        f"the columns are {', '.join(header)}"
         for name, written in WRITTEN.items()
         if name not in found
     ]
@@ -196,10 +194,6 @@ def _columns(file: object, header: Sequence[str]) -> dict[int, str]:
         logger.warning("%s: x and y are read, and longitude and latitude are not", file)
         return {n: name for n, name in columns.items() if name not in ("longitude", "latitude")}
     return columns
-
-
-def _nearest(name: str, header: Sequence[str]) -> str:
-    return did_you_mean(name, header).replace("did you mean", "is it")
 
 
 def _station(
