@@ -57,7 +57,9 @@ def test_from_photographs_to_a_corrected_catalogue(place, planted, capsys):
     found = json.loads((place / "matches/matches.json").read_text())["matches"]
     best = {m["annotations"][0]: m["candidates"][0]["name"] for m in found}
     assert best["new/ada_9.png"] == "ada" and best["new/bo_9.png"] == "bo"
-    assert (place / "matches/matches.html").is_file()
+    written = ("csv", "xlsx", "json", "html")
+    assert all((place / f"matches/matches.{kind}").is_file() for kind in written)
+    assert "matches/matches.html" in capsys.readouterr().out
 
     book = openpyxl.load_workbook("matches/matches.xlsx")
     sheet = book.active

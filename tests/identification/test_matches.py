@@ -142,13 +142,3 @@ def test_the_work_of_a_reviewer_is_never_written_over(tmp_path, caplog):
     assert openpyxl.load_workbook(kept)["matches"]["I2"].value == "Zuri"
     assert openpyxl.load_workbook(file)["matches"]["I2"].value is None
     assert kept.name in caplog.text
-
-
-def test_pages_are_written_with_the_tables(tmp_path):
-    def pages(found, folder):
-        (folder / "page").write_text(found.matcher)
-        return [folder / "page"]
-
-    files = matches(match()).write(tmp_path, pages)
-    assert [file.name for file in files] == ["matches.csv", "matches.xlsx", "matches.json", "page"]
-    assert all(file.is_file() for file in files)
