@@ -1,4 +1,4 @@
-"""BAKS and BAUS by their published cases, and measures of matches by hand."""
+"""How good an identification is: published cases, measures by hand, and how a catalogue is divided."""
 
 from math import isnan, nan
 
