@@ -1,4 +1,4 @@
-"""How good an identification is: published cases, measures by hand, and how a catalogue is divided."""
+"""How good an identification is: published cases, measures by hand, division by encounters."""
 
 from math import isnan, nan
 
