@@ -18,10 +18,9 @@ from openanimals.data.datasets import load_catalogue
 from openanimals.identification.build import build_matchers
 from openanimals.identification.catalogue_file import from_catalogue
 from openanimals.identification.encounters import encounters
-from openanimals.identification.evaluation import evaluate_identification
+from openanimals.identification.evaluation import MEASURES, evaluate_identification, worded
 from openanimals.identification.identify import Listing
 from openanimals.identification.learning import Settings
-from openanimals.identification.run import MEASURES, worded
 
 MOST = 3  # photographs of an encounter
 

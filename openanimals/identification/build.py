@@ -103,12 +103,7 @@ def build_held_out(model: str | Path | None, **how: Any) -> HeldOut | None:
 
 
 def trained_on(model: str | Path | None, catalogue: Catalogue) -> int:
-    """Return how many photographs of a catalogue a model was trained on, as far as can be told.
-
-    Args:
-        model: a run, a checkpoint or a YAML file.
-        catalogue: the photographs.
-    """
+    """Return how many photographs of a catalogue a model was trained on, as far as can be told."""
     if not model or Path(model).suffix in (".yml", ".yaml"):
         return 0
     try:

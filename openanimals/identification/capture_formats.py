@@ -27,6 +27,7 @@ FORMATS = {
     "oscr": None,
 }
 """Names of the formats, and of the file in a folder; None: two files."""
+LINES = {"mark": ("", "/* {name} */ {text} 1;\n"), "rmark": ("ch\tid\n", "{text}\t{name}\n")}
 
 
 def write_captures(
@@ -69,20 +70,21 @@ def write_captures(
         place /= name
     if not name and place.is_file():
         raise UserError(f"{target} is a file; {format} writes two files into a folder")
-    texts = {"table": _table, "mark": _mark, "rmark": _rmark}
-    if format in texts:
-        # The mark at the start of the file is what tells Excel that it is UTF-8; R wants none.
-        encoding = "utf-8-sig" if format == "table" else "utf-8"
-        return [_write(place, texts[format](history), encoding)]
-    traps, places = _traps(history, format, decimals)
-    files = {"secr": _secr, "oscr": _oscr}[format](history, traps, places)
-    return [_write(place / name, text) for name, text in files.items()]
-
-
-def _write(path: Path, text: str, encoding: str = "utf-8") -> Path:
-    with atomic_path(path) as temporary:
-        temporary.write_text(text, encoding=encoding, newline="\n")
-    return path
+    if format == "table":
+        files = {place: "\ufeff" + _table(history)}  # by this mark Excel knows UTF-8; R wants none
+    elif format in LINES:
+        names = _bare("individuals", history.individuals)
+        pairs = zip(names, history.texts(), strict=True)
+        head, line = LINES[format]
+        files = {place: head + "".join(line.format(name=name, text=text) for name, text in pairs)}
+    else:
+        traps, places = _traps(history, format, decimals)
+        two = {"secr": _secr, "oscr": _oscr}[format](history, traps, places)
+        files = {place / name: text for name, text in two.items()}
+    for path, text in files.items():
+        with atomic_path(path) as temporary:
+            temporary.write_text(text, encoding="utf-8", newline="\n")
+    return [*files]
 
 
 def _table(history: "CaptureHistory") -> str:
@@ -90,19 +92,6 @@ def _table(history: "CaptureHistory") -> str:
     table = pd.DataFrame(signs, columns=list(map(str, history.occasions)))
     table.insert(0, "identity", pd.Series(history.individuals, dtype=object))
     return table.to_csv(index=False, lineterminator="\n")
-
-
-def _mark(history: "CaptureHistory") -> str:
-    names = _bare("individuals", history.individuals)
-    texts = history.texts()
-    return "".join(f"/* {name} */ {text} 1;\n" for name, text in zip(names, texts, strict=True))
-
-
-def _rmark(history: "CaptureHistory") -> str:
-    names = _bare("individuals", history.individuals)
-    texts = history.texts()
-    lines = [f"{text}\t{name}\n" for name, text in zip(names, texts, strict=True)]
-    return "".join(["ch\tid\n", *lines])
 
 
 def _secr(history: "CaptureHistory", traps: Sequence[str], places: np.ndarray) -> dict[str, str]:

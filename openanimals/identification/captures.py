@@ -12,14 +12,13 @@ import numpy as np
 import pandas as pd
 
 from openanimals.identification.capture_formats import write_captures
-from openanimals.identification.clocks import clock_offset, days_taken
-from openanimals.identification.stations import Stations, read_stations
+from openanimals.identification.clocks import days_taken
+from openanimals.identification.stations import Stations
 from openanimals.utils.errors import UserError
 from openanimals.utils.logging import table as table_text
 from openanimals.utils.registry import check_name, did_you_mean
 from openanimals.utils.viewpoints import LATERAL, lateral_viewpoint
 
-__all__ = ["CaptureHistory", "Stations", "capture_history", "clock_offset", "read_stations"]
 logger = logging.getLogger(__name__)
 
 VIEWPOINTS = ("linked", *LATERAL, "both")
@@ -103,7 +102,6 @@ def capture_history(
     end: str | date | None = None,
     viewpoints: str = "linked",
     clock: Mapping[str, timedelta] | None = None,
-    zone: str | None = None,
 ) -> CaptureHistory:
     """Make a capture history of a catalogue.
 
@@ -128,15 +126,14 @@ def capture_history(
         end: last day; None: the latest retrieval (or photograph).
         viewpoints: linked, left, right or both.
         clock: what to add to the times of a camera's photographs, by station.
-        zone: into which times that name one are turned (see :func:`clocks.days_taken`).
 
     Raises:
         UserError: a value is wrong, or no photograph is left that counts.
     """
     check_name("viewpoints", viewpoints, VIEWPOINTS)
-    if days < 1 or int(days) != days:
+    if days < 1:
         raise UserError(f"an occasion has {days} days; expected a whole number from 1 on")
-    taken = days_taken(table, clock or {}, zone)
+    taken = days_taken(table, clock or {})
     cameras = [None if pd.isna(camera) else str(camera) for camera in table["camera"]]
     first, last = _ends(stations, taken, start, end)
     lengths = _lengths(first, last, days)

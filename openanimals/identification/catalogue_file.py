@@ -105,12 +105,7 @@ def annotation_ids(table: pd.DataFrame) -> list[str]:
 def as_catalogue(table: pd.DataFrame, root: str | Path) -> Catalogue:
     """Return a table as the :class:`Catalogue` that everything below identification takes.
 
-    Args:
-        table: as :func:`read_catalogue` gives it.
-        root: folder that its paths are relative to.
-
-    Returns:
-        Rows in the same order; identity ``unknown`` where it is not known.
+    Its rows are in the same order; identity is ``unknown`` where it is not known.
     """
     others = {"identity": table["identity"].where(table["identity"].notna(), UNKNOWN)}
     others["bbox"] = pd.Series([_numbers(box) for box in table["bbox"]], table.index, dtype=object)
@@ -176,11 +171,7 @@ def _known_columns(file: object, header: Sequence[str]) -> list[str]:
 
 
 def clean(row: dict[str, Any]) -> list[str]:
-    """Bring the values of a row into a catalogue's form, in place; return what is wrong.
-
-    Args:
-        row: text or None by column.
-    """
+    """Bring a row's values into a catalogue's form, in place; return what is wrong."""
     wrong = [] if row["path"] else ["has no path"]
     for name in ("path", "mask"):
         if row[name] and not is_shape(row[name]):

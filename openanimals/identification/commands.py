@@ -3,23 +3,27 @@
 import argparse
 import json
 from pathlib import Path
+from typing import Any
 
-from openanimals.identification.options import add_matcher, add_rates, matcher, settings
 from openanimals.utils.errors import UserError
 from openanimals.utils.logging import visible
 
 
 def add_verbs(verbs: argparse._SubParsersAction) -> None:
     """Add the verbs; each sets ``run``, called with the options."""
-    _add_import(verbs)
-    _add_identify(verbs)
-    _add_discover(verbs)
-    _add_review(verbs)
-    _add_catalogue(verbs)
-    _add_captures(verbs)
-    _add_evaluate(verbs)
-    _add_explain(verbs)
-    _add_export(verbs)
+    for add in (
+        *(_add_import, _add_identify, _add_discover, _add_review, _add_catalogue),
+        *(_add_captures, _add_evaluate, _add_explain, _add_export),
+    ):
+        add(verbs)
+
+
+def _without_run(options: argparse.Namespace) -> dict:
+    return {name: value for name, value in vars(options).items() if name != "run"}
+
+
+def _tell(text: str) -> None:
+    print(visible(text, keep="\n"))
 
 
 def _add_import(verbs: argparse._SubParsersAction) -> None:
@@ -51,25 +55,16 @@ def _add_day_order(parser: argparse.ArgumentParser) -> None:
 def _import(options: argparse.Namespace, arguments: list[str]) -> None:
     from openanimals.identification.importing import import_catalogue
 
-    found = import_catalogue(
-        options.source,
-        columns=_pairs(options.column, "--column", "identity=Name") or None,
-        detections=options.detections,
-        confidence=options.confidence,
-        stations=options.stations,
-        day_first=options.day_first,
-        flat=options.flat,
-        boxes=options.boxes,
-    )
-    found.write(options.to)
-    print(visible("\n".join([*found.report, f"written: {options.to}"]), keep="\n"))
-
-
-def _pairs(texts: list[str], option: str, example: str) -> dict[str, str]:
-    for text in texts:
+    for text in options.column:
         if "=" not in text:
-            raise UserError(f"{option} {text}: expected two names with = between, like {example}")
-    return dict(text.split("=", 1) for text in texts)
+            raise UserError(
+                f"--column {text}: expected two names with = between, like identity=Name"
+            )
+    how = _without_run(options)
+    to, columns = how.pop("to"), dict(text.split("=", 1) for text in how.pop("column"))
+    found = import_catalogue(**how, columns=columns or None)
+    found.write(to)
+    _tell("\n".join([*found.report, f"written: {to}"]))
 
 
 def _add_identify(verbs: argparse._SubParsersAction) -> None:
@@ -88,8 +83,8 @@ def _add_identify(verbs: argparse._SubParsersAction) -> None:
     ):
         parser.add_argument(f"--{name}", action="append", default=[], help=text)
     parser.add_argument("--no-page", action="store_true", help="write no page with pictures")
-    add_rates(parser)
-    add_matcher(parser)
+    _add_rates(parser)
+    _add_matcher(parser)
     parser.set_defaults(run=_identify, again=parser)
 
 
@@ -102,10 +97,10 @@ def _identify(options: argparse.Namespace, arguments: list[str]) -> None:
             Path(options.catalogue),
             options.new,
             Path(options.to),
-            settings(options),
+            _settings(options),
             only={name: values for name, values in only.items() if values},
             page=not options.no_page,
-            **matcher(options),
+            **_matcher(options),
         )
     )
 
@@ -116,20 +111,16 @@ def _add_review(verbs: argparse._SubParsersAction) -> None:
     parser.add_argument("--matches", default="matches", metavar="FOLDER", help="default: matches")
     parser.add_argument("--by", required=True, metavar="YOU", help="who decides")
     parser.add_argument("--port", type=int, help="of the page's address; default: any that is free")
-    parser.add_argument("--no-browser", action="store_true", help="only print the address")
+    parser.add_argument(
+        "--no-browser", dest="browser", action="store_false", help="only print the address"
+    )
     parser.set_defaults(run=_review)
 
 
 def _review(options: argparse.Namespace, arguments: list[str]) -> None:
     from openanimals.identification.review.serve import review
 
-    review(
-        options.catalogue,
-        options.matches,
-        options.by,
-        port=options.port,
-        browser=not options.no_browser,
-    )
+    review(**_without_run(options))
 
 
 def _add_discover(verbs: argparse._SubParsersAction) -> None:
@@ -147,7 +138,7 @@ def _add_discover(verbs: argparse._SubParsersAction) -> None:
         action="store_true",
         help="compare nothing; tell from groups and decisions how many individuals there are",
     )
-    add_matcher(parser)
+    _add_matcher(parser)
     parser.set_defaults(run=_discover, again=parser)
 
 
@@ -156,10 +147,10 @@ def _discover(options: argparse.Namespace, arguments: list[str]) -> None:
 
     catalogue, to = Path(options.catalogue), Path(options.to)
     if options.how_many:
-        print(visible(how_many(catalogue, to), keep="\n"))
+        _tell(how_many(catalogue, to))
         return
-    more = {"learn_from": options.learn_from, **matcher(options)}
-    print(visible(discover_files(catalogue, options.new, to, settings(options), **more), keep="\n"))
+    more = {"learn_from": options.learn_from, **_matcher(options)}
+    _tell(discover_files(catalogue, options.new, to, _settings(options), **more))
 
 
 def _add_evaluate(verbs: argparse._SubParsersAction) -> None:
@@ -178,27 +169,70 @@ def _add_evaluate(verbs: argparse._SubParsersAction) -> None:
     )
     parser.add_argument("--seeds", type=int, default=1, help="catalogues drawn of each size")
     parser.add_argument("--to", metavar="JSON", help="write all figures into this file")
-    add_rates(parser)
-    add_matcher(parser)
+    _add_rates(parser)
+    _add_matcher(parser)
     parser.set_defaults(run=_evaluate, again=parser)
 
 
 def _evaluate(options: argparse.Namespace, arguments: list[str]) -> None:
-    from openanimals.identification.run import evaluate_files
+    from openanimals.identification.evaluation import evaluate_files
     from openanimals.utils.files import atomic_path
 
-    found, text = evaluate_files(
-        Path(options.catalogue),
-        options.new,
-        settings(options),
-        individuals=options.individuals,
-        seeds=options.seeds,
-        **matcher(options),
-    )
+    more = {"individuals": options.individuals, "seeds": options.seeds, **_matcher(options)}
+    found, text = evaluate_files(Path(options.catalogue), options.new, _settings(options), **more)
     if options.to:
         with atomic_path(options.to) as temporary:
             temporary.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
     print(text)
+
+
+def _add_rates(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--wrong-names",
+        type=float,
+        default=0.01,
+        metavar="SHARE",
+        help="of all encounters, at most so many may get a wrong name (default: 0.01)",
+    )
+    parser.add_argument(
+        "--known",
+        type=float,
+        default=0.5,
+        metavar="SHARE",
+        help="of the encounters that you expect to show an animal of the catalogue (default: 0.5)",
+    )
+
+
+def _add_matcher(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--model", help="folder of a run, a checkpoint or a YAML file")
+    parser.add_argument(
+        "--matcher",
+        default="",
+        help="local (spots and stripes, needs no model), cosine (a model's features) or fusion "
+        "(both); default: fusion with a model, else local",
+    )
+    parser.add_argument("--backend", default="auto", help="auto, torch, onnx or openvino")
+    parser.add_argument("--device", default="auto", help="auto, cpu, cuda, mps")
+    parser.add_argument(
+        "--gap", type=float, default=60, help="minutes between two encounters (default: 60)"
+    )
+    parser.add_argument(
+        "--one-by-one", action="store_true", help="do not put an encounter's photographs together"
+    )
+    parser.add_argument("opts", nargs=argparse.REMAINDER, metavar="KEY VALUE", help="overrides")
+
+
+def _settings(options: argparse.Namespace) -> Any:
+    from openanimals.identification.learning import Settings
+
+    rates = {name: vars(options)[name] for name in ("wrong_names", "known") if name in options}
+    return Settings(**rates, gap=options.gap, pooled=not options.one_by_one)
+
+
+def _matcher(options: argparse.Namespace) -> dict:
+    """Return what :func:`.build_matchers` takes."""
+    own = {name: vars(options)[name] for name in ("matcher", "model", "backend", "device")}
+    return {**own, "overrides": options.opts}
 
 
 def _add_catalogue(verbs: argparse._SubParsersAction) -> None:
@@ -240,7 +274,7 @@ def _add_catalogue(verbs: argparse._SubParsersAction) -> None:
 def _catalogue(options: argparse.Namespace, arguments: list[str]) -> None:
     from openanimals.identification.desk import tend
 
-    print(visible(tend(**_without_run(options)), keep="\n"))
+    _tell(tend(**_without_run(options)))
 
 
 def _add_captures(verbs: argparse._SubParsersAction) -> None:
@@ -280,11 +314,7 @@ def _add_captures(verbs: argparse._SubParsersAction) -> None:
 def _captures(options: argparse.Namespace, arguments: list[str]) -> None:
     from openanimals.identification.desk import write_history
 
-    print(visible(write_history(**_without_run(options)), keep="\n"))
-
-
-def _without_run(options: argparse.Namespace) -> dict:
-    return {name: value for name, value in vars(options).items() if name != "run"}
+    _tell(write_history(**_without_run(options)))
 
 
 def _add_explain(verbs: argparse._SubParsersAction) -> None:
@@ -301,7 +331,7 @@ def _add_explain(verbs: argparse._SubParsersAction) -> None:
 def _explain(options: argparse.Namespace, arguments: list[str]) -> None:
     from openanimals.identification.explain import explain
 
-    print(visible(explain(**_without_run(options)), keep="\n"))
+    _tell(explain(**_without_run(options)))
 
 
 def _add_export(verbs: argparse._SubParsersAction) -> None:
@@ -317,5 +347,4 @@ def _export(options: argparse.Namespace, arguments: list[str]) -> None:
 
     source = Path(options.model)
     folder = options.to or (source if source.is_dir() else source.parent) / "export"
-    written = Predictor(options.model, device="cpu").export(folder, options.licence)
-    print("\n".join(map(str, written)))
+    print(*Predictor(options.model, device="cpu").export(folder, options.licence), sep="\n")

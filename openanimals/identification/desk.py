@@ -65,9 +65,8 @@ def tend(
         before = resolve_table(listing.table, evidence.decisions())
         for kind, pair in (("merge", merge), ("rename", rename)):
             if pair:
-                _check_name(pair[0], before.names)
-                if kind == "merge":
-                    _check_name(pair[1], before.names)
+                for name in pair if kind == "merge" else pair[:1]:
+                    before.name_of(name)
                 evidence.decide(kind, pair[0], pair[1], by=by)
         if split:
             _split(evidence, split, before.identity, by)
@@ -91,19 +90,15 @@ def tend(
     counts = Counter(name for name in found.identity.values() if name)
     lines.append(
         f"{len(table)} photographs of {len(counts)} individuals, "
-        f"{sum(name is None for name in found.identity.values())} of nobody known"
+        f"{len(table) - counts.total()} of nobody known"
     )
     lines += [f"  {name}: {count}" for name, count in sorted(counts.items())]
-    for conflict in found.conflicts:
-        lines.append(f"conflict: {conflict}")
-    for annotation, numbers in found.missing.items():
-        lines.append(f"not in the catalogue any more, though decided about: {annotation} {numbers}")
+    lines += [f"conflict: {conflict}" for conflict in found.conflicts]
+    lines += [
+        f"not in the catalogue any more, though decided about: {annotation} {numbers}"
+        for annotation, numbers in found.missing.items()
+    ]
     return "\n".join(lines)
-
-
-def _check_name(name: str, names: dict[str, str]) -> None:
-    if name not in names:
-        raise UserError(f"there is no individual {name!r}{did_you_mean(name, names)}")
 
 
 def _split(
@@ -115,12 +110,11 @@ def _split(
         raise UserError(f"the catalogue has no photograph {lacking[0]!r}{hint}")
     if not annotations:
         raise UserError(f"--split {name}: which photographs? Name them after the new name")
-    for annotation in annotations:
-        if identity[annotation] != name:
-            raise UserError(
-                f"--split {name}: {annotation} is called {identity[annotation] or 'nobody'}, so it "
-                f"cannot be taken from {name}"
-            )
+    if others := [each for each in annotations if identity[each] != name]:
+        raise UserError(
+            f"--split {name}: {others[0]} is called {identity[others[0]] or 'nobody'}, so it "
+            f"cannot be taken from {name}"
+        )
     with evidence.transaction():
         for annotation in annotations:
             evidence.decide("split", annotation, name, by=by)
@@ -156,27 +150,22 @@ def _reviewed(
     if accept and not matches:
         raise UserError(f"--accept: {written}, which holds what was proposed, is not there")
     of = {name: match.encounter for match in matches for name in match.annotations}
-    reviewed = read_reviewed(file, names, of or None, new_names=new_names)
-    answered = {name for _, _, some in reviewed.answers for name in some}
-    proposed = [
-        ("new", None, list(match.annotations))
-        if match.decision == NEW
-        else ("name", match.proposed, list(match.annotations))
-        for match in matches
-        if match.proposed
-        and accept
-        and not answered & set(match.annotations)
+    reviewed = read_reviewed(file, names, of, new_names=new_names)
+    answered = {name for *_, some in reviewed.answers for name in some}
+    answers = [*reviewed.answers]
+    for match in matches if accept else []:
         # Whoever removes a row does not want it to be decided.
-        and reviewed.listed.issuperset(match.annotations)
-    ]
-    own = set(annotation_ids(table))
-    asked = answered | {name for _, _, some in proposed for name in some}
-    if strangers := sorted(asked - own):
+        listed = reviewed.listed.issuperset(match.annotations)
+        if match.proposed and listed and not answered & {*match.annotations}:
+            who = ("new", None) if match.decision == NEW else ("name", match.proposed)
+            answers.append((*who, [*match.annotations]))
+    asked = {name for *_, some in answers for name in some}
+    if strangers := sorted(asked - {*annotation_ids(table)}):
         raise UserError(
             f"{len(strangers)} photographs of {file} are not in the catalogue, such as "
             f"{strangers[0]}; add the new photographs first: openanimals catalogue CSV --add FOLDER"
         )
-    return Reviewed([*reviewed.answers, *proposed], reviewed.told)
+    return Reviewed(answers, reviewed.told)
 
 
 def _export(
@@ -208,7 +197,7 @@ def _export(
     if kind == "coco":
         return [f"written: {write_coco(table, root, to, decimals)}"]
     if kind == "wildbook":
-        if not submitter:
+        if not submitter.strip():
             raise UserError("--export wildbook needs --submitter, your user name there")
         written = write_wildbook(
             table,
@@ -233,29 +222,20 @@ def write_history(
     catalogue: str,
     *,
     stations: str | None = None,
-    days: int = 1,
-    start: str | None = None,
-    end: str | None = None,
-    viewpoints: str = "linked",
-    clock: Sequence[str] = (),
     day_first: bool | None = None,
+    clock: Sequence[str] = (),
     format: Sequence[str] = (),  # noqa: A002
     to: str = "captures",
     decimals: int | None = None,
+    **how: Any,
 ) -> str:
-    """Write the capture history of a catalogue; see :func:`capture_history`.
+    """Write the capture history of a catalogue; see :func:`capture_history`, which takes ``how``.
 
     Returns:
         Its summary and the files.
     """
-    found = capture_history(
-        current(catalogue).table,
-        stations=read_stations(stations, day_first) if stations else None,
-        days=days,
-        start=start,
-        end=end,
-        viewpoints=viewpoints,
-        clock=dict(map(clock_offset, clock)),
-    )
+    places = read_stations(stations, day_first) if stations else None
+    offsets = dict(map(clock_offset, clock))
+    found = capture_history(current(catalogue).table, stations=places, clock=offsets, **how)
     written = [file for form in format or ["table"] for file in found.write(to, form, decimals)]
     return "\n".join([found.summary(), *(f"written: {file}" for file in written)])

@@ -33,11 +33,10 @@ def encounters(table: pd.DataFrame, gap: float = GAP) -> list[str]:
     """
     if not gap > 0:
         raise UserError(f"the gap between two encounters is {gap} minutes; expected more than 0")
-    named = [_text(value) for value in table["identity"]]
-    sequences, cameras = (
-        [_text(value) for value in table[name]] for name in ("sequence", "camera")
+    named, sequences, cameras, dates = (
+        [_text(value) for value in table[name]]
+        for name in ("identity", "sequence", "camera", "date")
     )
-    dates = [_text(date) for date in table["date"]]
     places = [
         (camera, name) if (camera or name) and not sequence else row
         for row, (camera, name, sequence) in enumerate(zip(cameras, named, sequences, strict=True))

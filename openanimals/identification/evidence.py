@@ -8,7 +8,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime, timezone
-from types import TracebackType
 from typing import Any
 
 from openanimals.utils.errors import FileError, UserError
@@ -29,6 +28,13 @@ KINDS = {
 """What each kind of decision is about: its ``first`` and its ``second``."""
 SYMMETRIC = ("same", "different", "incomparable", "skip")
 FORMAT = 1  # of the file, its user_version
+TABLE = (
+    "CREATE TABLE IF NOT EXISTS decisions (number INTEGER PRIMARY KEY AUTOINCREMENT,"
+    " kind TEXT NOT NULL, first TEXT NOT NULL, second TEXT,"
+    " who TEXT NOT NULL, moment TEXT NOT NULL, note TEXT NOT NULL)",
+    "CREATE INDEX IF NOT EXISTS named ON decisions (first)",
+    f"PRAGMA user_version = {FORMAT}",
+)
 WAIT = 30.0  # seconds for another process to finish writing
 
 
@@ -98,15 +104,9 @@ class Evidence:
         with self._naming():
             # Before anything is written: it might be a file of another program.
             if not self._is_ours():
-                with self.transaction():
-                    if not self._is_ours():  # nor has another process made it so just now
-                        self._connection.execute(
-                            "CREATE TABLE decisions (number INTEGER PRIMARY KEY AUTOINCREMENT,"
-                            " kind TEXT NOT NULL, first TEXT NOT NULL, second TEXT,"
-                            " who TEXT NOT NULL, moment TEXT NOT NULL, note TEXT NOT NULL)"
-                        )
-                        self._connection.execute("CREATE INDEX named ON decisions (first)")
-                        self._connection.execute(f"PRAGMA user_version = {FORMAT}")
+                with self.transaction():  # another process may make it so just now, too
+                    for statement in TABLE:
+                        self._connection.execute(statement)
             self._write_ahead()
             self._connection.execute("PRAGMA synchronous = FULL")  # each decision to the disk
 
@@ -145,12 +145,7 @@ class Evidence:
     def __enter__(self) -> "Evidence":
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *error: object) -> None:
         self.close()
 
     @contextmanager
@@ -193,13 +188,6 @@ class Evidence:
         rename A B          the individual A is called B from now on
         ==================  =================================================================
 
-        Args:
-            kind: of :data:`KINDS`.
-            first: an annotation id or an individual's name, as the kind says.
-            second: the same.
-            by: who decides.
-            note: any text.
-
         Returns:
             The decision's number: the earlier one's if the same still holds.
 
@@ -209,28 +197,19 @@ class Evidence:
         """
         _check(kind, first, second)
         _check_texts(by, first, second or "", note)
-        pairs = [(first, second)]
-        if kind in SYMMETRIC and second is not None:
-            pairs.append((second, first))
+        turned = (second, first) if kind in SYMMETRIC and second is not None else (first, second)
         with self.transaction(), self._naming():
             undone = self._undone()
-            for one, other in pairs:
-                numbers = self._connection.execute(
-                    "SELECT number FROM decisions"
-                    " WHERE first = ? AND second IS ? AND kind = ? AND who = ? ORDER BY number",
-                    (one, other, kind, by),
-                )
-                for (number,) in numbers:
-                    if number not in undone:
-                        return number
-            return self._add(kind, first, second, by, note)
+            earlier = self._connection.execute(
+                "SELECT number FROM decisions WHERE kind = ? AND who = ?"
+                " AND (first = ? AND second IS ? OR first = ? AND second IS ?) ORDER BY number",
+                (kind, by, first, second, *turned),
+            )
+            hold = [number for (number,) in earlier if number not in undone]
+            return hold[0] if hold else self._add(kind, first, second, by, note)
 
     def undo(self, number: int, *, by: str) -> int:
         """Let a decision no longer hold; to undo an undo lets it hold again.
-
-        Args:
-            number: of the decision.
-            by: who undoes it.
 
         Returns:
             The number of the undo: the earlier one's if it is undone already.
@@ -249,21 +228,14 @@ class Evidence:
             return undone.get(number) or self._add("undo", str(number), None, by, "")
 
     def decisions(self, after: int = 0) -> list[Decision]:
-        """Return decisions, undone ones and the undos among them, in order.
-
-        Args:
-            after: only those of higher numbers.
-        """
+        """Return decisions after a number, undone ones and the undos among them, in order."""
         with self.transaction("DEFERRED"), self._naming():  # both are read at one moment
             found = self._connection.execute(
                 "SELECT * FROM decisions WHERE number > ? ORDER BY number", (after,)
             )
             lines: list[tuple[Any, ...]] = found.fetchall()
             undone = self._undone()
-        return [
-            Decision(number, kind, first, second, by, when, note, undone.get(number))
-            for number, kind, first, second, by, when, note in lines
-        ]
+        return [Decision(*[*line, undone.get(line[0])]) for line in lines]
 
     def _undone(self) -> dict[int, int]:
         """Return by decision that does not hold the undo that it is undone by."""

@@ -48,10 +48,8 @@ def explain(
     place = expanded(to)
     draw_pair(first, second, spots, place / SPOTS, title=title)
     lines = [f"{len(spots.weights)} spots match: {place / SPOTS}"]
-    for name, mask, xy in (
-        (photographs[0], ours, spots.query_xy),
-        (photographs[1], theirs, spots.gallery_xy),
-    ):
+    both = spots.query_xy, spots.gallery_xy
+    for name, mask, xy in zip(photographs, (ours, theirs), both, strict=True):
         if mask is not None and len(xy):
             column, row = xy.round().astype(int).T
             inside = spots.weights @ mask[row, column] / spots.weights.sum()
@@ -60,10 +58,7 @@ def explain(
         found = alike_regions(Predictor(model), first, second)
         draw_regions(first, second, found[:2], place / REGIONS, title=title)
         lines.append(f"network: similarity {found.similarity:.2f}: {place / REGIONS}")
-        for name, mask, places in (
-            (photographs[0], ours, found.first),
-            (photographs[1], theirs, found.second),
-        ):
+        for name, mask, places in zip(photographs, (ours, theirs), found[:2], strict=True):
             if mask is not None:
                 inside = share_inside(places, mask)
                 lines.append(f"  {inside:.0%} of what speaks for it lies on the animal in {name}")

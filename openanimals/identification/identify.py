@@ -7,7 +7,7 @@ from dataclasses import replace
 from datetime import datetime
 from logging import getLogger
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -46,13 +46,15 @@ class Listing(NamedTuple):
 
     def known(self) -> "Listing":
         """Return the photographs whose individual has a name."""
-        named = self.table["identity"].notna()
-        return Listing(self.table[named].reset_index(drop=True), self.root)
+        return self.select(self.table["identity"].notna())
 
     def unknown(self) -> "Listing":
         """Return those that are to be identified."""
-        named = self.table["identity"].notna()
-        return Listing(self.table[~named].reset_index(drop=True), self.root)
+        return self.select(self.table["identity"].isna())
+
+    def select(self, rows: Any) -> "Listing":
+        """Return the photographs of a mask `[N]`."""
+        return Listing(self.table[rows].reset_index(drop=True), self.root)
 
 
 class Identifier:
@@ -92,7 +94,7 @@ class Identifier:
         )
         self._ids = annotation_ids(table)
         self._gallery = Photos.of(matchers, _images(self.catalogue))
-        self._show: dict[str, Callable[[int, int], Spots]] = {}
+        self._show: Callable[[int, int], Spots] | None = None
         self._asked: dict[str, int] = {}
 
     def identify(self, new: Listing) -> Matches:
@@ -120,11 +122,14 @@ class Identifier:
         if self._held_out:
             learnt = learn_from(self._held_out, self.catalogue, settings, sizes)
         else:
-            table = self.catalogue.table
             learnt = learn(self.matchers, self._gallery, self._individuals, table, settings, sizes)
         asked = _apart(asked, scores.named, learnt.open_set, settings.known)
         ids = annotation_ids(new.table)
-        self._show_spots(query, *pairs, ids)
+        self._asked = {name: row for row, name in enumerate(ids)}
+        for name, matcher in self.matchers.items():
+            if hasattr(matcher, "spots"):
+                both = query.prepared[name], self._gallery.prepared[name]
+                self._show = matcher.spots(*both, *pairs)
         found, alike = [], []
         evidence = pool(scores.named, asked, query.viewpoints)
         named, is_new = learnt.open_set(evidence, settings.known)
@@ -195,18 +200,9 @@ class Identifier:
         Returns:
             None if no matcher can tell.
         """
-        for show in self._show.values():
-            return show(self._asked[query], self._ids.index(photograph))
-        return None
-
-    def _show_spots(
-        self, query: Photos, candidates: np.ndarray, individuals: np.ndarray, ids: Sequence[str]
-    ) -> None:
-        self._asked = dict(zip(ids, range(len(ids)), strict=True))
-        for name, matcher in self.matchers.items():
-            if show := getattr(matcher, "spots", None):
-                both = query.prepared[name], self._gallery.prepared[name]
-                self._show[name] = show(*both, candidates, individuals)
+        if self._show is None:
+            return None
+        return self._show(self._asked[query], self._ids.index(photograph))
 
     def _candidate(
         self,
@@ -215,14 +211,7 @@ class Identifier:
         alike: tuple[np.ndarray, np.ndarray],
         queries: Sequence[str],
     ) -> Candidate:
-        """Return an individual with the two photographs that are most alike.
-
-        Args:
-            who: the position of its name.
-            probability: that it is this one.
-            alike: as :func:`most_alike` returns it.
-            queries: annotation ids of the encounter.
-        """
+        """Return an individual with the two photographs that :func:`most_alike` gives."""
         photograph, nearest = alike
         shown = photograph[who]
         if shown < 0:  # nothing can be compared: any photograph of it
@@ -250,14 +239,7 @@ def identify(
 def learn_from(
     held_out: HeldOut, catalogue: Listing, settings: Settings, sizes: np.ndarray
 ) -> Learnt:
-    """Learn from what a network was not trained on; see :func:`learn`.
-
-    Args:
-        held_out: of the training.
-        catalogue: photographs of known individuals.
-        settings: of the identification.
-        sizes: how many photographs the encounters have that will be asked about.
-    """
+    """Learn from what a network was not trained on; ``catalogue`` is of known individuals."""
     _, individuals = np.unique(catalogue.table["identity"].astype(str), return_inverse=True)
     gallery = Photos.of(held_out.matchers, _images(catalogue))
     rows = held_out.parts_of(annotation_ids(catalogue.table), individuals)

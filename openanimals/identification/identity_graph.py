@@ -67,21 +67,18 @@ class IdentityGraph:
 
     def add(self, decision: Decision) -> None:
         """Take a decision in; the earlier ones are in already."""
-        kind, first = decision.kind, decision.first
+        kind, first, own = decision.kind, decision.first, self.title
         second = decision.second or ""
         photograph: Node = ("photograph", first)
-        if kind in ("split", "merge", "rename"):
-            for name in (
-                {first, second} if kind == "merge" else {second if kind == "split" else first}
-            ):
-                if name not in self.title:
-                    self.unknown[name].append(decision.number)
+        for name in {"split": [second], "merge": [first, second], "rename": [first]}.get(kind, []):
+            if name not in own:
+                self.unknown[name].append(decision.number)
         if kind == "different":
             forbids = f"they are different ({_source(decision)})"
             self.forbidden.append((photograph, ("photograph", second), forbids, decision.number))
         elif kind == "name":
             self._link(photograph, ("name", second), decision)
-        elif kind == "rename" and first in self.title and self._is_taken(first, second):
+        elif kind == "rename" and {first, second} <= own.keys() and own[first] != own[second]:
             self.taken.append(
                 Conflict(
                     (first, second),
@@ -92,9 +89,8 @@ class IdentityGraph:
             )
         elif kind in ("merge", "rename"):
             self._link(("name", first), ("name", second), decision)
-            kept = self.title[first] if kind == "merge" else second
-            both = {self.title[first], self.title[second]}
-            self.title |= {name: kept for name, title in self.title.items() if title in both}
+            kept, both = own[first] if kind == "merge" else second, {own[first], own[second]}
+            own |= {name: kept for name, title in own.items() if title in both}
         elif kind in ("same", "new", "split"):
             self._link_made(photograph, decision)
 
@@ -117,9 +113,6 @@ class IdentityGraph:
             self._link(photograph, ("photograph", ends[1]), decision)
         for end in ends:
             self._link(("photograph", end), ("name", name), decision)
-
-    def _is_taken(self, old: str, new: str) -> bool:
-        return new in self.title and self.title[new] != self.title[old]
 
     def _link(self, one: Node, other: Node, decision: Decision | None) -> None:
         self.links[one].setdefault(other, decision)

@@ -47,12 +47,19 @@ class Individuals:
         Raises:
             UserError: there is no such individual.
         """
-        if individual not in self.names:
-            raise UserError(
-                f"there is no individual {individual!r}{did_you_mean(individual, self.names)}"
-            )
-        name = self.names[individual]
+        name = self.name_of(individual)
         return [annotation for annotation, own in self.identity.items() if own == name]
+
+    def name_of(self, individual: str) -> str:
+        """Return what an individual is called, by any name that it has or had.
+
+        Raises:
+            UserError: there is no such individual.
+        """
+        if individual not in self.names:
+            hint = did_you_mean(individual, self.names)
+            raise UserError(f"there is no individual {individual!r}{hint}")
+        return self.names[individual]
 
     def history_of(self, individual: str) -> list[Decision]:
         """Return the decisions about an individual or its annotations, undone ones too.
@@ -131,12 +138,7 @@ def resolve(
 
 
 def resolve_table(table: pd.DataFrame, decisions: Iterable[Decision]) -> Individuals:
-    """Find the individuals of a catalogue; two animals in one photograph are two.
-
-    Args:
-        table: as :func:`openanimals.identification.catalogue_file.read_catalogue` gives it.
-        decisions: as :meth:`Evidence.decisions` gives them.
-    """
+    """Find the individuals of a catalogue; two animals in one photograph are two."""
     ids = annotation_ids(table)
     animals = defaultdict(list)
     for path, annotation in zip(table["path"], ids, strict=True):
@@ -150,10 +152,6 @@ def annotate(table: pd.DataFrame, evidence: Evidence) -> pd.DataFrame:
     """Return a catalogue with the identities that follow from decisions.
 
     Where there are conflicts, a warning counts them.
-
-    Args:
-        table: the catalogue that the decisions are about.
-        evidence: the decisions.
     """
     individuals = resolve_table(table, evidence.decisions())
     if individuals.conflicts:

@@ -1,6 +1,5 @@
 """Features of a catalogue's photographs, kept in a file beside it: only new ones are computed."""
 
-from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from logging import getLogger
 from pathlib import Path
@@ -50,17 +49,14 @@ class KeptFeatures:
         """
         keys = [_key(photographs, row) for row in range(len(photographs))]
         kept = self._load()
-        known = dict(zip(kept.column("path"), range(len(kept)), strict=True)) if kept else {}
+        known = {*kept.column("path")} if kept else set()
         lacking = [row for row, key in enumerate(keys) if key and key not in known]
         parts = [kept] if kept else []
         for start in range(0, len(lacking), CHUNK):
-            some = lacking[start : start + CHUNK]
-            parts += self._compute(photographs, some, keys)
-            if not parts:
-                continue
-            joined = FeatureSet.concatenate(parts)
-            joined.save(self.file)
-            parts = [joined]
+            parts += self._compute(photographs, lacking[start : start + CHUNK], keys)
+            if parts:
+                parts = [FeatureSet.concatenate(parts)]
+                parts[0].save(self.file)
         if lacking:
             logger.info("features: %d computed, %d kept", len(lacking), len(keys) - len(lacking))
         if not parts:
@@ -99,7 +95,8 @@ class KeptFeatures:
 
     def _compute(
         self, photographs: CatalogueImages, some: list[int], keys: list[str]
-    ) -> Iterator[FeatureSet]:
+    ) -> list[FeatureSet]:
+        """Return the features of some photographs; none where none can be read."""
         # Each by its row, since those that cannot be read are left out.
         images = photographs.images.select(some)
         named = [str(row) for row in some]
@@ -108,9 +105,9 @@ class KeptFeatures:
             found = self.predictor.embed(images)
         except ImageError as error:
             logger.warning("%s", error)
-            return
+            return []
         table = pd.DataFrame({"path": [keys[int(r)] for r in found.column("sequence")]})
-        yield replace(found, images=table.assign(identity=None), name=self.name)
+        return [replace(found, images=table.assign(identity=None), name=self.name)]
 
 
 def _key(photographs: CatalogueImages, row: int) -> str:

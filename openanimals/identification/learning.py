@@ -112,12 +112,7 @@ class HeldOut:
     trained: frozenset[str]
 
     def parts_of(self, ids: Sequence[str], individuals: np.ndarray) -> tuple[np.ndarray, ...]:
-        """Return what :func:`learn` takes of a catalogue as it is now.
-
-        Args:
-            ids: `[G]`, of its annotations.
-            individuals: `[G]`.
-        """
+        """Return what :func:`learn` takes of a catalogue: annotations `[G]`, individuals `[G]`."""
         parts = self.encounters, self.individuals, self.trained
         met, apart, among = (np.array([name in part for name in ids]) for part in parts)
         met &= np.isin(individuals, individuals[among])
@@ -204,7 +199,7 @@ def _drawn(
         units: `[G]`, the number of the encounter of each photograph.
         wanted: `[G]`, whether it may be drawn.
         individuals: how many each is compared with.
-        sizes: photographs of the encounters that will be asked about.
+        sizes: as in :func:`learn`.
     """
     draw = np.random.default_rng(0)
     least, limit = ENCOUNTERS
@@ -220,7 +215,7 @@ def _drawn(
 def _nothing(why: str, matchers: int) -> Learnt:
     """Leave all individuals as likely as they were, and decide nothing."""
     logger.warning("%s; candidates are ranked, and nothing is decided", why)
-    never = Threshold(2.0, 0.0, 0.0, 0)
+    never = Threshold(2.0, 0.0, 0.0)
     return Learnt(OpenSet((0.0,) * 2 * matchers, 0.0), never, never, {}, why)
 
 
@@ -231,28 +226,19 @@ def _judged(
     settings: Settings,
 ) -> Learnt:
     """Choose the thresholds by the probabilities of encounters that were left out."""
-    sure, right, is_known, weights, new, is_new = [], [], [], [], [], []
-    for each, (named, unseen), share in zip(
-        asked, found, (settings.known, 1 - settings.known), strict=True
-    ):
-        stranger = each.truth == each.scores.shape[1]
-        sure.append(named.max(axis=1))
-        right.append((named.argmax(axis=1) == each.truth) & ~stranger)
-        is_known.append(~stranger)
-        weights.append(np.full(len(named), share / len(named)))
-        new.append(unseen)
-        is_new.append(stranger)
-    known_ones, weight = np.concatenate(is_known), np.concatenate(weights)
-    strangers = np.concatenate(is_new)
-    name = threshold(
-        np.concatenate(sure), np.concatenate(right), weight, known_ones, settings.wrong_names
-    )
-    unknown = threshold(np.concatenate(new), strangers, weight, strangers, settings.wrong_new)
-    met, (named, _) = asked[0], found[0]
-    rank = (named > named[np.arange(len(named)), met.truth][:, None]).sum(axis=1)
+    truth, named = asked[0].truth, found[0][0]
+    counts = [len(each.truth) for each in asked]  # of known individuals, and of new ones
+    is_known = np.repeat([True, False], counts)
+    weights = np.repeat(np.array([settings.known, 1 - settings.known]) / counts, counts)
+    sure = np.concatenate([each.max(axis=1) for each, _ in found])
+    right = np.append(named.argmax(axis=1) == truth, np.zeros(counts[1], bool))
+    name = threshold(sure, right, weights, is_known, settings.wrong_names)
+    new = np.concatenate([each for _, each in found])
+    unknown = threshold(new, ~is_known, weights, ~is_known, settings.wrong_new)
+    rank = (named > named[np.arange(len(named)), truth][:, None]).sum(axis=1)
     rates = {
-        "encounters of known individuals": int(known_ones.sum()),
-        "encounters as if new": int(strangers.sum()),
+        "encounters of known individuals": counts[0],
+        "encounters as if new": counts[1],
         "right individual first": float((rank < 1).mean()),
         "right individual among five": float((rank < 5).mean()),
         "wrong names": name.wrong,
@@ -261,9 +247,9 @@ def _judged(
         "new found": unknown.right,
     }
     note = (
-        f"learnt from {known_ones.sum()} encounters of individuals that were met again, and "
-        f"{strangers.sum()} as if their individual were not in the catalogue; the thresholds were "
-        "chosen on these, so what is expected is a little too good"
+        f"learnt from {counts[0]} encounters of individuals that were met again, and {counts[1]} "
+        "as if their individual were not in the catalogue; the thresholds were chosen on these, so "
+        "what is expected is a little too good"
     )
     if name.probability > 1:
         note += (

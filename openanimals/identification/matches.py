@@ -7,9 +7,8 @@ The spreadsheets are made to be read by people, and filled in by them (column ``
 import hashlib
 import json
 import logging
-import math
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, field, fields, replace
 from datetime import datetime
 from pathlib import Path
@@ -79,9 +78,6 @@ class Match:
         candidates: the best first. With ``new``, the probabilities of all individuals make one;
             some of the last may be left out.
         remark: such as "no keypoint".
-
-    Raises:
-        ValueError: these do not fit together.
     """
 
     encounter: str
@@ -95,22 +91,6 @@ class Match:
     new: float
     candidates: tuple[Candidate, ...]
     remark: str = ""
-
-    def __post_init__(self) -> None:
-        chances = [candidate.probability for candidate in self.candidates]
-        named = bool(self.proposed)
-        wrong = {
-            f"no decision {self.decision!r}": self.decision not in DECISIONS,
-            f"{self.decision!r} with {self.proposed!r}": named != (self.decision in ("known", NEW)),
-            "no photograph": not self.annotations,
-            "not one viewpoint a photograph": len(self.viewpoints) != len(self.annotations),
-            "candidates are not in order": chances != sorted(chances, reverse=True),
-            "a probability is not in 0 to 1": any(not 0 <= chance <= 1 for chance in chances),
-            "probabilities make more than 1": sum(chances) + self.new > 1 + 1e-4,
-        }
-        for problem, there in wrong.items():
-            if there:
-                raise ValueError(f"encounter {self.encounter!r}: {problem}")
 
 
 @dataclass(frozen=True)
@@ -222,13 +202,11 @@ class Matches:
             write_csv(temporary, table)
         with atomic_path(tables[1]) as temporary:
             write_xlsx(temporary, "matches", table, self.about(), widths=WIDTHS, to_fill="reviewed")
-        everything = {
-            **asdict(replace(self, ranking=None)),
-            "written": {f.name: _digest(f) for f in tables},
-        }
-        del everything["ranking"]
+        everything = asdict(replace(self, ranking=None))
+        everything.pop("ranking")
+        everything["written"] = {file.name: _digest(file) for file in tables}
         with atomic_path(folder / "matches.json") as temporary:
-            temporary.write_text(json.dumps(_plain(everything), indent=1), encoding="utf-8")
+            temporary.write_text(json.dumps(everything, indent=1), encoding="utf-8")
         rankings = [self.ranking.save(folder)] if self.ranking else []
         others = pages(self, folder) if pages else []
         return [*tables, folder / "matches.json", *rankings, *others]
@@ -245,7 +223,7 @@ class Matches:
             content = read_json(expanded(file), *names)
         try:
             matches = [_read_match(entry) for entry in content["matches"]]
-        except (KeyError, TypeError, ValueError) as error:
+        except (KeyError, TypeError) as error:
             raise FileError(
                 f"{file} is damaged, or of another version of OpenAnimals: {error}; "
                 "let openanimals identify write it again"
@@ -273,24 +251,10 @@ def _digest(file: Path) -> str:
     return hashlib.sha256(file.read_bytes()).hexdigest()
 
 
-def _plain(value: Any) -> Any:
-    """Return a value as JSON has it: plain numbers, and None for what is no number."""
-    if isinstance(value, Mapping):
-        return {str(key): _plain(part) for key, part in value.items()}
-    if isinstance(value, list | tuple):
-        return [_plain(part) for part in value]
-    value = value.item() if hasattr(value, "item") else value  # numpy's
-    return None if value != value else value
-
-
 def _read_match(entry: dict[str, Any]) -> Match:
-    numbers = {
-        name: math.nan if entry[name] is None else float(entry[name])
-        for name in ("probability", "new")
-    }
     tuples = {name: tuple(entry[name]) for name in ("annotations", "viewpoints")}
     candidates = tuple(Candidate(**candidate) for candidate in entry["candidates"])
-    return Match(**{**entry, **numbers, **tuples, "candidates": candidates})
+    return Match(**{**entry, **tuples, "candidates": candidates})
 
 
 def _worded(value: Any) -> str:

@@ -217,13 +217,11 @@ class Threshold:
         probability: at least this; above 1: never.
         wrong: the share of all encounters that is decided wrongly, measured on those left out.
         right: the share of those that should be decided so and are.
-        among: encounters that this rests on.
     """
 
     probability: float
     wrong: float
     right: float
-    among: int
 
 
 def threshold(
@@ -248,7 +246,7 @@ def threshold(
     # A tie is decided alike, so only its last one may be where it ends.
     good &= np.append(sure[1:] < sure[:-1], True)
     if not good.any():
-        return Threshold(2.0, 0.0, 0.0, len(sure))
+        return Threshold(2.0, 0.0, 0.0)
     last = int(np.flatnonzero(good)[-1])
     reached = float((weights * right)[: last + 1].sum() / max((weights * due).sum(), 1e-12))
-    return Threshold(float(sure[last]), float(counted[last]), reached, len(sure))
+    return Threshold(float(sure[last]), float(counted[last]), reached)

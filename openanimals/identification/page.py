@@ -6,10 +6,9 @@ pictures in it are encoded anew, so they carry no position and nothing else of t
 
 import base64
 import io
-import math
 import os
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -71,23 +70,18 @@ def write_page(
         The files, the first page first.
 
     Raises:
-        UserError: ``most`` is below 1.
         FileError: a page cannot be written.
     """
     from jinja2 import Environment, FileSystemLoader
 
-    if most < 1:
-        raise UserError(f"{most} encounters on a page; expected 1 or more")
     loader = FileSystemLoader(Path(__file__).parent / "templates")
     # Every text is escaped, whatever names say.
     house = Environment(loader=loader, autoescape=True, trim_blocks=True, lstrip_blocks=True)
     house.filters |= {"percent": percent, "mark_of": SIGNS.get}
     ordered = sorted(matches.matches, key=lambda match: DECISIONS.index(match.decision))
     starts = range(0, max(1, len(ordered)), most)
-    files = [
-        expanded(folder) / f"matches{f'-{n}' if n > 1 else ''}.html"
-        for n, _ in enumerate(starts, 1)
-    ]
+    names = ["matches.html", *(f"matches-{n}.html" for n in range(2, len(starts) + 1))]
+    files = [expanded(folder) / name for name in names]
     draw = lru_cache(KEPT)(lambda annotation: _draw(annotation, open_photograph))
     for number, (start, file) in enumerate(zip(starts, files, strict=True), 1):
         some = ordered[start : start + most]
@@ -97,7 +91,7 @@ def write_page(
             encounters=_encounters(some, start, draw, spots),
             describe=describe or (lambda annotation: ""),
             with_spots=spots is not None,
-            pages=[each.name for each in files],
+            pages=names,
             page=number,
             total=len(ordered),
         )
@@ -107,15 +101,13 @@ def write_page(
         ):
             handle.writelines(pieces)
     for earlier in expanded(folder).glob("matches-*.html"):
-        if earlier not in files and earlier.stem.removeprefix("matches-").isdecimal():
+        if earlier.name not in names and earlier.stem.removeprefix("matches-").isdecimal():
             earlier.unlink()
     return files
 
 
 def percent(probability: float) -> str:
-    """Return a probability in words; never all or nothing: ``97 %``, ``over 99 %``, "" of NaN."""
-    if math.isnan(probability):
-        return ""
+    """Return a probability in words; never all or nothing: ``97 %``, ``over 99 %``."""
     shown = min(max(round(100 * probability), 1), 99)
     limit = "over " if probability >= 0.995 else "under " if probability < 0.005 else ""
     return f"{limit}{shown}\u00a0%"  # with a space at which no line ends
@@ -154,13 +146,13 @@ def _encounters(
             if pair is not None and candidate.query in asked:
                 ours, our_scale, theirs, their_scale, _ = pair
                 marks[candidate.query][n] = _circles(ours, our_scale)
-                picture = _marked(picture, {n: _circles(theirs, their_scale)})
+                picture = replace(picture, marks={n: _circles(theirs, their_scale)})
             found.append((candidate, picture))
         yield {
             "number": number,
             "match": match,
             "heading": heading(match),
-            "photographs": [_marked(picture, marks[name]) for name, picture in asked.items()],
+            "photographs": [replace(asked[name], marks=marks[name]) for name in asked],
             "viewpoints": dict(zip(match.annotations, match.viewpoints, strict=True)),
             "candidates": found,
             "more": len(order) - len(asked),
@@ -181,10 +173,6 @@ def _draw(annotation: str, open_photograph: OpenPhotograph) -> _Picture:
     image.save(memory, "JPEG", quality=QUALITY)
     text = base64.b64encode(memory.getvalue()).decode()
     return _Picture(annotation, f"data:image/jpeg;base64,{text}", size)
-
-
-def _marked(picture: _Picture, marks: dict[int, list[tuple]]) -> _Picture:
-    return _Picture(picture.name, picture.source, picture.size, picture.problem, marks)
 
 
 def _circles(places: np.ndarray, scales: np.ndarray) -> list[tuple]:

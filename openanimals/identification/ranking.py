@@ -73,11 +73,7 @@ class Ranking:
             ) from error
 
     def called(self, names: Sequence[str | None]) -> "Ranking":
-        """Return it with other names; those of one name are one individual.
-
-        Args:
-            names: `[I]`, in the order of :attr:`names`; those of None are left out.
-        """
+        """Return it with other names `[I]`: equal ones are one individual, None is left out."""
         titles = [*dict.fromkeys(name for name in names if name is not None)]
         if titles == [*names]:
             return replace(self, names=titles)

@@ -11,7 +11,7 @@ import unicodedata
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from decimal import Decimal, InvalidOperation
+from decimal import Decimal
 
 from openanimals.data.names import is_nobody
 from openanimals.identification.evidence import Decision, Evidence
@@ -53,7 +53,7 @@ class Reviewed:
 def read_reviewed(
     file: str | os.PathLike[str],
     names: Iterable[str],
-    encounters: Mapping[str, str] | None = None,
+    encounters: Mapping[str, str] = {},
     *,
     new_names: Collection[str] = (),
 ) -> Reviewed:
@@ -67,7 +67,7 @@ def read_reviewed(
         file: the spreadsheet.
         names: of all known individuals.
         encounters: of every annotation id, as they were when the matches were written, so that
-            rows that are gone and columns that were sorted alone are noticed.
+            rows that are gone and columns that were sorted alone are noticed; empty: not known.
         new_names: names that are right though they are near a known one.
 
     Raises:
@@ -76,23 +76,21 @@ def read_reviewed(
     """
     header, lines = read_cells(file)
     folded = [name.casefold() for name in header]
-    refuse(
-        file,
-        [
-            f"no column {name!r}{did_you_mean(name, folded)}; expected a table of matches with the "
-            f"columns {', '.join(COLUMNS)}"
-            for name in COLUMNS
-            if name not in folded
-        ],
-    )
+    absent = [
+        f"no column {name!r}{did_you_mean(name, folded)}; expected a table of matches with the "
+        f"columns {', '.join(COLUMNS)}"
+        for name in COLUMNS
+        if name not in folded
+    ]
+    refuse(file, absent)
     known = _Names(names, new_names)
     problems: list[str] = []
-    found: dict[str, list[tuple[int, str, str]]] = defaultdict(list)  # answers by encounter
+    found: dict[str, list[tuple[int, str, str | None]]] = defaultdict(list)  # answers by encounter
     annotations: dict[str, list[str]] = defaultdict(list)
-    others = {*encounters.values()} if encounters is not None else set()
+    others = {*encounters.values()}
     for line, cells in lines:
         annotation, encounter, answer = (cells[folded.index(name)] for name in COLUMNS)
-        if encounters is not None:
+        if encounters:
             annotation = annotation if annotation in encounters else _bare(annotation)
             told = encounters.get(annotation)
             if told is None:
@@ -121,7 +119,7 @@ def read_reviewed(
         if other[1:] != given[0][1:]
     ]
     refuse(file, problems)
-    gone = [one for one in encounters or {} if one not in annotations[(encounters or {})[one]]]
+    gone = [one for one, own in encounters.items() if one not in annotations[own]]
     if gone:
         more = f" and {len(gone) - SHOWN} more" if len(gone) > SHOWN else ""
         known.told[""] = (
@@ -129,8 +127,7 @@ def read_reviewed(
             f"{', '.join(gone[:SHOWN])}{more}"
         )
     answers = [
-        (given[0][1], given[0][2] or None, sorted(annotations[encounter]))
-        for encounter, given in found.items()
+        (*given[0][1:], sorted(annotations[encounter])) for encounter, given in found.items()
     ]
     listed = frozenset(annotation for some in annotations.values() for annotation in some)
     return Reviewed(answers, [*known.told.values()], listed)
@@ -180,9 +177,9 @@ def decide_who(
     Args:
         evidence: the decisions, in a transaction.
         before: see :func:`decided_alone`.
-        kind: name, new, skip or incomparable.
+        kind: name, new (then all photographs are the same), skip or incomparable.
         name: with the kind name.
-        annotations: of the encounter; if it is new, they are the same.
+        annotations: of the encounter.
         by: who decides.
         note: any text.
 
@@ -225,8 +222,8 @@ class _Names:
             if (number := _number(name)) is not None:
                 self.by_number[number].append(name)
 
-    def understand(self, line: int, answer: str) -> tuple[str, str]:
-        """Return the kind of decision and the name, "" but of kind name.
+    def understand(self, line: int, answer: str) -> tuple[str, str | None]:
+        """Return the kind of decision and the name, None but of kind name.
 
         Raises:
             UserError: it could be another one; the text goes on after "line 3 has".
@@ -237,7 +234,7 @@ class _Names:
         if word in ANSWERS:
             if word in map(str.casefold, self.names):
                 raise UserError(f"{answer!r}, but an individual is called so; rename it")
-            return ANSWERS[word], ""
+            return ANSWERS[word], None
         number = _number(answer)
         equal = self.by_number.get(number, []) if number is not None else []
         # Spreadsheets write no zeros, so what still has them is as it was.
@@ -303,10 +300,7 @@ def _number(text: str) -> Decimal | None:
     """Return what a spreadsheet takes a text for, None where it is no number."""
     if not re.fullmatch(r"\d+([.,]\d+)?(e[+-]?\d{1,3})?", text, re.ASCII | re.IGNORECASE):
         return None
-    try:
-        return Decimal(text.replace(",", "."))
-    except InvalidOperation:  # of very many digits
-        return None
+    return Decimal(text.replace(",", "."))
 
 
 def _parts(name: str) -> set[int]:

@@ -11,7 +11,6 @@ from PIL import Image
 from openanimals.data.image_io import read_image
 from openanimals.identification.build import build_held_out, build_matchers, trained_on
 from openanimals.identification.catalogue_file import annotation_ids, as_catalogue, rebase
-from openanimals.identification.evaluation import evaluate_identification
 from openanimals.identification.evidence import Evidence
 from openanimals.identification.identify import Identifier, Listing
 from openanimals.identification.importing import import_catalogue
@@ -20,18 +19,10 @@ from openanimals.identification.learning import Settings
 from openanimals.identification.page import write_page
 from openanimals.utils.errors import UserError
 from openanimals.utils.files import expanded
-from openanimals.utils.logging import table as as_text
 from openanimals.utils.registry import did_you_mean
 from openanimals.utils.viewpoints import lateral_viewpoint
 
 logger = getLogger(__name__)
-
-MEASURES = (
-    *("individuals", "encounters", "of strangers", "right names", "wrong names"),
-    *("false acceptance", "false rejection", "BAKS", "BAUS", "geometric mean", "Brier"),
-)
-"""Columns of the table of an evaluation."""
-
 
 DECISIONS = ".decisions.sqlite"  # after the name of the catalogue's file
 
@@ -103,7 +94,7 @@ def identify_files(
     matches = identifier.identify(asked)
     # Both start from the catalogue's folder, so an id means one photograph.
     everything = pd.concat([known.table, asked.table], ignore_index=True)
-    places = dict(zip(_ids(known, asked), range(len(everything)), strict=True))
+    places = {name: row for row, name in enumerate(ids_of_both(known, asked))}
     images = as_catalogue(everything, whole.root)
 
     def open_photograph(annotation: str) -> Image.Image:
@@ -122,16 +113,19 @@ def identify_files(
     return "\n".join([*(f"{name}: {text}" for name, text in matches.about()), *map(str, written)])
 
 
-def _ids(known: Listing, asked: Listing) -> list[str]:
-    ids = [*annotation_ids(known.table), *annotation_ids(asked.table)]
-    if twice := sorted(
-        {name for name in annotation_ids(asked.table) if name in set(ids[: len(known.table)])}
-    ):
+def ids_of_both(known: Listing, asked: Listing) -> list[str]:
+    """Return the annotation ids of a catalogue and then those of new photographs.
+
+    Raises:
+        UserError: one is in both.
+    """
+    first, second = annotation_ids(known.table), annotation_ids(asked.table)
+    if twice := sorted({*first} & {*second}):
         raise UserError(
             f"{len(twice)} photographs to identify are in the catalogue already, with a name: "
             f"{', '.join(twice[:5])}"
         )
-    return ids
+    return first + second
 
 
 def read_new(new: str, root: Path) -> Listing:
@@ -173,45 +167,3 @@ def _limited(table: pd.DataFrame, only: Mapping[str, Sequence[str]], file: objec
             wanted |= table["identity"].isin(table["identity"][wanted].dropna())
         table = table[wanted]
     return table.reset_index(drop=True)
-
-
-def evaluate_files(
-    catalogue: Path,
-    new: str | None,
-    settings: Settings,
-    *,
-    individuals: Sequence[int] = (),
-    seeds: int = 1,
-    **matcher: Any,
-) -> tuple[list[dict[str, Any]], str]:
-    """Evaluate an identification on a file; see :func:`evaluate_identification`.
-
-    Returns:
-        The figures, and a table of them.
-    """
-    listing = current(catalogue)
-    if seen := trained_on(matcher["model"], as_catalogue(*listing)):
-        raise UserError(
-            f"{matcher['model']} was trained on {seen} photographs of {catalogue}, which say "
-            "nothing of new ones; openanimals train --for-identification holds some out"
-        )
-    matchers, _ = build_matchers(catalogue=expanded(catalogue).absolute(), **matcher)
-    found = evaluate_identification(
-        listing,
-        matchers,
-        settings,
-        individuals=individuals,
-        new=read_new(new, listing.root) if new else None,
-        seeds=seeds,
-    )
-    return found, as_text(
-        [MEASURES, *([worded(each[name]) for name in MEASURES] for each in found)]
-    )
-
-
-def worded(value: Any) -> str:
-    """Return a figure, with its interval if it has one."""
-    if isinstance(value, list):
-        share, low, high = value
-        return f"{share:.1f} [{low:.1f}, {high:.1f}]"
-    return f"{value:.3g}" if isinstance(value, float) else str(value)

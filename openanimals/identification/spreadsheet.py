@@ -21,11 +21,6 @@ def guarded(text: str) -> str:
     return f"'{text}" if FORMULA.match(text) else text
 
 
-def unguarded(text: str) -> str:
-    """Return the text that :func:`guarded` was given."""
-    return text[1:] if text.startswith("'") and FORMULA.match(text) else text
-
-
 def write_csv(file: Path, table: pd.DataFrame) -> None:
     """Write a table as CSV in UTF-8 with commas, which opens in a spreadsheet.
 

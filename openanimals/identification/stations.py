@@ -3,14 +3,14 @@
 import logging
 import os
 import re
+from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
-from openanimals.data.catalogue import iso_date
+from openanimals.identification.dates import read_dates
 from openanimals.identification.table_file import read_cells, refuse
-from openanimals.utils.errors import UserError
 from openanimals.utils.registry import did_you_mean
 
 logger = logging.getLogger(__name__)
@@ -27,7 +27,6 @@ SPELLINGS = {
 }
 WRITTEN = {"name": "Station", "setup": "Setup_date", "retrieval": "Retrieval_date"}
 PROBLEM = re.compile(r"problem(\d+)(from|to)")
-NUMBERED = re.compile(r"(\d\d?)([/.-])(\d\d?)\2(\d{4})(?:[T ].*)?")  # day and month in any order
 Span = tuple[np.datetime64, np.datetime64]  # first and last day
 
 
@@ -54,10 +53,7 @@ class Stations:
     problems: tuple[tuple[Span, ...], ...]
 
     def active(self, days: np.ndarray) -> np.ndarray:
-        """Tell which stations looked on which days.
-
-        Args:
-            days: `[D]`, datetime64[D].
+        """Tell which stations looked on days `[D]` (datetime64[D]).
 
         Returns:
             `[S, D]`, from set-up to retrieval but for the days of problems.
@@ -78,15 +74,9 @@ class Stations:
         Raises:
             UserError: a station has no coordinates.
         """
-        refuse(
-            self.file,
-            [
-                f"station {name} has no coordinates"
-                for name, x, y in zip(self.names, self.x, self.y, strict=True)
-                if np.isnan(x + y)
-            ],
-        )
         places = np.stack([self.x, self.y], axis=1)
+        nowhere = np.flatnonzero(np.isnan(places).any(axis=1))
+        refuse(self.file, [f"station {self.names[row]} has no coordinates" for row in nowhere])
         if not self.degrees:
             return places
         middle = places.mean(0)
@@ -119,16 +109,24 @@ def read_stations(file: str | os.PathLike[str], day_first: bool | None = None) -
     """
     header, lines = read_cells(file)
     columns = _columns(file, header)
-    kinds = [name for name in columns.values() if _is_date(name)]
     by_name = [
         (line, {columns[n]: cell for n, cell in enumerate(cells) if n in columns})
         for line, cells in lines
     ]
-    texts = [values[name] for _, values in by_name for name in kinds]
-    first = _day_first(file, texts) if day_first is None else day_first
-    problems: list[str] = []
     written = {name: header[number] for number, name in columns.items()}
-    stations = [_station(line, values, first, written, problems) for line, values in by_name]
+    cells = [
+        (line, name, values[name]) for line, values in by_name for name in values if _is_date(name)
+    ]
+    places, report = [(line, written[name]) for line, name, _ in cells], list[str]()
+    dates = read_dates(file, [text for *_, text in cells], places, day_first, report)
+    for told in report:
+        logger.info("%s: %s", file, told)
+    days: dict[int, dict[str, np.datetime64]] = defaultdict(dict)
+    for (line, name, _), date in zip(cells, dates, strict=True):
+        if date:
+            days[line][name] = np.datetime64(date[:10], "D")
+    problems: list[str] = []
+    stations = [_station(line, values, days[line], written, problems) for line, values in by_name]
     names = tuple(values["name"] for _, values in by_name)
     problems += [
         f"station {name!r} is there twice" for name in sorted({*names}) if names.count(name) > 1
@@ -173,14 +171,12 @@ def _columns(file: object, header: Sequence[str]) -> dict[int, str]:
         for n, name in enumerate(bare)
         if name.startswith("problem") and n not in columns
     ]
-    wrong += [
-        f"two columns are called {name}"
-        for name in {bare[n] for n in columns}
-        if bare.count(name) > 1
-    ]
+    twice = {bare[n] for n in columns if bare.count(bare[n]) > 1}
+    wrong += [f"two columns are called {name}" for name in twice]
     found = set(columns.values())
     wrong += [
-        f"no column {written!r}{_nearest(written, header)}; the columns are {', '.join(header)}"
+        f"no column {written!r}{did_you_mean(written, header).replace('did you mean', 'is it')}; "
+        f"the columns are {', '.join(header)}"
         for name, written in WRITTEN.items()
         if name not in found
     ]
@@ -200,44 +196,19 @@ def _columns(file: object, header: Sequence[str]) -> dict[int, str]:
     return columns
 
 
-def _nearest(name: str, header: Sequence[str]) -> str:
-    return did_you_mean(name, header).replace("did you mean", "is it")
-
-
-def _day_first(file: object, texts: Sequence[str]) -> bool:
-    """Tell whether the day comes first in dates such as 02/04/2009, where they prove it."""
-    pairs = [(int(m[1]), int(m[3]), m[0]) for text in texts if (m := NUMBERED.fullmatch(text))]
-    days = [text for first, _, text in pairs if first > 12]
-    months = [text for _, second, text in pairs if second > 12]
-    if days and months:
-        raise UserError(
-            f"{file}: in {days[0]!r} the day comes first, in {months[0]!r} the month; expected one "
-            "way (best year first: 2009-04-02)"
-        )
-    if pairs and not days and not months:
-        raise UserError(
-            f"{file}: nothing proves whether the day or the month comes first in {pairs[0][2]!r}; "
-            "say --day-first or --month-first (day_first=True or False), or write dates year "
-            "first: 2009-04-02"
-        )
-    if pairs:
-        way = "day" if days else "month"
-        logger.info("%s: the %s comes first in dates, as in %s", file, way, (days or months)[0])
-    return bool(days)
-
-
 def _station(
-    line: int, values: dict[str, str], day_first: bool, written: dict[str, str], wrong: list[str]
+    line: int,
+    values: dict[str, str],
+    days: dict[str, np.datetime64],
+    written: dict[str, str],
+    wrong: list[str],
 ) -> tuple[float, float, Span, tuple[Span, ...]]:
     """Return place, span and problems of one line; what is wrong is added to a list."""
-    dates: dict[str, np.datetime64] = {}
-    for name, text in values.items():
-        if _is_date(name) and (text or not PROBLEM.fullmatch(name)):
-            try:
-                dates[name] = _date(text, day_first)
-            except ValueError:
-                expected = "a date such as 2009-04-02" + ("" if text else "; it is empty")
-                wrong.append(f"line {line} has {written[name]} {text!r}, expected {expected}")
+    wrong += [
+        f"line {line} has {written[name]} '', expected a date such as 2009-04-02; it is empty"
+        for name in ("setup", "retrieval")
+        if name not in days
+    ]
     if not values["name"]:
         wrong.append(f"line {line} has no station")
     spans = [("setup", "retrieval")]
@@ -245,12 +216,12 @@ def _station(
     spans += [(f"problem{number}from", f"problem{number}to") for number in numbers]
     found: list[Span] = []
     for first, last in spans:
-        if first in dates and last in dates:
-            found.append((dates[first], dates[last]))
-            if dates[last] < dates[first]:
-                late, early = (f"{written[name]} {dates[name]}" for name in (last, first))
+        if first in days and last in days:
+            found.append((days[first], days[last]))
+            if days[last] < days[first]:
+                late, early = (f"{written[name]} {days[name]}" for name in (last, first))
                 wrong.append(f"line {line} has {late} before {early}")
-        elif first != "setup" and bool(values[first]) != bool(values[last]):
+        elif first != "setup" and (first in days or last in days):
             wrong.append(f"line {line} has only one of {written[first]}, {written[last]}")
     east, north = ("x", "y") if "x" in values else ("longitude", "latitude")
     place = []
@@ -266,11 +237,3 @@ def _station(
             place.append(np.nan)
     nothing = (np.datetime64("NaT"), np.datetime64("NaT"))
     return place[0], place[-1], found[0] if found else nothing, tuple(found[1:])
-
-
-def _date(text: str, day_first: bool) -> np.datetime64:
-    match = NUMBERED.fullmatch(text)
-    if match:
-        day, month = (match[1], match[3]) if day_first else (match[3], match[1])
-        text = f"{match[4]}-{month:0>2}-{day:0>2}"
-    return np.datetime64(iso_date(text)[:10], "D")

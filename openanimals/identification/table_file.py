@@ -43,36 +43,23 @@ def read_cells(file: str | os.PathLike[str]) -> tuple[list[str], list[Line]]:
     if kind in (".xls", ".ods", ".numbers"):
         raise UserError(f"{file}: {kind} is not read; save it as .xlsx or as CSV in UTF-8")
     with naming(location, "cannot be read"):
-        lines = [
-            (line, cells)
-            for line, cells in (_xlsx if kind == ".xlsx" else _csv)(location)
-            if any(cells)
-        ]
+        found = _xlsx(location) if kind == ".xlsx" else _csv(location)
+        lines = [(line, cells) for line, cells in found if any(cells)]
     if not lines:
         raise UserError(f"{file}: the file is empty; expected a first line with names of columns")
     # Spreadsheets like to write empty columns after the last.
     width = max(column for column, name in enumerate(lines[0][1], 1) if name)
     header = lines[0][1][:width]
     problems = [f"column {n} has no name" for n, name in enumerate(header, 1) if not name]
-    problems += [
-        f"column {name!r} is there twice"
-        for name in sorted({*header})
-        if header.count(name) > 1 and name
-    ]
-    problems += [
-        f"line {line} has {len(cells)} values instead of {width}"
-        for line, cells in lines
-        if len(cells) < width or any(cells[width:])
-    ]
-    problems += [
-        f"line {line} has {cell}, which is an error of the spreadsheet"
-        for line, cells in lines
-        for cell in cells
-        if cell in FAILED
-    ]
-    problems += [
-        f"line {line} has a NUL character" for line, cells in lines if "\0" in "".join(cells)
-    ]
+    twice = sorted({name for name in header if name and header.count(name) > 1})
+    problems += [f"column {name!r} is there twice" for name in twice]
+    for line, cells in lines:
+        if len(cells) < width or any(cells[width:]):
+            problems.append(f"line {line} has {len(cells)} values instead of {width}")
+        failed = [cell for cell in cells if cell in FAILED]
+        problems += [f"line {line} has {cell}, an error of the spreadsheet" for cell in failed]
+        if "\0" in "".join(cells):
+            problems.append(f"line {line} has a NUL character")
     refuse(file, problems)
     return header, [(line, cells[:width]) for line, cells in lines[1:]]
 

@@ -7,9 +7,10 @@ import pandas as pd
 import pytest
 
 from openanimals.identification.capture_formats import FORMATS
-from openanimals.identification.captures import capture_history, read_stations
+from openanimals.identification.captures import capture_history
 from openanimals.identification.catalogue_file import as_table, read_catalogue
 from openanimals.identification.importing import import_catalogue
+from openanimals.identification.stations import read_stations
 from openanimals.utils.errors import UserError
 
 
@@ -102,9 +103,17 @@ def test_leopard_cats(shared, tmp_path):
     history = capture_history(
         read_catalogue(tmp_path / "catalogue.csv"), stations=stations, days=10
     )
+    assert str(history.occasions[0]) == "2009-04-02"
+    assert (history.n.tolist(), history.u.tolist()) == ([2, 2, 3, 2, 1], [2, 0, 1, 0, 0])
+    texts = {"1": "11110", "2": "11101", "3": "00110"}
+    assert dict(zip(history.individuals, history.texts(), strict=True)) == texts
+    assert history.counts.sum() == history.by_station.sum() == 26
+    # StationC is off from 12 May to its retrieval.
+    looked = ("04-02", "05-14"), ("04-03", "05-16"), ("04-04", "05-11")
+    days = [len(pd.date_range(*(f"2009-{end}" for end in ends))) for ends in looked]
+    assert history.effort.sum(1).tolist() == days
     for name in FORMATS:
         history.write(tmp_path / name, name)
-    texts = {"1": "11110", "2": "11101", "3": "00110"}
     table = pd.read_csv(tmp_path / "table" / "captures.csv", index_col="identity", dtype=str)
     assert {name: "".join(row) for name, row in table.iterrows()} == texts
     mark = (tmp_path / "mark" / "captures.inp").read_text()

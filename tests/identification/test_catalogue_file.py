@@ -156,5 +156,5 @@ def test_lines_are_counted_as_a_spreadsheet_does_and_its_errors_are_named(tmp_pa
     book.active.append([])
     book.active.append(["1.jpg", "#NAME?"])
     book.save(tmp_path / "catalogue.xlsx")
-    with pytest.raises(UserError, match=r"line 3 has #NAME\?, which is an error"):
+    with pytest.raises(UserError, match=r"line 3 has #NAME\?, an error of"):
         read_catalogue(tmp_path / "catalogue.xlsx")

@@ -41,7 +41,8 @@ def test_scenery_that_matches_is_seen_to_lie_off_the_animal(pair):
 
 def test_a_network_says_which_regions_it_finds_alike(pair, capsys):
     config = pair / "demo.yml"
-    config.write_text(f"_BASE_: {REPOSITORY}/configs/ARBase/demo.yml\n")
+    base = f"_BASE_: {REPOSITORY}/configs/ARBase/demo.yml\n"
+    config.write_text(f"{base}MODEL: {{BACKBONE: {{NAME: tiny, FEAT_DIM: 8, PRETRAIN: false}}}}\n")
     arguments = [str(pair / f"{name}.png") for name in ("a", "a")]
     out = pair / "out"
     assert main(["explain", *arguments, "--model", str(config), "--to", str(out)]) == 0

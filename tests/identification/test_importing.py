@@ -9,8 +9,7 @@ from PIL import ImageFile
 
 from openanimals.identification.catalogue_file import read_catalogue
 from openanimals.identification.importing import import_catalogue
-from openanimals.identification.importing.exif import read_tags
-from openanimals.identification.importing.file_names import camera_and_time
+from openanimals.identification.importing.exif import camera_and_time, read_tags
 from openanimals.identification.importing.folders import viewpoint_of
 from openanimals.utils.errors import UserError
 from tests.identification.importing_fixtures import column, photograph, said, tagged

@@ -399,12 +399,12 @@ class Machine(RuleBasedStateMachine):
 
 TestMachine = Machine.TestCase
 TestMachine.settings = settings(
-    max_examples=25, stateful_step_count=25, deadline=None, database=None
+    max_examples=15, stateful_step_count=25, deadline=None, database=None
 )
 
 
 @given(st.sets(st.tuples(st.integers(0, 9), st.integers(0, 9)), min_size=9, max_size=16))
-@settings(max_examples=50, deadline=None, database=None)
+@settings(max_examples=20, deadline=None, database=None)
 def test_chains_are_the_shortest(pairs):
     links = [(f"{a}.jpg", f"{b}.jpg") for a, b in sorted(pairs) if a != b]
     ends = [*classes(links)]

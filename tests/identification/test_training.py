@@ -20,9 +20,10 @@ from openanimals.identification.catalogue_file import (
     write_catalogue,
 )
 from openanimals.identification.encounters import encounters
+from openanimals.identification.evaluation import evaluate_files
 from openanimals.identification.learning import Settings
 from openanimals.identification.matches import Matches
-from openanimals.identification.run import evaluate_files, identify_files
+from openanimals.identification.run import identify_files
 from openanimals.identification.training import hold_out, train_for_identification
 from openanimals.utils.errors import UserError
 from tests.engine.tiny_run import BASE, overrides
@@ -46,8 +47,10 @@ def trained(tmp_path_factory, herd_root):
     """The catalogue's file, the folder of the run, and what it said."""
     place = tmp_path_factory.mktemp("for-identification")
     write_catalogue(place / "herd.csv", from_catalogue(load_catalogue(HERD, herd_root)))
-    keys = overrides(place / "run", herd_root, SOLVER__MAX_EPOCH=2, DATASETS__NAMES=None)
-    said = train_for_identification(place / "herd.csv", [str(BASE)], keys)
+    keys = overrides(place / "run", herd_root, SOLVER__MAX_EPOCH=1, DATASETS__NAMES=None)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("openanimals.engine.train.draw_results", lambda *_: None)  # takes longest
+        said = train_for_identification(place / "herd.csv", [str(BASE)], keys)
     return place / "herd.csv", place / "run", said
 
 

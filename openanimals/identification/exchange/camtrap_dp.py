@@ -24,13 +24,8 @@ TABLES = ("deployments", "media", "observations")
 CLASSIFICATION = ("classificationMethod", "classifiedBy", "classificationTimestamp")
 FILLED = ("individualID", "classificationProbability", *CLASSIFICATION)
 NEEDED = (
-    "observationID",
-    "mediaID",
-    "deploymentID",
-    "eventStart",
-    "eventEnd",
-    "observationType",
-    "count",
+    *("observationID", "mediaID", "deploymentID", "eventStart", "eventEnd"),
+    *("observationType", "count"),
 )
 BOX = ("bboxX", "bboxY", "bboxWidth", "bboxHeight")
 NEAR = 0.01  # between two boxes of one animal, of the photograph's width or height
@@ -209,12 +204,8 @@ def _media(table: pd.DataFrame, folder: Path, root: Path, media: RawCsv) -> list
         if not is_address(path)
     }
     files = [name or PurePosixPath(path).name for name, path in zip(shown, paths, strict=True)]
-    number = Counter(files)
-    alone = {
-        name: identifier
-        for name, identifier in zip(files, identifiers, strict=True)
-        if number[name] == 1
-    }
+    number, named = Counter(files), zip(files, identifiers, strict=True)
+    alone = {name: identifier for name, identifier in named if number[name] == 1}
     return [
         places.get(os.path.abspath(root / path)) or alone.get(PurePosixPath(path).name)
         for path in table["path"]
@@ -235,7 +226,7 @@ def _boxes(observations: RawCsv) -> list[tuple[float, ...] | None]:
 
 
 def _relative_box(photograph: Path, box: Any) -> tuple[float, ...] | None:
-    if box is None or pd.isna(box):
+    if pd.isna(box):
         return None
     try:
         width, height = image_size(photograph)

@@ -4,7 +4,7 @@ import logging
 import os
 import re
 import shutil
-from collections.abc import Hashable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -29,13 +29,11 @@ class WildbookFiles:
         spreadsheets: of 200 encounters at most.
         encounters: how many they have together.
         renamed: paths of photographs, and their new names where Wildbook would not take theirs.
-        copies: the folder with the photographs by these names, if copies were asked for.
     """
 
     spreadsheets: list[Path]
     encounters: int
     renamed: dict[str, str]
-    copies: Path | None
 
 
 def write_wildbook(
@@ -71,34 +69,31 @@ def write_wildbook(
             location nor position.
         FileError: a file cannot be read or written.
     """
-    if not submitter.strip():
-        raise UserError("submitter is empty; expected your user name in Wildbook")
     if table.empty:
         raise UserError("the catalogue has no photographs; Wildbook wants at least one")
     place = expanded(folder)
     names = _file_names([*dict.fromkeys(table["path"])])
     sightings = _sightings(table["sequence"].tolist())
-    keys: list[Hashable] = [
-        row if _missing(sequence) else (sequence, None if _missing(identity) else identity)
-        for row, (sequence, identity) in enumerate(
-            zip(table["sequence"], table["identity"], strict=True)
-        )
-    ]
+    alone = pd.Series(range(len(table)), table.index, dtype=object)
+    keys = [table["sequence"].where(table["sequence"].notna(), alone), table["identity"].fillna("")]
     lines: list[dict[str, Any]] = []
     problems: list[str] = []
-    for _, rows in table.groupby(pd.factorize(pd.Series(keys, dtype=object))[0], sort=False):
+    for _, rows in table.groupby(keys, sort=False):
         line = _encounter(rows, location, species, decimals, problems)
         line |= {"Encounter.submitterID": submitter}
         line |= {"Encounter.sightingID": sightings.get(rows["sequence"].iat[0])}
-        media = dict.fromkeys(names[path] for path in rows["path"])
-        lines.append({f"Encounter.mediaAsset{n}": name for n, name in enumerate(media)} | line)
+        shown = dict.fromkeys(names[path] for path in rows["path"])
+        lines.append({f"Encounter.mediaAsset{n}": name for n, name in enumerate(shown)} | line)
     refuse("Wildbook's bulk import", problems)
     if location is None and table["camera"].notna().any():
         logger.warning(
             "the cameras became Encounter.locationID: Wildbook takes only locations of its own list"
         )
-    # All columns before the first sheet, so that every sheet has them in one order.
-    order = sorted({name for line in lines for name in line}, key=_rank)
+    # All columns before the first sheet, so that every sheet has them in one order: the
+    # photographs, of which the longest line has all, then the others.
+    most = max(lines, key=len)
+    media = [name for name in most if name.startswith("Encounter.mediaAsset")]
+    order = [*media, *sorted(most.keys() - {*media})]
     groups = [lines[n : n + ENCOUNTERS] for n in range(0, len(lines), ENCOUNTERS)]
     sheets = [
         _write_sheet(place / f"wildbook-{n:03}.xlsx", group, order)
@@ -114,25 +109,25 @@ def write_wildbook(
             *(len(renamed), place / "renamed.csv"),
             "" if copies_from else ": copy them by these before you upload them",
         )
-    copies = None if copies_from is None else place / "photographs"
-    if copies is not None and copies_from is not None:
-        _copy(names, expanded(copies_from), copies)
+    if copies_from is not None:
+        for path, name in names.items():
+            file = expanded(copies_from) / path
+            with (
+                naming(file, "cannot be copied"),
+                atomic_path(place / "photographs" / name) as temporary,
+            ):
+                shutil.copyfile(file, temporary)
         if decimals is not None:
             logger.warning(
                 "positions are rounded in the spreadsheets only; the photographs themselves may "
                 "hold exact ones (EXIF)"
             )
-    return WildbookFiles(sheets, len(lines), renamed, copies)
-
-
-def _missing(value: Any) -> bool:
-    return value is None or bool(pd.isna(value)) or value == ""
+    return WildbookFiles(sheets, len(lines), renamed)
 
 
 def _first(rows: pd.DataFrame, name: str) -> Any:
     """Return the first known value of a column, None where there is none."""
-    known = [value for value in rows.get(name, ()) if not _missing(value)]
-    return known[0] if known else None
+    return next((value for value in rows.get(name, ()) if not pd.isna(value)), None)
 
 
 def _encounter(
@@ -151,7 +146,7 @@ def _encounter(
             "genus and epithet such as 'Panthera pardus'"
         )
         kind = ["", ""]
-    known = sorted(str(day) for day in rows["date"] if not _missing(day))
+    known = sorted(str(day) for day in rows["date"].dropna())
     if not known:
         problems.append(f"{path} has no date; expected at least one in an encounter")
     year, month, day = map(int, known[0][:10].split("-")) if known else (0, 0, 0)
@@ -182,12 +177,6 @@ def _encounter(
     }
 
 
-def _rank(column: str) -> tuple[int, int, str]:
-    """Sort the photographs of an encounter first, by their number."""
-    number = re.fullmatch(r"Encounter\.mediaAsset(\d+)", column)
-    return (0, int(number[1]), "") if number else (1, 0, column)
-
-
 def _file_names(paths: Sequence[str]) -> dict[str, str]:
     """Return a name for each path that Wildbook takes, its own where that will do."""
     taken: set[str] = set()
@@ -215,7 +204,7 @@ def _sightings(sequences: Sequence[Any]) -> dict[Any, str]:
     found: dict[Any, str] = {}
     taken: set[str] = set()
     for sequence in sequences:
-        if not _missing(sequence) and sequence not in found:
+        if not pd.isna(sequence) and sequence not in found:
             bare = stem = re.sub(r"[^A-Za-z0-9_-]+", "-", str(sequence)).strip("-") or "sighting"
             number = 1
             while bare in taken:
@@ -229,7 +218,7 @@ def _sightings(sequences: Sequence[Any]) -> dict[Any, str]:
 def _write_sheet(path: Path, lines: Sequence[dict[str, Any]], order: Sequence[str]) -> Path:
     import openpyxl
 
-    columns = [name for name in order if any(not _missing(line.get(name)) for line in lines)]
+    columns = [name for name in order if any(line.get(name) is not None for line in lines)]
     book = openpyxl.Workbook()
     sheet = book.worksheets[0]
     sheet.append(columns)
@@ -242,11 +231,3 @@ def _write_sheet(path: Path, lines: Sequence[dict[str, Any]], order: Sequence[st
     with atomic_path(path) as temporary:
         book.save(temporary)
     return path
-
-
-def _copy(names: dict[str, str], root: Path, folder: Path) -> None:
-    with naming(folder):
-        folder.mkdir(parents=True, exist_ok=True)
-    for path, name in names.items():
-        with naming(root / path, "cannot be copied"), atomic_path(folder / name) as temporary:
-            shutil.copyfile(root / path, temporary)

@@ -61,29 +61,23 @@ def read_package(package: Path, report: list[str]) -> list[dict[str, Any]]:
     for number, media in enumerate(tables["media"], 2):
         path, name = media.get("filePath", ""), media.get("mediaID", "")
         deployment = deployments.get(media.get("deploymentID"))
-        if not path or deployment is None:
-            what = (
-                "no filePath"
-                if not path
-                else f"no known deploymentID ({media.get('deploymentID')!r})"
-            )
-            problems.append(f"line {number} has {what}")
+        if not path:
+            problems.append(f"line {number} has no filePath")
+        elif deployment is None:
+            unknown = media.get("deploymentID")
+            problems.append(f"line {number} has no known deploymentID ({unknown!r})")
         elif is_address(path):
             remote.append(path)
         elif not media.get("fileMediatype", "image/").startswith("image/"):
             others.append(path)
         else:
             observed = of_media.get(name) or _at(media, of_deployment[media["deploymentID"]])
-            animals = [
-                one for one in observed if one.get("observationType") in ("animal", "unknown")
-            ]
-            if (
-                observed
-                and not animals
-                and all(one.get("observationType") != "unclassified" for one in observed)
-            ):
+            kinds = [one.get("observationType") for one in observed]
+            if kinds and not {*kinds} & {"animal", "unknown", "unclassified"}:
                 empty.append(path)
                 continue
+            pairs = zip(observed, kinds, strict=True)
+            animals = [one for one, kind in pairs if kind in ("animal", "unknown")]
             animals, unsure = _apart(animals)
             open_ones += [path] if unsure else []
             rows += [_row(media, deployment, animal, unsure) for animal in animals or [{}]]
@@ -91,11 +85,7 @@ def read_package(package: Path, report: list[str]) -> list[dict[str, Any]]:
     tell(report, remote, "left out, photographs on the network (download them beside the package)")
     tell(report, others, "left out, files that are no photographs")
     tell(report, empty, "left out, photographs without an animal")
-    tell(
-        report,
-        open_ones,
-        "name left open, photographs of several animals without boxes",
-    )
+    tell(report, open_ones, "name left open, photographs of several animals without boxes")
     if not rows:
         raise UserError(f"{package}: no photograph with an animal in the package")
     report.append(

@@ -1,4 +1,4 @@
-"""What photographs say of themselves: EXIF time and position, XMP tags. No pixel is decoded."""
+"""What photographs and their names say: EXIF time and position, XMP tags. No pixel is decoded."""
 
 import math
 import os
@@ -8,6 +8,8 @@ from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, field
+from datetime import datetime
+from pathlib import PurePosixPath
 from typing import Any
 from xml.etree import ElementTree
 
@@ -23,6 +25,14 @@ SUBJECTS = (
 )
 TAGS = {"individual": "identity", "individualid": "identity", "identity": "identity"}
 TAGS |= {"species": "species", "viewpoint": "viewpoint", "side": "viewpoint", "flank": "viewpoint"}
+
+# Station (and perhaps camera), date, time, number: StationA__2009-04-21__00-40-00(1).JPG
+STATION = re.compile(r"(?P<camera>.+?)__(?:.+__)?\d{4}-\d\d-\d\d__\d\d-\d\d-\d\d(\(\d+\))?")
+# Year to second, with the same few signs between: IMG_20240517_093211, 2024-05-17 09.32.11
+TIME = re.compile(
+    r"(?<!\d)((?:19|20)\d\d)([-_.]?)(\d\d)\2(\d\d)[-_ T]{0,2}(\d\d)([-_.h]?)(\d\d)[-_.m]?(\d\d)"
+    r"(?:\d{3})?(?!\d)"  # thousandths, as telephones write
+)
 
 
 @dataclass(frozen=True)
@@ -49,16 +59,9 @@ class Header:
 
 
 def read_headers(files: Iterable[str]) -> dict[str, Header]:
-    """Read the headers of photographs, each file once.
-
-    Returns:
-        A header for each file; one that cannot be read has a problem.
-    """
+    """Read the headers of photographs, each file once."""
     paths = [*dict.fromkeys(files)]
-    with (
-        warnings.catch_warnings(),
-        ThreadPoolExecutor() as pool,
-    ):  # time goes into waiting for disks
+    with warnings.catch_warnings(), ThreadPoolExecutor() as pool:  # which wait for disks
         warnings.simplefilter("ignore")  # Pillow's, of EXIF that is damaged in part
         return dict(zip(paths, pool.map(read_header, paths), strict=True))
 
@@ -120,6 +123,24 @@ def read_tags(xmp: bytes | str) -> dict[str, list[str]]:
             if name and value and value not in found.setdefault(name, []):
                 found[name].append(value)
     return found
+
+
+def camera_and_time(path: str) -> tuple[str | None, str | None]:
+    """Return the camera (station) and the time that a file's name says.
+
+    Example:
+        >>> camera_and_time("StationA__2009-04-21__00-40-00(1).JPG")
+        ('StationA', '2009-04-21T00:40:00')
+        >>> camera_and_time("IMG_20240517_093211.jpg")
+        (None, '2024-05-17T09:32:11')
+    """
+    stem = PurePosixPath(path).stem
+    station = STATION.fullmatch(stem)
+    if time := TIME.search(stem):
+        with suppress(ValueError):  # numbers that are no time
+            moment = datetime(*map(int, time.group(1, 3, 4, 5, 7, 8)))  # type: ignore[arg-type]
+            return station and station["camera"], moment.isoformat()
+    return None, None
 
 
 def _date(exif: Any) -> str | None:

@@ -19,8 +19,7 @@ from openanimals.identification.catalogue_file import (
 )
 from openanimals.identification.importing.boxes import to_pixels
 from openanimals.identification.importing.camtrap_dp import read_package
-from openanimals.identification.importing.exif import Header, read_headers
-from openanimals.identification.importing.file_names import camera_and_time
+from openanimals.identification.importing.exif import Header, camera_and_time, read_headers
 from openanimals.identification.importing.folders import read_folder, viewpoint_of
 from openanimals.identification.importing.megadetector import add_boxes, read_detections
 from openanimals.identification.importing.report import SLACK, oddities, tell
@@ -149,14 +148,8 @@ def _check_options(place: Path, **given: object) -> None:
         raise UserError(f"{place}: expected a folder, a table ({', '.join(TABLES)}) or a {PACKAGE}")
     kind = "a folder" if place.is_dir() else "a package" if place.name == PACKAGE else "a table"
     of = {"columns": "a table", "boxes": "a table", "flat": "a folder"}
-    refuse(
-        place,
-        [
-            f"{name} is for {of[name]}, and this is {kind}"
-            for name, value in given.items()
-            if value is not None and kind != of[name]
-        ],
-    )
+    wrong = [name for name, value in given.items() if value is not None and kind != of[name]]
+    refuse(place, [f"{name} is for {of[name]}, and this is {kind}" for name in wrong])
 
 
 def _readable(
@@ -187,7 +180,7 @@ def _use_stations(
     """Take cameras from folders that are called like a station, and places from the stations."""
     stations = read_stations(file, day_first)
     places = dict(zip(stations.names, zip(stations.y, stations.x, strict=True), strict=True))
-    folders = []
+    folders, strange = [], set[str]()
     for row in rows:
         above = [part for part in Path(row["path"]).parts[:-1] if part in places]
         if above and not row.get("camera"):
@@ -195,17 +188,16 @@ def _use_stations(
             folders.append(row["path"])
             if row.get("identity") == above[-1]:  # a folder, but not an individual's
                 row["identity"] = None
-    tell(report, folders, "camera from a folder called like a station, which is no individual")
-    for row in rows:
         camera = row.get("camera") or camera_and_time(row["path"])[0]
-        if camera in places and stations.degrees and not row.get("latitude"):
+        if camera and camera not in places:
+            strange.add(camera)
+        elif camera and stations.degrees and not row.get("latitude"):
             latitude, longitude = places[camera]
             if latitude == latitude:  # else NaN: a station without a place
                 row["latitude"], row["longitude"] = f"{latitude:.9g}", f"{longitude:.9g}"
-    cameras = {str(row.get("camera") or camera_and_time(row["path"])[0] or "") for row in rows}
-    strange = sorted(cameras - {"", *places})
-    strange = [f"{name!r}{did_you_mean(name, places)}" for name in strange]
-    tell(report, strange, "cameras that are not among the stations")
+    tell(report, folders, "camera from a folder called like a station, which is no individual")
+    near = [f"{name!r}{did_you_mean(name, places)}" for name in sorted(strange)]
+    tell(report, near, "cameras that are not among the stations")
 
 
 def _complete(
@@ -229,9 +221,8 @@ def _complete(
         for name in ("species", "viewpoint"):
             values = header.tags.get(name, [])
             if len(values) == 1 and not row.get(name):
-                row[name] = (
-                    (viewpoint_of(values[0]) or values[0]) if name == "viewpoint" else values[0]
-                )
+                side = viewpoint_of(values[0]) if name == "viewpoint" else None
+                row[name] = side or values[0]
         tags = header.tags.get("identity", [])
         if row.get("identity") and tags and tags != [row["identity"]]:
             names.append(f"{path} (tag {', '.join(tags)}; {row['identity']} is kept)")
@@ -245,13 +236,12 @@ def _complete(
             sources["tags"].append(path)
     if cameras:
         report.append(f"cameras from the names of files: {len(cameras)}")
-    dates = [
-        f"{len(found)} from {name}" for name, found in sources.items() if found and name != "tags"
-    ]
+    tagged = sources.pop("tags")
+    dates = [f"{len(found)} from {name}" for name, found in sources.items() if found]
     if dates:
         report.append(f"dates: {', '.join(dates)}")
-    if sources["tags"]:
-        report.append(f"names of individuals from tags in photographs: {len(sources['tags'])}")
+    if tagged:
+        report.append(f"names of individuals from tags in photographs: {len(tagged)}")
     tell(report, times, "two times")
     tell(report, names, "a tag with another name")
     tell(report, unused, "tags with a name not used, as the table leaves it open")
@@ -265,11 +255,8 @@ def _set_date(
     own = row.get("date")
     if own and "T" not in own and exif and exif.startswith(own):
         own = None  # which has the time of day, too
-    known = [
-        (name, time)
-        for name, time in (("source", own), ("EXIF", exif), ("names of files", file_name))
-        if time
-    ]
+    times = {"source": own, "EXIF": exif, "names of files": file_name}
+    known = [(name, time) for name, time in times.items() if time]
     if not known:
         return []
     (first, row["date"]), *others = known

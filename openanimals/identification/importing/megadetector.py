@@ -122,8 +122,7 @@ def add_boxes(
         for start in range(len(parts)):
             by_end["/".join(parts[start:])].append(name)
     result: list[Row] = []
-    failed: list[str] = []
-    empty: list[str] = []
+    failed, empty = list[str](), list[str]()
     absent, several, ambiguous = [], [], []
     used: dict[str, str] = {}
     for row in rows:
@@ -155,17 +154,10 @@ def add_boxes(
         )
     tell(report, failed, "left out, photographs that the detector could not read")
     tell(report, empty, "left out, photographs without an animal")
-    tell(
-        report,
-        several,
-        "name left open, photographs of a named individual with several animals",
-    )
+    tell(report, several, "name left open, photographs of a named individual with several animals")
     tell(report, absent, "without a box, photographs that are not among the detections")
-    tell(
-        report,
-        sorted(animals.keys() - used.keys()),
-        "unused, files of the detections that are not among the photographs",
-    )
+    unused = sorted(animals.keys() - used.keys())
+    tell(report, unused, "unused, files of the detections that are not among the photographs")
     boxes = sum(1 for row in result if row.get("bbox"))
     report.append(
         f"{boxes} animals in {len(used) - len(failed) - len(empty)} photographs by detection"

@@ -1,8 +1,9 @@
 """What is odd in photographs that were imported: copies, names, clocks."""
 
 import itertools
+import re
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from datetime import datetime, timedelta
 from pathlib import Path, PurePosixPath
 
@@ -10,8 +11,8 @@ import pandas as pd
 
 from openanimals.data.files import find_copies
 from openanimals.data.names import near_equal
-from openanimals.identification.importing.file_names import counter
 
+NUMBER = re.compile(r"(\D*)(\d{3,7})")  # what a camera counts: IMG_0412, DSCN6064
 SHOWN = 5  # examples in a line of the report
 FIRST_YEAR = 2000  # of digital photographs in the field; earlier is a clock that was never set
 APART = 20  # numbers, at most, of two photographs whose order is compared: cards are changed, too
@@ -33,70 +34,58 @@ def tell(report: list[str], items: Sequence[str], what: str, detail: str | None 
         report.append(f"{what}: {len(items)} ({detail or ', '.join(items[:SHOWN]) + rest})")
 
 
-def oddities(table: pd.DataFrame, root: Path, now: datetime | None = None) -> list[str]:
+def oddities(table: pd.DataFrame, root: Path) -> list[str]:
     """Return a line for each kind of thing in a catalogue that someone should look at.
 
     Args:
         table: a catalogue's.
         root: folder that its paths are relative to.
-        now: the time after which no photograph can have been taken; None for that of the system.
     """
     report: list[str] = []
-    paths = table["path"].tolist()
-    names = table["identity"].tolist()
     copies: list[str] = []
     contradictions: list[str] = []
+    columns = (table[name].tolist() for name in ("path", "identity", "date", "viewpoint"))
+    paths, names, dates, viewpoints = columns
     for rows in find_copies([str(root / path) for path in paths], table["bbox"].tolist()):
         found = sorted({str(names[row]) for row in rows if names[row] is not None})
         text = " = ".join(paths[row] for row in rows)
-        (contradictions if len(found) > 1 else copies).append(
-            f"{text} ({', '.join(found)})" if len(found) > 1 else text
-        )
+        if len(found) > 1:
+            contradictions.append(f"{text} ({', '.join(found)})")
+        else:
+            copies.append(text)
     tell(report, contradictions, "in the catalogue under two names")
     tell(report, copies, "the same photograph more than once")
     tell(report, near_equal(name for name in names if name), "names nearly equal")
     tell(report, near_equal(name for name in table["camera"] if name), "cameras nearly equal")
-    dates = table["date"].tolist()
     undated = [path for path, date in zip(paths, dates, strict=True) if date is None]
     tell(report, [*dict.fromkeys(undated)], "without a date")
-    if table["viewpoint"].notna().any():
-        pairs = zip(paths, table["viewpoint"], strict=True)
+    if any(viewpoints):
+        pairs = zip(paths, viewpoints, strict=True)
         tell(report, [path for path, viewpoint in pairs if not viewpoint], "without a viewpoint")
-    latest = ((now or datetime.now()) + timedelta(days=1)).isoformat()  # wherever on earth
-    for what, wrong in (
-        (f"a date before {FIRST_YEAR}", lambda date: date < str(FIRST_YEAR)),
-        ("a date in the future", lambda date: date > latest),
-    ):
-        rows_of = [
-            f"{path} ({date})"
-            for path, date in zip(paths, dates, strict=True)
-            if date and wrong(date)
-        ]
-        tell(report, [*dict.fromkeys(rows_of)], what)
-    tell(
-        report,
-        _jumps(table),
-        "times that run backwards while the camera's numbers go on",
-    )
+    latest = (datetime.now() + timedelta(days=1)).isoformat()  # wherever on earth
+    dated = [*dict.fromkeys(pair for pair in zip(paths, dates, strict=True) if pair[1])]
+    early = [f"{path} ({date})" for path, date in dated if date < str(FIRST_YEAR)]
+    tell(report, early, f"a date before {FIRST_YEAR}")
+    late = [f"{path} ({date})" for path, date in dated if date > latest]
+    tell(report, late, "a date in the future")
+    tell(report, _jumps(table), "times that run backwards while the camera's numbers go on")
     return report
 
 
-def _jumps(
-    table: pd.DataFrame,
-) -> list[str]:
+def _jumps(table: pd.DataFrame) -> list[str]:
     """Return where the time of a camera runs backwards although its numbers go on.
 
     One camera's are those of one station, one folder and the same letters before the number. Where
     no station is known, a folder of one individual says nothing: it holds years and many cameras.
     """
-    series: Mapping[tuple, dict] = defaultdict(dict)
+    series: dict[tuple, dict] = defaultdict(dict)
     columns = (table[name] for name in ("path", "date", "camera", "identity"))
     for path, date, camera, identity in zip(*columns, strict=True):
-        known = camera or identity not in PurePosixPath(path).parts
-        if known and date and "T" in date and (found := counter(path)):
-            prefix, number = found
-            folder = str(PurePosixPath(path).parent)
-            series[camera, folder, prefix][number] = (datetime.fromisoformat(date), path)
+        place = PurePosixPath(path)
+        known, match = camera or identity not in place.parts, NUMBER.fullmatch(place.stem)
+        if known and match and date and "T" in date:
+            number = int(match[2])
+            series[camera, place.parent, match[1]][number] = (datetime.fromisoformat(date), path)
     jumps = []
     for by_number in series.values():
         numbers = sorted(by_number)

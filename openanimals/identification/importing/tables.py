@@ -9,7 +9,7 @@ from typing import Any
 
 from openanimals.data.datasets.folder import walk
 from openanimals.identification.catalogue_file import COLUMNS
-from openanimals.identification.importing.dates import read_dates
+from openanimals.identification.dates import read_dates
 from openanimals.identification.importing.folders import viewpoint_of
 from openanimals.identification.importing.report import tell
 from openanimals.identification.table_file import read_cells, refuse
@@ -79,7 +79,7 @@ def read_table(
     kept = f"; kept as they are: {', '.join(map(repr, further))}" if further else ""
     boxes = f", bbox = {', '.join(map(repr, four))}" if four else ""
     report.append(f"columns: {meaning}{boxes}{kept}")
-    rows, problems, wheres = [], [], []
+    rows, problems, places = [], [], []
     for line, cells in lines:
         values = dict(zip(header, cells, strict=True))
         row: dict[str, Any] = {name: values[theirs] or None for name, theirs in ours.items()}
@@ -93,10 +93,10 @@ def read_table(
         for name in further:
             row[f"{name} (table)" if name.lower() in COLUMNS else name] = values[name] or None
         rows.append(row)
-        wheres.append(f"line {line}")
+        places.append((line, "date"))
     refuse(file, problems)
     dates = [" ".join(filter(None, (row.get("date"), row.pop("time", None)))) for row in rows]
-    for row, date in zip(rows, read_dates(file, dates, wheres, day_first, report), strict=True):
+    for row, date in zip(rows, read_dates(file, dates, places, day_first, report), strict=True):
         row["date"] = date
     _read_viewpoints(rows, report)
     _find_files(rows, file.parent, report)
@@ -139,32 +139,25 @@ def _guess(
         found = [free[spelling] for spelling in spellings.split() if spelling in free]
         if name not in ours and found:
             ours[name] = found[0]
-            if (
-                name == "identity"
-                and _plain(found[0]) == "id"
-                and _numbers_rows(found[0], header, lines)
-            ):
+            bare = _plain(found[0])
+            if name == "identity" and bare == "id" and _numbers_rows(found[0], header, lines):
                 report.append(
                     f"column {found[0]!r} differs in every row: not taken for the individual"
                 )
                 del ours[name]
                 continue
-            del free[_plain(found[0])]
+            del free[bare]
             # A second one is no mistake of a folder and a file, or of a place and its station.
             if len(found) > 1 and name in ("path", "identity", "date"):
-                tell(
-                    report,
-                    found[1:],
-                    f"{name} from {found[0]!r}, though there are other columns that could be it",
-                )
+                others = "though there are other columns that could be it"
+                tell(report, found[1:], f"{name} from {found[0]!r}, {others}")
     # Of dates and times in one column, the second column says nothing more.
-    position = [*header].index(ours["date"]) if "date" in ours else None
+    if "date" in ours and "time" in ours:
+        place = [*header].index(ours["date"])
+        if any(re.search(r"\d:\d\d", cells[place]) for _, cells in lines):
+            del ours["time"]
     if "path" not in ours and "folder" in ours:
         ours["path"] = ours.pop("folder")
-    if position is not None and "time" in ours:
-        whole = any(re.search(r"\d:\d\d", cells[position]) for _, cells in lines)
-        if whole:
-            del ours["time"]
     if "path" not in ours:
         raise UserError(
             f"{file}: no column of photographs; the columns are "
@@ -214,7 +207,6 @@ def _find_files(rows: list[dict[str, Any]], folder: Path, report: list[str]) -> 
             row["path"] = places[0]
         elif places:
             several.append(f"{row['path']} ({' or '.join(places[:3])})")
-    refuse(
-        folder, [f"more than one file could be {text}; write its folder, too" for text in several]
-    )
+    several = [f"more than one file could be {text}; write its folder, too" for text in several]
+    refuse(folder, several)
     tell(report, found, "found by the name of the file alone")

@@ -3,7 +3,6 @@
 import re
 from collections.abc import Sequence
 from datetime import datetime
-from pathlib import Path
 
 from openanimals.data.catalogue import iso_date
 from openanimals.identification.table_file import refuse
@@ -15,9 +14,9 @@ MONTHS = ("%d %b %Y", "%d %B %Y", "%b %d %Y", "%B %d %Y")  # 3 Apr 2025, April 3
 
 
 def read_dates(
-    file: Path,
+    file: object,
     texts: Sequence[str],
-    wheres: Sequence[str],
+    places: Sequence[tuple[int, str]],
     day_first: bool | None,
     report: list[str],
 ) -> list[str | None]:
@@ -26,7 +25,7 @@ def read_dates(
     Args:
         file: that they are of, as errors name it.
         texts: dates, empty where there is none.
-        wheres: the place of each in the file, such as ``line 3``.
+        places: the line and the column of each.
         day_first: whether of 3/4/2025 the day comes first; None if a day above 12 proves it.
         report: what was guessed is added to it.
 
@@ -36,7 +35,7 @@ def read_dates(
     parted = [NUMBERS.fullmatch(text) for text in texts]
     pairs = [(int(match[1]), int(match[3])) if match else None for match in parted]
     if day_first is None:
-        day_first = _order(file, texts, wheres, pairs, report)
+        day_first = _order(file, texts, [line for line, _ in places], pairs, report)
     short = [
         text for text, match in zip(texts, parted, strict=True) if match and len(match[4]) == 2
     ]
@@ -44,21 +43,21 @@ def read_dates(
         report.append(f"{len(short)} years of two digits are taken as 20..: {short[0]}")
     dates: list[str | None] = []
     problems = []
-    for text, where, match in zip(texts, wheres, parted, strict=True):
+    for text, (line, column), match in zip(texts, places, parted, strict=True):
         try:
             dates.append(_read(text, match, bool(day_first)) if text else None)
         except ValueError:
             order = "day/month/year" if day_first else "month/day/year"
             expected = order if match else "a date such as 2025-04-01 or 2025-04-01 09:32:14"
-            problems.append(f"{where} has date {text!r}, expected {expected}")
+            problems.append(f"line {line} has {column} {text!r}, expected {expected}")
     refuse(file, problems)
     return dates
 
 
 def _order(
-    file: Path,
+    file: object,
     texts: Sequence[str],
-    wheres: Sequence[str],
+    lines: Sequence[int],
     pairs: Sequence[tuple[int, int] | None],
     report: list[str],
 ) -> bool | None:
@@ -70,22 +69,23 @@ def _order(
     if of[True] and of[False]:
         day, month = of[True][0], of[False][0]
         raise UserError(
-            f"{file}: in {wheres[day]} the day comes first ({texts[day]}), in {wheres[month]} the "
-            f"month ({texts[month]}); write all dates in one way, best year-month-day"
+            f"{file}: in line {lines[day]} the day comes first ({texts[day]}), in line "
+            f"{lines[month]} the month ({texts[month]}); write all dates in one way, best "
+            "year-month-day"
         )
     open_ones = [row for row, pair in enumerate(pairs) if pair and pair[0] != pair[1]]
     if open_ones and not of[True] and not of[False]:
         row = open_ones[0]
         raise UserError(
-            f"{file}: {wheres[row]} has date {texts[row]}, and no date proves whether the day or "
-            "the month comes first; say --day-first or --month-first (day_first=True or False)"
+            f"{file}: line {lines[row]} has date {texts[row]}, and no date proves whether the day "
+            "or the month comes first; say --day-first or --month-first (day_first=True or False)"
         )
     if not open_ones:
         return None
     first = bool(of[True])
     row = of[first][0]
     what = "day" if first else "month"
-    report.append(f"in dates the {what} comes first, as {wheres[row]} proves: {texts[row]}")
+    report.append(f"in dates the {what} comes first, as line {lines[row]} proves: {texts[row]}")
     return first
 
 

@@ -1,11 +1,13 @@
-"""BAKS and BAUS by their published cases, and measures of matches by hand."""
+"""How good an identification is: published cases, measures by hand, division by encounters."""
 
 from math import isnan, nan
 
 import pytest
 
+from openanimals.identification.catalogue_file import as_table
+from openanimals.identification.evaluation import baks, baus, divide, measure
+from openanimals.identification.learning import Settings
 from openanimals.identification.matches import Candidate, Match, Matches
-from openanimals.identification.measures import baks, baus, measure
 from openanimals.utils.errors import UserError
 
 TRUTH, ANSWER = [1, 1, 2, 3, 3], [1, 1, 2, 3, 1]
@@ -73,3 +75,21 @@ def test_all_are_known():
 def test_a_photograph_without_truth_is_refused():
     with pytest.raises(UserError, match="1 photographs have no identity, for instance 1"):
         measure(of(match("1", "known", "ada", 0.1, ada=0.9)), {}, {"ada"})
+
+
+def test_a_catalogue_is_divided_by_encounters():
+    rows = [
+        {"path": f"{who}_{n}.jpg", "identity": who, "sequence": f"{who}{n // 2}"}
+        for who in "abcdefgh"
+        for n in range(8)
+    ]
+    table = as_table(rows)
+    known, asked = divide(table, 5, Settings(), seed=1)
+    assert not (known & asked).any()
+    there = set(table["identity"][known])
+    assert len(there) == 5
+    met = table[asked]["identity"].isin(there)
+    # Half of the known ones' encounters, as many of strangers, and none is torn in two.
+    visits = table[asked]["sequence"].groupby(met).nunique()
+    assert visits[True] == 10 and visits[False] == 10
+    assert not set(table["sequence"][known]) & set(table["sequence"][asked])
