@@ -48,6 +48,9 @@ def check(cfg: CfgNode) -> None:
         if not finite(value):
             problems.append(f"{key} must be finite, and whole numbers within 64 bits")
             continue
+        if _has_nul(value):
+            problems.append(f"{key} must not have a NUL character, as in {shown(value)}")
+            continue
         if not rule:
             continue
         if not callable(rule[0]):
@@ -156,6 +159,13 @@ def finite(value: Any) -> bool:
     if isinstance(value, float):
         return math.isfinite(value)
     return not isinstance(value, int) or abs(value) < 2**63
+
+
+def _has_nul(value: Any) -> bool:
+    """Tell whether a text has a NUL character, which no name and no path can have."""
+    if isinstance(value, list | tuple):
+        return any(map(_has_nul, value))
+    return isinstance(value, str) and "\0" in value
 
 
 def instances(cfg: CfgNode) -> int:

@@ -7,7 +7,7 @@ from logging import getLogger
 from pathlib import Path
 from typing import Any
 
-from openanimals.config.strict_yaml import YamlError, parse
+from openanimals.config.strict_yaml import MOST_CHARACTERS, YamlError, parse
 from openanimals.utils.errors import shown
 from openanimals.utils.files import expanded
 from openanimals.utils.registry import did_you_mean
@@ -15,6 +15,7 @@ from openanimals.utils.registry import did_you_mean
 logger = getLogger(__name__)
 
 BASE_KEY = "_BASE_"
+MOST_BASES = 100
 
 SHIPPED = Path(__file__).parent.parent / "configs"
 if not SHIPPED.is_dir():  # in a checkout they lie beside the package
@@ -36,7 +37,10 @@ def shipped() -> dict[str, str]:
 
 
 def read_file(
-    path: str | Path, folder: Path = Path(), below: tuple[Path, ...] = ()
+    path: str | Path,
+    folder: Path = Path(),
+    below: tuple[Path, ...] = (),
+    read: list[Path] | None = None,
 ) -> list[Setting]:
     """Return the settings of a YAML file, those of its ``_BASE_`` files first.
 
@@ -45,9 +49,14 @@ def read_file(
             ``configs/ARBase/demo.yml`` and ``ARBase/demo.yml`` name the same.
         folder: that a relative path starts from.
         below: the files that this one is a base of.
+        read: all bases so far.
     """
-    # What it would be called among the shipped ones, also from a copy of one.
-    name, file = re.sub(r"^(\.\./)*(configs/)?", "", Path(path).as_posix()), folder / expanded(path)
+    name, file = _shipped_name(Path(path)), folder / expanded(path)
+    read = [] if read is None else read
+    read.append(file)
+    if len(read) > MOST_BASES:
+        said = f"{[*below, file][0]}: its {BASE_KEY} leads to more than {MOST_BASES} files"
+        return [said] * (len(read) == MOST_BASES + 1)  # once
     try:
         if not file.exists() and (SHIPPED / name).is_file():
             file = SHIPPED / name
@@ -56,23 +65,28 @@ def read_file(
         real = Path(os.path.realpath(file))  # Path.resolve raises at links that lead to themselves
         if real in below:
             return [f"{file}: is its own {BASE_KEY}"]
-        text = file.read_text(encoding="utf-8")
+        with file.open(encoding="utf-8") as opened:
+            text = opened.read(MOST_CHARACTERS + 1)
     except FileNotFoundError as error:
         hint = did_you_mean(name, shipped()) or did_you_mean(Path(name).name, shipped())
         return [f"{file}: cannot be read ({error}){hint}"]
     except (OSError, ValueError, RuntimeError) as error:  # not UTF-8, or links in a circle
         return [f"{file}: cannot be read ({error})"]
-    return read_text(text, str(file), (*below, real))
+    return read_text(text, str(file), (*below, real), read)
 
 
-def read_text(text: str, where: str, files: tuple[Path, ...] = ()) -> list[Setting]:
+def read_text(
+    text: str, where: str, files: tuple[Path, ...] = (), read: list[Path] | None = None
+) -> list[Setting]:
     """Return the settings of YAML text.
 
     Args:
         text: keys and values.
         where: what the text is of.
         files: the file it is of, last, after those that it is a base of.
+        read: all bases so far.
     """
+    read = [] if read is None else read
     try:
         tree = parse(text)
     except YamlError as error:
@@ -87,7 +101,7 @@ def read_text(text: str, where: str, files: tuple[Path, ...] = ()) -> list[Setti
     if named and not files:
         return [f"{where}: {BASE_KEY} is for files; nothing else may have one read"]
     folder = files[-1].parent if files else Path()
-    below = [setting for base in named for setting in read_file(base, folder, files)]
+    below = [setting for base in named for setting in read_file(base, folder, files, read)]
     return [*below, *((where, key, value) for key, value in leaves(tree))]
 
 
@@ -117,3 +131,8 @@ def leaves(tree: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any
             yield from leaves(value, f"{prefix}{key}.")
         else:
             yield f"{prefix}{key}", value
+
+
+def _shipped_name(path: Path) -> str:
+    """Return what a file would be called among the shipped ones, also from a copy of one."""
+    return re.sub(r"^(\.\./)*(configs/)?", "", path.as_posix())

@@ -15,6 +15,7 @@ from openanimals.utils.errors import UserError, shortened, shown
 from openanimals.utils.registry import did_you_mean
 
 MOST_PROBLEMS = 100
+MOST_LITERAL = 10_000  # characters of a number or list
 
 
 class ConfigError(UserError):
@@ -190,7 +191,7 @@ def _colon(value: Any) -> str:
 
 def _literal(text: Any) -> Any:
     """Return the Python value that a text spells (``"[1, 2]"``, ``"1e-4"``), else what it is."""
-    if not isinstance(text, str):
+    if not isinstance(text, str) or len(text) > MOST_LITERAL:
         return text
     try:
         return ast.literal_eval(text)

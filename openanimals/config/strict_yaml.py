@@ -10,7 +10,6 @@ import yaml
 from openanimals.utils.errors import UserError, shortened
 
 MOST_CHARACTERS, MOST_VALUES, DEEPEST = 2**20, 10_000, 20
-TOO_LARGE = f"more than {MOST_VALUES} values, or {DEEPEST} levels in one another"
 _MERGE = "tag:yaml.org,2002:merge"
 
 
@@ -36,10 +35,8 @@ def _parsed(text: str) -> Any:
         node = loader.get_single_node()
         if node is None:
             return None
-        loader.look(node)
+        _Look().at(node)
         return loader.construct_document(node)
-    except RecursionError:
-        raise YamlError(f"line {loader.line + 1}: {TOO_LARGE}") from None
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         said = shortened(error.problem or error.context, 300)
@@ -54,7 +51,16 @@ def _parsed(text: str) -> Any:
 class _Loader(yaml.SafeLoader):
     """Takes for numbers what is written as such, not what else YAML 1.1 does."""
 
-    count = 0
+    depth = count = 0
+
+    def compose_node(self, parent: Any, index: Any) -> Any:
+        self.depth += 1
+        self.count += 1
+        if self.depth > DEEPEST or self.count > MOST_VALUES:
+            raise _too_large(self.peek_event())
+        node = super().compose_node(parent, index)
+        self.depth -= 1
+        return node
 
     def construct_object(self, node: yaml.Node, deep: bool = False) -> Any:
         try:
@@ -62,42 +68,6 @@ class _Loader(yaml.SafeLoader):
         except (ValueError, LookupError, AttributeError, TypeError) as error:
             value, kind = shortened(str(node.value)), node.tag.split(":")[-1]
             raise _fault(f"{value!r} cannot be read as {kind}", node) from error
-
-    def look(self, node: yaml.Node, name: str = "", depth: int = 0, seen: Any = None) -> None:
-        """Look at all values, aliases written out: how many there are, and whether a key repeats.
-
-        Args:
-            node: a value.
-            name: its dotted key.
-            depth: how many values it is within.
-            seen: the line of each dotted key so far that is no section.
-
-        Raises:
-            MarkedYAMLError: at the line of the fault.
-        """
-        self.count += 1
-        if self.count > MOST_VALUES or depth > DEEPEST:
-            raise _fault(TOO_LARGE, node)
-        seen = {} if seen is None else seen
-        if isinstance(node, yaml.MappingNode):
-            here: dict[str, int] = {}
-            for key, value in node.value:
-                if key.tag == _MERGE:
-                    self.look(value, name, depth + 1)
-                    continue
-                if not isinstance(key, yaml.ScalarNode):
-                    raise _fault("a key must be a name", key)
-                dotted = f"{name}.{key.value}" if name else key.value
-                places = here if isinstance(value, yaml.MappingNode) else seen
-                before = here.get(dotted) or seen.get(dotted)
-                if before:
-                    text = f"the key {shortened(dotted)} stands in line {before} already"
-                    raise _fault(text, key)
-                here[dotted] = places[dotted] = key.start_mark.line + 1
-                self.look(value, dotted, depth + 1, seen)
-        elif isinstance(node, yaml.SequenceNode):
-            for value in node.value:
-                self.look(value, name, depth + 1)
 
 
 _KEPT = {
@@ -114,5 +84,52 @@ _Loader.yaml_implicit_resolvers = {
 }
 
 
+class _Look:
+    """A look at all values, aliases written out: how many there are, and whether a key repeats."""
+
+    def __init__(self) -> None:
+        self.count = 0
+
+    def at(self, node: yaml.Node, name: str = "", depth: int = 0, seen: Any = None) -> None:
+        """Look at a value.
+
+        Args:
+            node: the value.
+            name: its dotted key.
+            depth: how many values it is within.
+            seen: the line of each dotted key so far that is no section.
+
+        Raises:
+            MarkedYAMLError: at the line of the fault.
+        """
+        self.count += 1
+        if self.count > MOST_VALUES or depth > DEEPEST:
+            raise _too_large(node)
+        seen = {} if seen is None else seen
+        if isinstance(node, yaml.MappingNode):
+            here: dict[str, int] = {}
+            for key, value in node.value:
+                if key.tag == _MERGE:
+                    self.at(value, name, depth + 1)
+                    continue
+                if not isinstance(key, yaml.ScalarNode):
+                    raise _fault("a key must be a name", key)
+                dotted = f"{name}.{key.value}" if name else key.value
+                places = here if isinstance(value, yaml.MappingNode) else seen
+                before = here.get(dotted) or seen.get(dotted)
+                if before:
+                    text = f"the key {shortened(dotted)} stands in line {before} already"
+                    raise _fault(text, key)
+                here[dotted] = places[dotted] = key.start_mark.line + 1
+                self.at(value, dotted, depth + 1, seen)
+        elif isinstance(node, yaml.SequenceNode):
+            for value in node.value:
+                self.at(value, name, depth + 1)
+
+
 def _fault(text: str, at: Any) -> yaml.MarkedYAMLError:
     return yaml.MarkedYAMLError(problem=text, problem_mark=at.start_mark)
+
+
+def _too_large(at: Any) -> yaml.MarkedYAMLError:
+    return _fault(f"more than {MOST_VALUES} values, or {DEEPEST} levels in one another", at)

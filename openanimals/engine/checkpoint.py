@@ -68,21 +68,6 @@ def read(path: str | Path) -> dict[str, Any]:
     return {**others, "model": state}
 
 
-def read_training_state(path: Path) -> dict[str, Any]:
-    """Read a checkpoint to go on from: all that :meth:`.Trainer.state` gives.
-
-    Raises:
-        CheckpointError: it holds no training state, or a part of it is missing.
-    """
-    content = read(path)
-    if "optimizer" not in content:
-        raise CheckpointError(f"{path} holds no training state; give it as MODEL.WEIGHTS instead")
-    parts = ("losses", "scaler", "iteration", "best_map", "identities", "config")
-    if missing := [part for part in parts if part not in content]:
-        raise CheckpointError(f"{path} is damaged; missing in it: {', '.join(missing)}")
-    return content
-
-
 class RunFolder:
     """The output folder of a run: where its checkpoints are, and which is the latest.
 

@@ -13,7 +13,7 @@ from openanimals.data.build import Sets
 from openanimals.data.loaders import build_cache
 from openanimals.data.splits.io import write_split
 from openanimals.data.validate import unmatched
-from openanimals.engine import checkpoint, profiling
+from openanimals.engine import profiling, training_state
 from openanimals.engine.callbacks import CALLBACK_REGISTRY, Evaluate, EvaluateBefore, Save
 from openanimals.engine.checkpoint import CheckpointError, RunFolder
 from openanimals.engine.device import describe_environment, place, room_to_train
@@ -235,7 +235,7 @@ def _latest(folder: RunFolder) -> Path | None:
 
 
 def _resume(trainer: Trainer, latest: Path) -> None:
-    content = checkpoint.read_training_state(latest)
+    content = training_state.read(latest)
     trainer.check_identities(content)
     match(trainer.cfg, trainer.model, content["model"], latest)
     ours = dict(trainer.cfg.keys_and_values())

@@ -23,6 +23,7 @@ from openanimals.data.loaders import (
 from openanimals.engine import compiling
 from openanimals.engine.device import amp_dtype, place
 from openanimals.engine.loss_meter import LossMeter, check_weights
+from openanimals.engine.training_state import check_optimizer
 from openanimals.engine.writers import Writers
 from openanimals.modeling import build_losses, build_model, check_sizes
 from openanimals.modeling.weights import match_state_dict
@@ -315,19 +316,14 @@ class Trainer:
         Rates and decays are those of now, in case they were changed for the rest of the run.
 
         Raises:
-            UserError: the optimiser has other groups of weights, or the losses are others.
+            UserError: the optimiser's state is of other weights or damaged, or the losses are
+                others.
         """
-        groups = self.optimizer.state_dict()["param_groups"]
-        recorded = state["optimizer"]["param_groups"]
-        if [group["params"] for group in groups] != [group["params"] for group in recorded]:
-            raise UserError(
-                "the checkpoint's optimiser has other groups of weights. Resume with the "
-                "SOLVER.WEIGHT_DECAY..., SOLVER...._LR_FACTOR and MODEL.LOSSES keys that the run "
-                "began with"
-            )
+        check_optimizer(self.optimizer, state["optimizer"], state["iteration"])
         losses = match_state_dict(self.losses, state["losses"], source="the checkpoint")
         self.losses.load_state_dict(losses)
         self.model.load_state_dict(state["model"])
+        groups = self.optimizer.state_dict()["param_groups"]
         self.optimizer.load_state_dict({**state["optimizer"], "param_groups": groups})
         if state["scaler"]:  # empty where the run had no mixed precision
             self.scaler.load_state_dict(self.scaler.state_dict() | state["scaler"])

@@ -14,9 +14,9 @@ make one again.
 
 Encounters that were said to be the same, or to show one individual, are a group and speak together:
 what each adds to the logarithm of the odds is added up. Encounters of one animal are alike in more
-than the animal, so n of them count as much as the root of n. So it is for a group and an individual,
-for two groups (with all pairs between them), and for a group, an individual, and those of its
-encounters that were named before.
+than the animal, so n of them count as much as the root of n. So it is for a group and an
+individual, for two groups (with all pairs between them), and for a group, an individual, and those
+of its encounters that were named before.
 
 Two groups of unknown animals show one animal with probability q: never more than each is new.
 Whether they do is worth min(q, 1 - q) times the photographs of the smaller one.

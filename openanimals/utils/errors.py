@@ -2,6 +2,7 @@
 
 import os
 import re
+import reprlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -73,6 +74,14 @@ def shortened(text: object, most: int = 80) -> str:
     return text if len(text) <= most else f"{text[: most // 2]}...{text[-most // 2 :]}"
 
 
+_SHORT = reprlib.Repr()
+_SHORT.maxstring = _SHORT.maxother = _SHORT.maxlong = 200
+_SHORT.maxlist = _SHORT.maxtuple = _SHORT.maxdict = 12
+
+
 def shown(value: object) -> str:
-    """Return ``repr(value)``, shortened to the length of a message."""
-    return shortened(repr(value), 200)
+    """Return ``repr(value)``, however long it would be, in the length of a message."""
+    try:
+        return _SHORT.repr(value)
+    except ValueError:  # a whole number of more digits than Python writes
+        return f"a {type(value).__name__} of very many digits"

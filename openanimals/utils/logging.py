@@ -2,9 +2,11 @@
 
 import io
 import logging
+import os
 import re
 import sys
 from collections.abc import Sequence
+from copy import copy
 from pathlib import Path
 
 from openanimals.utils.errors import naming
@@ -34,7 +36,18 @@ class Formatter(logging.Formatter):
         super().__init__("%(asctime)s %(message)s", "%H:%M:%S")
 
     def format(self, record: logging.LogRecord) -> str:
-        """Return the entry."""
+        """Return the entry; only a message that breaks lines itself may have values that do."""
+        given = record.args
+        if (
+            isinstance(given, tuple)
+            and "\n" not in str(record.msg)
+            and record.name != "py.warnings"
+        ):
+            record = copy(record)
+            record.args = tuple(
+                visible(str(value)) if isinstance(value, str | os.PathLike) else value
+                for value in given
+            )
         return entry(super().format(record))
 
 

@@ -41,7 +41,7 @@ BOMB = "a: &a0 [x, x]\n" + "".join(
         BOMB,
         "SEED: &a [*a]\n",
         "SEED: " + "[" * 5000,
-        "".join(f"KEY{i}: {i}\n" for i in range(12000)),
+        "".join(f"KEY{i}: {i}\n" for i in range(60000)),
         "SEED: !!int x\n",
         "SEED: !!timestamp x\n",
         "SEED: !!python/object/apply:os.getcwd []\n",
@@ -56,11 +56,19 @@ def test_bombs_and_odd_values_are_refused_quickly_with_their_line(text):
     assert time.perf_counter() - start < 10 and len(str(error.value)) < 1000
 
 
-@pytest.mark.parametrize("value", ["9" * 9000, "x" * 9000, "[" + "1," * 9000])
+@pytest.mark.parametrize("value", ["9" * 9000, "x" * 9000, "0x" + "f" * 9000, "[" + "1," * 9000])
 def test_long_values_are_shortened(value):
     with pytest.raises(ConfigError) as error:
         load_text(f"SEED: '{value}'")
     assert len(str(error.value)) < 500
+
+
+def test_bases_that_name_each_other_exponentially(write):
+    for number in range(30):
+        write(f"{number}.yml", f"_BASE_: [{number + 1}.yml, {number + 1}.yml]\n")
+    write("30.yml", "SEED: 1\n")
+    (problem,) = mistakes(write("one.yml", "_BASE_: 0.yml\n"))
+    assert problem.endswith("one.yml: its _BASE_ leads to more than 100 files")
 
 
 def test_numbers_are_read_as_they_are_written():
