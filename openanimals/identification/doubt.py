@@ -277,11 +277,16 @@ class Doubt:
         new = np.minimum(self.new[self._one[pairs]], self.new[self._other[pairs]])
         return np.minimum(self._chances[pairs], new)
 
-    def most_alike(self, pair: int) -> int:
-        """Return the most alike of the pairs between the two groups of a pair."""
+    def most_alike(self, pair: int) -> tuple[int, int]:
+        """Return the most alike encounters of the two groups of a pair.
+
+        That of the smaller group, which would get another name, comes first.
+        """
         near = self._near_of(int(self.component[self._one[pair]]))
         between = near.pairs[near.place == near.place[near.pairs == pair][0]]
-        return int(between[self._says[between].argmax()])
+        best = between[self._says[between].argmax()]
+        ends = int(self._one[best]), int(self._other[best])
+        return min(ends, ends[::-1], key=lambda both: self.size[self.component[both[0]]])
 
     def worth(self, wanted: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Return what it is worth to ask about each encounter `[E]`, and about each pair `[P]`.

@@ -144,17 +144,14 @@ class Questions:
         again = self._second_look(by)
         if again is not None and again.encounter is not None and wanted[again.encounter]:
             return self._question(again.encounter, again.about, by + SECOND_LOOK)
-        doubt, pairs = self._own(by).doubt, self.candidates.pairs
+        doubt = self._own(by).doubt
         free = wanted & ~self._nothing_seen
         free[[*doubt.put_off]] = False
         worth, of_pairs = doubt.worth(free)
         best = int(worth.argmax()) if len(worth) else -1
         pair = int(of_pairs.argmax()) if len(of_pairs) else -1
         if pair >= 0 and of_pairs[pair] > max(WORTH, worth[best]):
-            # The smaller group is the one that would get another name.
-            ends = pairs[doubt.most_alike(pair)].tolist()
-            one, other = sorted(ends, key=lambda each: doubt.size[doubt.component[each]])
-            return self._question(one, other, by, float(of_pairs[pair]))
+            return self._question(*doubt.most_alike(pair), by, float(of_pairs[pair]))
         if best >= 0 and worth[best] >= WORTH:
             return self._about_individual(best, by, float(worth[best]))
         left = np.flatnonzero(wanted & (doubt.asks >= 0))
