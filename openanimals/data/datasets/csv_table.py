@@ -119,8 +119,8 @@ def _cells(name: str, location: Path) -> tuple[list[str], list[tuple[int, list[s
         lines = [(number, cells) for number, cells in csv_lines(location) if any(cells)]
     except UnicodeDecodeError as error:
         raise CatalogueError(
-            f"{name}: not UTF-8 text ({error.reason} at byte {error.start}); save the table as CSV in "
-            "UTF-8 (a spreadsheet, .xlsx or .ods, is not read)"
+            f"{name}: not UTF-8 text ({error.reason} at byte {error.start}); save the table as CSV "
+            "in UTF-8 (a spreadsheet, .xlsx or .ods, is not read)"
         ) from None
     except csv.Error as error:
         raise CatalogueError(f"{name}: not a table of cells: {error}") from None

@@ -54,10 +54,10 @@ def read(folder: str | Path) -> Catalogue:
     suffixes = ", ".join(f"{suffix} {count}" for suffix, count in kinds)
     if loose and not paths:
         raise CatalogueError(
-            f"{name}: the {len(loose)} images of {root.absolute()} lie in no sub-folder, so nothing "
-            "says who they show; expected one sub-folder for each individual, or a table (csv:FILE) "
-            "with the columns path and identity (if this folder is one individual, name the folder "
-            f"above it: folder:{os.path.normpath(root / '..')})"
+            f"{name}: the {len(loose)} images of {root.absolute()} lie in no sub-folder, so "
+            "nothing says who they show; expected one sub-folder for each individual, or a table "
+            "(csv:FILE) with the columns path and identity (if this folder is one individual, name "
+            f"the folder above it: folder:{os.path.normpath(root / '..')})"
         )
     if not paths:
         found = f"only {len(others)} other files ({suffixes})" if others else "no file"
@@ -68,7 +68,11 @@ def read(folder: str | Path) -> Catalogue:
     identities = [path.split("/", 1)[0] for path in paths]
     _check_level(name, paths, set(identities))
     for skipped, what, example in (
-        (loose, "images that lie in no individual's sub-folder", f", for instance {''.join(loose[:1])}"),
+        (
+            loose,
+            "images that lie in no individual's sub-folder",
+            f", for instance {''.join(loose[:1])}",
+        ),
         (others, "files that are not images", f" ({suffixes})"),
         (again, "folders that links reach a second time", f", for instance {''.join(again[:1])}"),
         (system, "folders of a system", f", for instance {''.join(system[:1])}"),

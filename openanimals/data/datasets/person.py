@@ -42,8 +42,9 @@ def three_folders(name: str, folders: Sequence[str], root: Path) -> Catalogue:
     for split, folder in SPLIT_FOLDERS.items():
         if not (base / folder).is_dir():
             raise CatalogueError(f"{name}: no folder {(base / folder).absolute()}")
-        files = [path for path in (base / folder).iterdir() if path.suffix.lower() in IMAGE_SUFFIXES]
-        for file in sorted(path.name for path in files):
+        files = (base / folder).iterdir()
+        images = [path.name for path in files if path.suffix.lower() in IMAGE_SUFFIXES]
+        for file in sorted(images):
             match = re.match(r"(-1|\d+)_c(\d+)", file)
             if match is None:
                 raise CatalogueError(

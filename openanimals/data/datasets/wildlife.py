@@ -37,8 +37,8 @@ _FORMAT = 5  # of our conversion; a change makes cached catalogues void
 
 # What its classes call photographs taken together, the narrower name first.
 _SEQUENCES = ("sequence", "sequence_id", "encounter", "encounter_id", "video")
-# Where the name of a file tells photographs taken together. NyalaData numbers its encounters, most of
-# which have both flanks of one animal at one spot (16_leftphoto.jpg, 16_rightphoto.jpg).
+# Where the name of a file tells photographs taken together. NyalaData numbers its encounters, most
+# of which have both flanks of one animal at one spot (16_leftphoto.jpg, 16_rightphoto.jpg).
 _SEQUENCE_IN_NAME = {"NyalaData": r"(\d+)_"}
 # What they call the division of their publication; SealID's other one is of segmentation.
 _DIVISIONS = ("original_split_reid", "original_split", "split")
@@ -313,7 +313,8 @@ def _fingerprint(folder: Path) -> str:
 def _cached(name: str, folder: Path, key: dict) -> Catalogue | None:
     """Return the cached catalogue of a folder, or None if there is none under this key."""
     for file in _cache_files(folder):
-        with contextlib.suppress(OSError, ValueError, LookupError, TypeError):  # not there, or damaged
+        # Not there, or damaged.
+        with contextlib.suppress(OSError, ValueError, LookupError, TypeError):
             cached = json.loads(file.read_text(encoding="utf-8"))
             if cached["key"] == key:
                 table = pd.DataFrame(cached["table"], dtype=object)
