@@ -21,12 +21,17 @@ def survey(seed: int, encounters: int = 120) -> tuple[np.ndarray, np.ndarray, Ex
     """Animals met once or more often, and evidence that is as good as it says (normal scores)."""
     draw = np.random.default_rng(seed)
     own = np.repeat(np.arange(encounters), draw.geometric(0.25, encounters))[:encounters]
+    return own, *scored(own, draw)
+
+
+def scored(own: np.ndarray, draw: np.random.Generator) -> tuple[np.ndarray, Expected]:
+    encounters = len(own)
     same = own[:, None] == own
     noise = np.triu(draw.normal(size=same.shape), 1)
     evidence = APART * (noise + noise.T + APART * same) - APART**2 / 2
     np.fill_diagonal(evidence, np.nan)
     share = (same.sum() - encounters) / (encounters * (encounters - 1))
-    return own, evidence, Expected(share, share * (encounters - 1))
+    return evidence, Expected(share, share * (encounters - 1))
 
 
 def test_where_all_others_are_looked_at_samples_have_the_number_as_their_mean():
@@ -60,6 +65,17 @@ def test_the_interval_holds_the_number_in_most_surveys_although_the_reviewer_err
         assert not found.pending and found.encounters == 60
     assert held >= 17
     assert np.mean(ratios) == pytest.approx(1, abs=0.07)
+
+
+def test_where_most_samples_have_no_animal_twice_the_interval_holds_the_number():
+    own = np.append(np.arange(197), [197] * 3)
+    for seed in range(20):
+        found = estimate_population(
+            *scored(own, np.random.default_rng(seed)),
+            lambda i, j: bool(own[i] == own[j]),
+            seed=seed,
+        )
+        assert found.low <= 198 <= found.high and found.high - found.low < 20
 
 
 def test_what_helps_to_find_one_more_is_the_evidence_of_those_found():
