@@ -65,10 +65,10 @@ def test_names_forge_no_lines(tmp_path, capsys):
     assert text in capsys.readouterr().out
     lines = text.split("\n")
     begun = [line for line in lines if re.match(r"\d\d:\d\d:\d\d ", line)]
-    assert [line.split()[1] for line in begun] == ["zoo", "zoo", "data", "failed"]
+    assert [line.split()[1] for line in begun] == [r"zoo\n12:00:00", "zoo", "data", "failed"]
     assert all(line.startswith("  ") for line in lines if line not in begun and line)
     assert not any(mark in text for mark in "\r\x1b\x85\u2028\u202e")
-    assert r"  12:00:00 Rank-1 100\r\x1b[2K\x85\u2028\u202eanimal \udcff: 3 of zoo" in text
+    assert r"zoo\n12:00:00 Rank-1 100\r\x1b[2K\x85\u2028\u202eanimal \udcff: 3 of zoo\n" in text
     assert sum(line.split()[-1] == "1" for line in lines if line) == 1  # the one row of the table
 
 
