@@ -142,7 +142,7 @@ HERD = "Animals-SyntheticHerd:identities=8,images=4,pixels=32"
             ["train", "--eval-only", "MODEL.WEIGHTS", "https://127.0.0.1:9/a.pth"],
             "https://127.0.0.1:9/a.pth is an address on the network, and a file on this machine",
         ),
-        (["check", "csv:file/x.csv"], "file/x.csv does not exist; expected a file with the columns path and identity"),
+        (["check", "csv:file/x.csv"], "file/x.csv does not exist; expected a file with"),
         (["check", "folder:" + "x" * 300], "cannot be read: [Errno 36] File name too long"),
         (["check", HERD, "DATASETS.ROOT", "file/x"], f"{HERD} cannot be read: [Errno 20] Not a"),
         (
