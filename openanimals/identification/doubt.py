@@ -190,9 +190,9 @@ class Doubt:
         of = np.repeat(np.arange(len(groups)), [len(each) for each in theirs])
         rows = np.concatenate([np.zeros(0, dtype=np.int64), *theirs])
         can = (self._views[members] @ self._views[rows].T > 0).sum(axis=0)
-        counts = np.bincount(of, can, len(groups))
-        unlike = counts - np.bincount(place, minlength=len(groups))
-        says = np.bincount(place, self._says[pairs], len(groups)) + UNLIKE * unlike
+        listed = np.bincount(place, minlength=len(groups))
+        counts = np.maximum(np.bincount(of, can, len(groups)), listed)  # what is listed, could be
+        says = np.bincount(place, self._says[pairs], len(groups)) + UNLIKE * (counts - listed)
         return _Near(pairs, place, groups, says, counts)
 
     def _look(self, encounters: Iterable[int]) -> None:
