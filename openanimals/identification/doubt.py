@@ -27,6 +27,7 @@ from collections.abc import Iterable, Mapping
 from typing import NamedTuple
 
 import numpy as np
+from scipy.special import expit
 
 from openanimals.identification.answers import Answer
 
@@ -170,7 +171,7 @@ class Doubt:
                     listed.setdefault(kept, set()).update(listed.pop(gone))
         near = self._near_of(kept)
         odds = near.says / np.sqrt(near.counts) - self._against
-        self._chances[near.pairs] = _probability(odds)[near.place]
+        self._chances[near.pairs] = expit(odds)[near.place]
         changed.update(self._group(kept))
         if self.said[kept] >= 0:
             like = {each for group in near.groups.tolist() for each in self._group(group)}
@@ -328,10 +329,6 @@ def _log(chances: np.ndarray) -> np.ndarray:
 
 def _log_odds(chances: np.ndarray) -> np.ndarray:
     return _log(chances) - _log(1 - chances)
-
-
-def _probability(odds: np.ndarray) -> np.ndarray:
-    return np.asarray(1 / (1 + np.exp(-np.clip(odds, -50, 50))))
 
 
 def _neighbours(pairs: np.ndarray, count: int) -> dict[int, np.ndarray]:

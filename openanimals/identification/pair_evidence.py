@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
+from scipy.special import expit
 
 from openanimals.utils.errors import UserError
 
@@ -78,7 +79,7 @@ class PairEvidence:
 
         def loss(weights: np.ndarray) -> tuple[float, np.ndarray]:
             logits = inputs @ weights[:-1] + weights[-1]
-            off = (_probability(logits) - target) / len(target)
+            off = (expit(logits) - target) / len(target)
             slope = np.append(inputs.T @ off + 2 * PENALTY * weights[:-1], off.sum())
             value = np.mean(np.logaddexp(0, logits) - target * logits)
             return float(value + PENALTY * (weights[:-1] ** 2).sum()), slope
@@ -166,7 +167,7 @@ def expect(evidence: np.ndarray, start: float, asked: np.ndarray) -> Expected:
     share = float(np.clip(start / max(others, 1.0), least, 0.5))
     for _ in range(ROUNDS if len(values) else 0):
         before = share
-        share = float(np.mean(_probability(values + np.log(share / (1 - share)))))
+        share = float(np.mean(expit(values + np.log(share / (1 - share)))))
         share = float(np.clip(share, least, 0.5))
         if abs(share - before) < SETTLED * before:
             break
@@ -175,7 +176,7 @@ def expect(evidence: np.ndarray, start: float, asked: np.ndarray) -> Expected:
 
 def pair_probabilities(evidence: np.ndarray, expected: Expected) -> np.ndarray:
     """Return the probability `[E, E]` that two encounters show one animal, 0 where NaN."""
-    return np.nan_to_num(_probability(evidence - expected.against))
+    return np.nan_to_num(expit(evidence - expected.against))
 
 
 def pair_weights(evidence: np.ndarray, expected: Expected) -> np.ndarray:
@@ -190,7 +191,3 @@ def pair_weights(evidence: np.ndarray, expected: Expected) -> np.ndarray:
         expected: as :func:`expect` gives it.
     """
     return np.nan_to_num(evidence - expected.against / max(expected.partners, 1.0))
-
-
-def _probability(logits: np.ndarray) -> np.ndarray:
-    return np.asarray(1 / (1 + np.exp(-np.clip(logits, -50, 50))))

@@ -17,6 +17,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from scipy.special import expit
 
 from openanimals.identification.pair_evidence import Expected
 
@@ -119,7 +120,7 @@ def _others(evidence: np.ndarray, against: float, ask: Ask, one: int) -> _Found:
     found = _Found(1, np.zeros(0), 0)
     while True:
         # All that was found speaks together; what was to be expected counts once.
-        chances = 1 / (1 + np.exp(-np.clip(total - against, -50, 50))) * there
+        chances = expit(total - against) * there
         chances[[*seen]] = 0
         found.rest = chances
         best = int(chances.argmax())
