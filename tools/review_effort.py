@@ -2,7 +2,8 @@
 
 python tools/review_effort.py holstein.csv --individuals 40
 
-A simulated reviewer answers what ``openanimals review`` would ask, and, for comparison, goes down
+A simulated reviewer answers what ``openanimals review`` would ask (that it is none of a line-up is
+one decision, and so is to look at one of it), and, for comparison, goes down
 ranked lists: of each encounter in order the likeliest candidates, among them the new animals met
 before, until one is the same; if none of the first (--candidates; 0: all) is, it is new. What is
 not decided has the name that is likeliest by then; new animals are grouped as ``discover`` does,
@@ -134,8 +135,14 @@ class Survey:
         return right / self.sizes.sum()
 
 
-def by_questions(survey: Survey, reviewer: SimulatedReviewer) -> Iterator[tuple[int, float]]:
-    """Give the decisions so far and the share of right names, now and then."""
+def worded(reviewer: SimulatedReviewer) -> str:
+    """Return how many decisions there were, and candidates looked at if these are more."""
+    looked = f" ({reviewer.looked} looked at)" if reviewer.looked > reviewer.asked else ""
+    return f"{reviewer.asked}{looked}"
+
+
+def by_questions(survey: Survey, reviewer: SimulatedReviewer) -> Iterator[tuple[str, float]]:
+    """Give the decisions and looks so far, in words, and the share of right names, at times."""
     apart = list[tuple[int, int]]()
     groups = {"pairs": survey.groups.pairs, "share expected": survey.groups.expected.share}
     with tempfile.TemporaryDirectory() as folder, Evidence(Path(folder) / "decisions") as evidence:
@@ -154,18 +161,28 @@ def by_questions(survey: Survey, reviewer: SimulatedReviewer) -> Iterator[tuple[
                 best = np.where(chances.max(axis=1) > new, chances.argmax(axis=1), -2)
                 who = np.where(said == -1, best, said)
                 names = [survey.names[n] if n >= 0 else None for n in who]
-                yield reviewer.asked, survey.share_right(names, doubt.component, apart)
+                yield worded(reviewer), survey.share_right(names, doubt.component, apart)
             asked = questions.next(BY)
             if asked is None:
                 return
             one = questions.candidates.position(asked.encounter.encounter)
-            choice = asked.choice
+            choice, answer = asked.choice, ""
+            if asked.lineup:
+                shown = [f"={each.individual}" for each in asked.lineup]
+                said = reviewer.of_lineup(str(one), shown)
+                if "same" not in said and sum(each.probability for each in asked.lineup) > 0.5:
+                    said = reviewer.of_lineup(str(one), shown)
+                if "same" not in said:
+                    questions.none_of(asked.lineup, BY)
+                    continue
+                choice = asked.lineup[len(said) - 1]
+                answer = reviewer(str(one), f"={choice.individual}")
             if choice.individual is not None:
                 other = f"={choice.individual}"
             else:
                 other = str(questions.candidates.position(choice.encounter))
             # As on the page, which asks again where an answer is unlikely.
-            answer = reviewer.confirmed(str(one), other, choice.probability)
+            answer = answer or reviewer.confirmed(str(one), other, choice.probability)
             if answer == "different" and choice.individual is None:
                 apart.append((one, int(other)))
             questions.answer(asked.encounter.encounter, choice, answer, BY)
@@ -173,7 +190,7 @@ def by_questions(survey: Survey, reviewer: SimulatedReviewer) -> Iterator[tuple[
 
 def down_lists(
     survey: Survey, reviewer: SimulatedReviewer, candidates: int
-) -> Iterator[tuple[int, float]]:
+) -> Iterator[tuple[str, float]]:
     """Give the same for ranked lists."""
     apart = list[tuple[int, int]]()
     ranking = survey.found.ranking
@@ -186,7 +203,7 @@ def down_lists(
     ]
     components = np.arange(len(names))
     strangers: list[int] = []
-    yield 0, survey.share_right(names, components, apart)
+    yield worded(reviewer), survey.share_right(names, components, apart)
     for one in range(len(names)):
         listed = [(float(chances[one, k]), f"={name}") for k, name in enumerate(survey.names)]
         listed += [(float(survey.chances[one, other]), str(other)) for other in strangers]
@@ -203,7 +220,7 @@ def down_lists(
         else:
             names[one] = None
             strangers.append(one)
-        yield reviewer.asked, survey.share_right(names, components, apart)
+        yield worded(reviewer), survey.share_right(names, components, apart)
 
 
 def coverage(listing: Listing, matchers: dict, surveys: int, sampled: int) -> str:
@@ -289,8 +306,8 @@ def main() -> None:
             (listed, [*down_lists(survey, listed, options.candidates)]),
         ):
             for enough in ENOUGH:
-                cells.append(str(next((n for n, share in shares if share >= enough), "never")))
-            cells.append(f"{shares[-1][1]:.3f} ({reviewer.asked})")
+                cells.append(next((said for said, share in shares if share >= enough), "never"))
+            cells.append(f"{shares[-1][1]:.3f} after {shares[-1][0]}")
             first = shares[0][1]
         cells = [str(seed), str(len(survey.truth)), f"{first:.3f}", *cells]
         print("| " + " | ".join(cells) + " |", flush=True)

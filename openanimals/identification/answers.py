@@ -2,9 +2,10 @@
 
 Nothing but the decisions is kept, so an answer is what hangs together among them: the names of an
 encounter's photographs, given in a row by one person; or "new" with the "same" of the others; or
-one decision about two photographs.
+one decision about two photographs. That none of a line-up is the same are several answers.
 """
 
+import re
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -15,6 +16,9 @@ SECOND_LOOK = ", second look"  # after the name of a reviewer who is asked again
 ANSWERS = ("same", "different", "incomparable", "skip", "new")
 
 LATER = 10  # answers about two that must lie between both looks
+IN_LINEUP = "{place} of {count} in a line-up"  # is added to the note
+
+_IN_LINEUP = re.compile(IN_LINEUP.format(place=r"(\d+)", count=r"\d+") + "$")
 
 About = str | int | None  # an individual, another encounter's position, or nothing in particular
 
@@ -42,6 +46,12 @@ class Answer:
     note: str
     numbers: tuple[int, ...]
     holds: bool
+
+    @property
+    def in_lineup(self) -> int:
+        """Its place among answers that one press of a key has given, from 1; 0: it was alone."""
+        found = _IN_LINEUP.search(self.note)
+        return int(found[1]) if found else 0
 
     @property
     def pair(self) -> tuple[int | None, About]:
@@ -132,6 +142,7 @@ def due_again(
     """
     paired = ("same", "different", "incomparable")
     given = [each for each in given if each.answer in paired and each.about is not None]
+    given = [each for each in given if each.in_lineup <= 1]
     for each in given[every - 1 : -LATER : every] if every else ():
         # "New" is said of the encounter alone.
         seen = each.pair in again or (each.encounter, None) in again

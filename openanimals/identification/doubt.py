@@ -12,6 +12,10 @@ a question is worth; it is largest in the middle of doubt and nothing where all 
 probable individual is asked about first. "Different" takes its probability away, and the others
 make one again.
 
+A line-up shows the most probable individuals at once. It is worth the sum of their probabilities,
+and the largest of those that are left, less the largest of all; divided by what so many cost to
+look at. So it is for where each of many is hardly likely.
+
 Encounters that were said to be the same, or to show one individual, are a group and speak together:
 what each adds to the logarithm of the odds is added up. Encounters of one animal are alike in more
 than the animal, so n of them count as much as the root of n. So it is for a group and an
@@ -32,6 +36,8 @@ from scipy.special import expit
 from openanimals.identification.answers import Answer
 
 WORTH = 0.01  # photographs: questions that are expected to mend less are not asked unless demanded
+LINEUP = 10  # individuals at once, as many as there are keys with numbers
+LOOK = 1 / 3  # what one more of them costs, in questions about one; taken, not measured
 ROWS = 1024  # encounters whose probabilities are looked at together
 LEAST = 1e-13  # a probability that is lower says no more
 UNLIKE = -1.0  # what a pair adds to the logarithm of the odds that is not among the likely ones
@@ -88,7 +94,7 @@ class Doubt:
         self._named: dict[str | int, int] = {}  # by individual, or new name, an encounter
         self._like_named: set[int] = set()  # encounters that may be like one with a name
         self.asks = np.full(count, -1)  # the individual to ask about
-        self.gain = np.zeros(count)
+        self._gain = np.zeros((2, count))  # of asking about it, and of a line-up
         self.new = np.zeros(count)
         self._open = np.ones(len(pairs), dtype=bool)
         self._near = _neighbours(pairs, count)
@@ -181,8 +187,7 @@ class Doubt:
     def _near_of(self, group: int) -> "_Near":
         """Return what pairs say of a group and each other one that it has pairs with."""
         members = self._group(group)
-        near = [self._near[each] for each in members if each in self._near]
-        pairs = np.concatenate(near) if near else np.zeros(0, dtype=np.int64)
+        pairs = np.concatenate([self._near[each] for each in members])
         one, other = self.component[self._one[pairs]], self.component[self._other[pairs]]
         outside = one != other
         pairs, other = pairs[outside], np.where(one == group, other, one)[outside]
@@ -200,24 +205,36 @@ class Doubt:
         """Find what to ask about some encounters, and what that is worth."""
         rows = np.fromiter(encounters, np.int64)
         said = self.said[self.component[rows]]
-        self.asks[rows], self.gain[rows] = -1, 0
+        self.asks[rows], self._gain[:, rows] = -1, 0
         self.new[rows] = said == NEWCOMER
         rows = rows[said == NOBODY]
         for start in range(0, len(rows), ROWS):
             some = rows[start : start + ROWS]
             chances, new = self.probabilities(some)
-            askable = chances.copy()
-            for n, row in enumerate(some):
-                if unclear := self._unclear.get(int(self.component[row])):
-                    askable[n, [*unclear]] = 0
-            lines = np.arange(len(some))
-            asks = askable.argmax(axis=1)
-            own = askable[lines, asks]
-            chances[lines, asks] = 0
-            rest = np.maximum(chances.max(axis=1), new)
-            self.asks[some] = np.where(own > 0, asks, -1)
-            self.gain[some] = np.minimum(own, rest)
+            asks, own = self._likeliest(some, chances)
+            before = np.maximum(chances.max(axis=1), new)
+            for gain, count in zip(self._gain, (1, LINEUP), strict=True):
+                np.put_along_axis(chances, asks[:, :count], 0, axis=1)
+                rest = np.maximum(chances.max(axis=1), new)
+                gain[some] = own[:, :count].sum(axis=1) + rest - before
+            self._gain[1, some] /= 1 + LOOK * np.maximum((own > 0).sum(axis=1) - 1, 0)
+            self.asks[some] = np.where(own[:, 0] > 0, asks[:, 0], -1)
             self.new[some] = new
+
+    def _likeliest(self, rows: np.ndarray, chances: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Return whom a line-up shows `[R, K]`, the most probable first, and probabilities."""
+        askable = chances.copy()
+        for n, row in enumerate(rows.tolist()):
+            if unclear := self._unclear.get(int(self.component[row])):
+                askable[n, [*unclear]] = 0
+        asks = np.argsort(-askable, axis=1, kind="stable")[:, :LINEUP]
+        return asks, np.take_along_axis(askable, asks, axis=1)
+
+    def lineup(self, encounter: int) -> list[tuple[int, float]]:
+        """Return the individuals of a line-up, the most probable first, and probabilities."""
+        rows = np.array([encounter])
+        asks, own = self._likeliest(rows, self.probabilities(rows)[0])
+        return [(k, p) for k, p in zip(asks[0].tolist(), own[0].tolist(), strict=True) if p > 0]
 
     def probabilities(self, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Return, after what was answered, the probabilities `[R, I]`, and of a new animal `[R]`.
@@ -262,16 +279,11 @@ class Doubt:
 
         The most alike by itself comes first; with all of one group the probability is the same.
         """
-        near = self._near.get(encounter, np.zeros(0, dtype=np.int64))
+        near = self._near[encounter]
         near = near[np.argsort(-self._says[near], kind="stable")]
         one, other = self._one[near], self._other[near]
-        return [
-            *zip(
-                np.where(one == encounter, other, one).tolist(),
-                self._both_new(near).tolist(),
-                strict=True,
-            )
-        ]
+        others = np.where(one == encounter, other, one)
+        return [*zip(others.tolist(), self._both_new(near).tolist(), strict=True)]
 
     def _both_new(self, pairs: np.ndarray | slice) -> np.ndarray:
         """Return the probability that two encounters show one animal, and a new one."""
@@ -289,8 +301,8 @@ class Doubt:
         ends = int(self._one[best]), int(self._other[best])
         return min(ends, ends[::-1], key=lambda both: self.size[self.component[both[0]]])
 
-    def worth(self, wanted: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Return what it is worth to ask about each encounter `[E]`, and about each pair `[P]`.
+    def worth(self, wanted: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Return what a question about each encounter is worth `[E]`, a line-up, each pair `[P]`.
 
         Args:
             wanted: `[E]`, about which encounters.
@@ -300,7 +312,7 @@ class Doubt:
         smaller = np.minimum(size[self._one], size[self._other])
         asked = self._open & wanted[self._one] & wanted[self._other]
         return (
-            np.where(wanted, self.gain * size, 0),
+            *np.where(wanted, self._gain * size, 0),
             np.where(asked, np.minimum(chances, 1 - chances) * smaller, 0),
         )
 
@@ -331,9 +343,8 @@ def _log_odds(chances: np.ndarray) -> np.ndarray:
     return _log(chances) - _log(1 - chances)
 
 
-def _neighbours(pairs: np.ndarray, count: int) -> dict[int, np.ndarray]:
-    """Return by encounter the numbers of its pairs."""
+def _neighbours(pairs: np.ndarray, count: int) -> list[np.ndarray]:
+    """Return the numbers of each encounter's pairs."""
     ends = pairs.ravel()
     order = np.argsort(ends, kind="stable")
-    parts = np.split(order // 2, np.searchsorted(ends[order], np.arange(1, count)))
-    return {number: part for number, part in enumerate(parts) if len(part)}
+    return np.split(order // 2, np.searchsorted(ends[order], np.arange(1, count)))

@@ -1,15 +1,16 @@
 """What a reviewer is asked, in which order, and what an answer decides.
 
 A question sets an encounter, all its photographs, beside one candidate: an individual of the
-catalogue, or another encounter of an animal that nobody knew. What is asked next is worth most (see
+catalogue, or another encounter of an animal that nobody knew; or beside a line-up of individuals,
+to say that it is none of them, or to look at one. What is asked next is worth most (see
 ``doubt.py``), to a reviewer by what this reviewer answered alone; what others said counts in the
 catalogue, but is not shown. All state is in the decisions, so a program that was killed goes on
 where it was.
 """
 
-from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -17,6 +18,7 @@ import pandas as pd
 
 from openanimals.identification.answers import (
     ANSWERS,
+    IN_LINEUP,
     SECOND_LOOK,
     About,
     Answer,
@@ -29,12 +31,13 @@ from openanimals.identification.answers import (
     pair_of,
 )
 from openanimals.identification.candidates import Candidates, Choice
-from openanimals.identification.doubt import WORTH, Doubt
+from openanimals.identification.doubt import WORTH
 from openanimals.identification.evidence import Decision, Evidence
 from openanimals.identification.individuals import resolve_table
 from openanimals.identification.matches import Match, Matches
 from openanimals.identification.ranking import Ranking
 from openanimals.identification.reviewed import decide_who, decided_alone
+from openanimals.identification.reviewer import Reviewer, doubt_of, kept_under
 from openanimals.utils.errors import UserError
 from openanimals.utils.registry import did_you_mean
 
@@ -43,30 +46,19 @@ EVERY = 20  # each so many-th answer about two is asked again
 
 @dataclass(frozen=True)
 class Question:
-    """An encounter beside a candidate; ``worth``: photographs that it is expected to mend."""
+    """An encounter beside a candidate.
+
+    Attributes:
+        encounter: that is asked about.
+        choice: the candidate.
+        worth: photographs that the answer is expected to mend, by what it costs to look.
+        lineup: if several are shown at once, all of them, the candidate first.
+    """
 
     encounter: Match
     choice: Choice
     worth: float
-
-
-@dataclass
-class _Own:
-    """What one reviewer has decided: the last answer of each pair, and what is of one alone."""
-
-    doubt: Doubt
-    answers: list[Answer] = field(default_factory=list)
-    said: dict[tuple[int | None, About], Answer] = field(default_factory=dict)
-    alone: dict[str, list[Decision]] = field(default_factory=lambda: defaultdict(list))
-
-    def take(self, answers: list[Answer], alone: Mapping[str, list[Decision]]) -> None:
-        """Take in what came since."""
-        hold = [each for each in answers if each.holds and each.encounter is not None]
-        self.answers += answers
-        self.said |= {each.pair: each for each in hold}
-        self.doubt.take(hold)
-        for name, decisions in alone.items():
-            self.alone[name] += decisions
+    lineup: tuple[Choice, ...] = ()
 
 
 class Questions:
@@ -108,18 +100,9 @@ class Questions:
         found = resolve_table(table, decisions)
         self.candidates = Candidates(matches, ranking, groups, table, found)
         self._nothing_seen = np.array([m.decision == "cannot tell" for m in self.matches], bool)
-        self._untouched = Doubt(
-            np.nan_to_num(self.candidates.ranking.probability),
-            np.nan_to_num(np.array([match.new for match in self.matches], dtype=np.float64)),
-            np.array([len(match.annotations) for match in self.matches], dtype=np.int64),
-            self.candidates.pairs,
-            self.candidates.chances,
-            self.candidates.share,
-            self.candidates.views,
-            self.candidates.columns,
-        )
+        self._untouched = doubt_of(self.candidates, self.matches)
         self.answers: list[Answer] = []
-        self._reviewers: dict[str, _Own] = {}
+        self._reviewers: dict[str, Reviewer] = {}
         self.last = 0
         self._take(decisions)
 
@@ -144,14 +127,17 @@ class Questions:
         again = self._second_look(by)
         if again is not None and again.encounter is not None and wanted[again.encounter]:
             return self._question(again.encounter, again.about, by + SECOND_LOOK)
-        doubt = self._own(by).doubt
-        free = wanted & ~self._nothing_seen
-        free[[*doubt.put_off]] = False
-        worth, of_pairs = doubt.worth(free)
+        own = self._own(by)
+        doubt = own.doubt
+        worth, of_lineups, of_pairs = own.worth(wanted & ~self._nothing_seen)
         best = int(worth.argmax()) if len(worth) else -1
+        many = int(of_lineups.argmax()) if len(worth) else -1
         pair = int(of_pairs.argmax()) if len(of_pairs) else -1
-        if pair >= 0 and of_pairs[pair] > max(WORTH, worth[best]):
+        if pair >= 0 and of_pairs[pair] > max(WORTH, worth[best], of_lineups[many]):
             return self._question(*doubt.most_alike(pair), by, float(of_pairs[pair]))
+        if many >= 0 and of_lineups[many] > max(WORTH, worth[best]):
+            lineup = self.lineup(self.matches[many].encounter, by)
+            return Question(self.matches[many], lineup[0], float(of_lineups[many]), lineup)
         if best >= 0 and worth[best] >= WORTH:
             return self._about_individual(best, by, float(worth[best]))
         left = np.flatnonzero(wanted & (doubt.asks >= 0))
@@ -159,7 +145,7 @@ class Questions:
             return None
         # What was skipped comes last, the longest ago first.
         skipped = np.array([doubt.put_off.get(each, 0) for each in left.tolist()])
-        worth, _ = doubt.worth(wanted)
+        worth, *_ = doubt.worth(wanted)
         first = int(left[np.lexsort((-worth[left], self._nothing_seen[left], skipped))[0]])
         return self._about_individual(first, by, float(worth[first]))
 
@@ -189,6 +175,16 @@ class Questions:
         order = np.argsort([-chance for chance, _ in everyone], kind="stable")
         some = order[start : None if count is None else start + count]
         return [self._choice(number, everyone[n][1], by, everyone[n][0]) for n in some]
+
+    def lineup(self, encounter: str, by: str) -> tuple[Choice, ...]:
+        """Return the individuals to be shown at once, the most probable first.
+
+        Those that the reviewer has ruled out, or that cannot be compared, are not among them.
+        """
+        self.refresh()
+        number, titles = self.candidates.position(encounter), self.candidates.titles
+        shown = self._own(by).doubt.lineup(number)
+        return tuple(self._choice(number, titles[k], by, chance) for k, chance in shown)
 
     def choice(self, encounter: str, by: str, *, individual: str = "", other: str = "") -> Choice:
         """Return one candidate: an individual by its name, or another encounter.
@@ -231,7 +227,8 @@ class Questions:
         pair = pair_of(number, about)
         with self.evidence.transaction():
             self.refresh()
-            by = self._kept_under(by, number, about, answer)
+            looks = self._own(by), self._own(by + SECOND_LOOK)
+            by = kept_under(by, *looks, self._second_look(by), pair, answer)
             own = self._own(by)
             earlier = [each for each in own.answers if each.holds and each.pair == pair]
             for last in own.answers[-1:]:
@@ -248,37 +245,50 @@ class Questions:
             two = choice.query, choice.photographs[0]
             return [self.evidence.decide(answer, *two, by=by, note=note)]
 
+    def none_of(self, choices: Sequence[Choice], by: str, note: str = "") -> list[int]:
+        """Decide that an encounter is different from all of its line-up, see :meth:`answer`."""
+        with self.evidence.transaction():
+            some = [choice for choice in choices if choice.answered != "different"]
+            numbers = []
+            for place, choice in enumerate(some, start=1):
+                own = f"{note} {IN_LINEUP.format(place=place, count=len(some))}".strip()
+                two = choice.query, choice.photographs[0]
+                numbers.append(self.evidence.decide("different", *two, by=by, note=own))
+        return numbers
+
     def undo(self, by: str) -> Answer | None:
-        """Undo the last answer of a reviewer that holds, with all its decisions, and return it."""
+        """Undo the last answer of a reviewer that holds, with all its decisions, and return it.
+
+        Of a line-up, this is the answer about its first individual.
+        """
         with self.evidence.transaction():
             self.refresh()
             names = (by, by + SECOND_LOOK)
             own = [each for each in self.answers if each.by in names and each.holds]
             if not own:
                 return None
-            last = max(own, key=lambda each: each.numbers[-1])
-            for number in last.numbers:
-                self.evidence.undo(number, by=last.by)
-        return last
+            own.sort(key=lambda each: each.numbers[-1])
+            while True:
+                last = own.pop()
+                for number in last.numbers:
+                    self.evidence.undo(number, by=last.by)
+                if not own or own[-1].in_lineup != last.in_lineup - 1 or last.in_lineup == 1:
+                    return last
 
     def progress(self, by: str) -> Progress:
         """Return how far a reviewer is."""
         self.refresh()
-        doubt, pairs = self._own(by).doubt, self.candidates.pairs
-        wanted = ~self._nothing_seen
-        wanted[[*doubt.put_off]] = False
-        worth, of_pairs = doubt.worth(wanted)
-        left = worth >= WORTH
-        left[pairs[of_pairs >= WORTH].ravel()] = True
+        own = self._own(by)
         about = [each for each in self.answers if each.holds and each.encounter is not None]
+        given = [each for each in about if each.in_lineup <= 1]
         return Progress(
-            answered=Counter(each.answer for each in about if each.by == by),
-            left=int(left.sum()),
-            skipped=len(doubt.put_off),
+            answered=Counter(each.answer for each in given if each.by == by),
+            left=own.left(~self._nothing_seen, self.candidates.pairs),
+            skipped=len(own.doubt.put_off),
             encounters=len(self.matches),
             again=agreement(about, by, by + SECOND_LOOK),
             others=agreement(about, by),
-            reviewers=Counter(each.by for each in about if not each.by.endswith(SECOND_LOOK)),
+            reviewers=Counter(each.by for each in given if not each.by.endswith(SECOND_LOOK)),
         )
 
     def disagreements(self) -> list[Disagreement]:
@@ -304,27 +314,16 @@ class Questions:
         self.answers += answers
         self.last = decisions[-1].number
 
-    def _own(self, by: str) -> _Own:
+    def _own(self, by: str) -> Reviewer:
         """Return what a reviewer has decided."""
         if by not in self._reviewers:
-            own = self._reviewers[by] = _Own(self._untouched.copy())
+            own = self._reviewers[by] = Reviewer(self._untouched.copy())
             own.take(_by(by, self.answers), decided_alone(self.evidence.decisions(), by))
         return self._reviewers[by]
 
     def _second_look(self, by: str) -> Answer | None:
         """Return the answer that a reviewer should be asked for again now."""
         return due_again(self._own(by).answers, self._own(by + SECOND_LOOK).said, self._every)
-
-    def _kept_under(self, by: str, number: int, about: About, answer: str) -> str:
-        """Return the name that an answer is kept under, another one if it is of a second look."""
-        again, pair = self._second_look(by), pair_of(number, about)
-        if again is not None and pair in (again.pair, (again.encounter, None)):
-            return by + SECOND_LOOK
-        ends = [each for name in (by, by + SECOND_LOOK) for each in self._own(name).answers[-1:]]
-        for last in sorted(ends, key=lambda each: each.numbers[-1])[-1:]:
-            if last.holds and (last.pair, last.answer) == (pair, answer):
-                return last.by  # sent twice, as nobody told the page that it was saved
-        return by
 
     def _about_individual(self, number: int, by: str, worth: float) -> Question:
         title = self.candidates.titles[self._own(by).doubt.asks[number]]

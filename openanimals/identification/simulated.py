@@ -1,6 +1,6 @@
 """A reviewer who is simulated: for measuring how much a way of asking costs, and what it misses."""
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -24,6 +24,7 @@ class SimulatedReviewer:
         seed: of the errors.
         right: share of right answers, where every tenth pair cannot be compared.
         asked: how many answers were given.
+        looked: how many candidates were looked at.
     """
 
     individual: Mapping[str, str]
@@ -31,6 +32,7 @@ class SimulatedReviewer:
     seed: int = 0
     right: float = RIGHT
     asked: int = 0
+    looked: int = 0
 
     def __post_init__(self) -> None:
         self._draw = np.random.default_rng(self.seed)
@@ -43,6 +45,7 @@ class SimulatedReviewer:
     def __call__(self, first: str, second: str) -> str:
         """Return ``same``, ``different`` or ``incomparable``."""
         self.asked += 1
+        self.looked += 1
         can = self.comparable(first, second)
         share, among = (
             (1 - OF_INCOMPARABLE, 1 - INCOMPARABLE) if can else (OF_INCOMPARABLE, INCOMPARABLE)
@@ -61,3 +64,13 @@ class SimulatedReviewer:
             likely = {"same": probability, "different": 1 - probability}.get(said[-1], 1.0)
             if likely >= 0.5 or said.count(said[-1]) == 2:
                 return said[-1]
+
+    def of_lineup(self, first: str, others: Sequence[str]) -> list[str]:
+        """Return what is thought of each of a line-up until one seems the same, as one answer."""
+        before, said = self.asked, list[str]()
+        for other in others:
+            said.append(self(first, other))
+            if said[-1] == "same":
+                break
+        self.asked = before + 1
+        return said
