@@ -49,6 +49,7 @@ def main() -> None:
         if shutil.which("chromedriver"):
             seen, _ = in_process("benchmarks.review:on_the_screen", folder, min(asked.answers, 200))
             rows.append(_row("on the screen: from the key to both photographs", seen["shown"]))
+            rows.append(_row("on the screen: ten individuals at once", seen["lineups"]))
         report.table(rows)
         if shutil.which("chromedriver"):
             rate = len(seen["shown"]) / seen["seconds"] * 3600
@@ -136,8 +137,11 @@ def at_the_server(folder: str, answers: int) -> dict[str, Any]:
     for n, answer in enumerate(drawn):
         choice = question["choice"]
         start = time.perf_counter()
-        number = question["encounter"]["number"]
-        service.answer(number, choice["individual"], choice["other"], str(answer), "")
+        number, lineup = question["encounter"]["number"], question["lineup"]
+        if lineup and answer in ("same", "different", "incomparable"):
+            service.none_of(number, [each["individual"] for each in lineup], "")
+        else:
+            service.answer(number, choice["individual"], choice["other"], str(answer), "")
         question = service.next()
         times["answer, then next question"].append(time.perf_counter() - start)
         if n % 50 == 49:
@@ -172,41 +176,52 @@ def on_the_screen(folder: str, answers: int) -> dict[str, Any]:
     driver.set_script_timeout(100)
     driver.get(f"http://127.0.0.1:{port}/?token=token")
     keys = "".join(np.random.default_rng(2).choice([*"sdcnk"], answers, p=SHARES))
-    shown, seconds = [], 0.0
+    found: dict[str, Any] = {"shown": [], "lineups": [], "seconds": 0.0}
     for start in range(0, answers, 20):  # a driver's command may not take minutes
         part = driver.execute_async_script(PRESS, keys[start : start + 20])
-        shown += part["shown"]
-        seconds += part["seconds"]
+        found = {name: value + part[name] for name, value in found.items()}
     driver.quit()
     server.should_exit = True
-    return {"shown": shown, "seconds": seconds}
+    return found
 
 
 # In the page, as a driver's own commands take longer than what is measured: a key is pressed when
-# the last question and what is prepared ahead (0.5 s, in which a person looks) are there.
+# the last question and what is prepared ahead (0.5 s, in which a person looks) are there. Every
+# tenth time all that are likely are looked at, too.
 PRESS = """
-const [keys, done] = arguments, body = document.body, shown = [];
+const [keys, done] = arguments, body = document.body, shown = [], lineups = [];
+const press = key => body.dispatchEvent(new KeyboardEvent("keydown", {key, bubbles: true}));
+const isLineup = () => body.classList.contains("with-lineup");
+const isFree = () => !body.classList.contains("busy");
 const asked = () => Number(body.dataset.asked ?? 0);
 const until = async test => { while (!test()) await new Promise(requestAnimationFrame); };
 (async () => {
   await until(() => asked() > 0);
   const begin = performance.now();
-  for (const key of keys) {
+  for (const [n, wanted] of [...keys].entries()) {
     await new Promise(ready => setTimeout(ready, 500));
-    const count = asked();
-    const press = () => body.dispatchEvent(new KeyboardEvent("keydown", {key, bubbles: true}));
+    if (n % 10 === 9 && !isLineup()) {
+      const start = performance.now();
+      press("l");
+      await until(() => isLineup() && isFree());
+      await new Promise(requestAnimationFrame);
+      lineups.push((performance.now() - start) / 1000);
+      press("l");
+      await until(() => !isLineup() && isFree());
+    }
+    const count = asked(), key = isLineup() && "sc".includes(wanted) ? "d" : wanted;
     let start = performance.now();
-    press();
+    press(key);
     await new Promise(requestAnimationFrame);
     if (!document.getElementById("alert").hidden) { // unlikely: it is pressed again
       start = performance.now();
-      press();
+      press(key);
     }
     await until(() => asked() > count);
     await new Promise(requestAnimationFrame);
     shown.push((performance.now() - start) / 1000);
   }
-  done({shown, seconds: (performance.now() - begin) / 1000});
+  done({shown, lineups, seconds: (performance.now() - begin) / 1000});
 })();
 """
 

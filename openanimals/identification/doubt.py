@@ -12,9 +12,8 @@ a question is worth; it is largest in the middle of doubt and nothing where all 
 probable individual is asked about first. "Different" takes its probability away, and the others
 make one again.
 
-A line-up shows the most probable individuals at once. It is worth the sum of their probabilities,
-and the largest of those that are left, less the largest of all; divided by what so many cost to
-look at. So it is for where each of many is hardly likely.
+A line-up shows the most probable individuals at once, where none is likely. It is worth the sum of
+their probabilities and the largest of the rest, less the largest of all, by what looking costs.
 
 Encounters that were said to be the same, or to show one individual, are a group and speak together:
 what each adds to the logarithm of the odds is added up. Encounters of one animal are alike in more
@@ -37,6 +36,7 @@ from openanimals.identification.answers import Answer
 
 WORTH = 0.01  # photographs: questions that are expected to mend less are not asked unless demanded
 LINEUP = 10  # individuals at once, as many as there are keys with numbers
+ALONE = 0.1  # who is as likely is asked about alone
 LOOK = 1 / 3  # what one more of them costs, in questions about one; taken, not measured
 ROWS = 1024  # encounters whose probabilities are looked at together
 LEAST = 1e-13  # a probability that is lower says no more
@@ -217,7 +217,8 @@ class Doubt:
                 np.put_along_axis(chances, asks[:, :count], 0, axis=1)
                 rest = np.maximum(chances.max(axis=1), new)
                 gain[some] = own[:, :count].sum(axis=1) + rest - before
-            self._gain[1, some] /= 1 + LOOK * np.maximum((own > 0).sum(axis=1) - 1, 0)
+            looks = np.maximum((own > 0).sum(axis=1), 1)
+            self._gain[1, some] *= (own[:, 0] < ALONE) / (1 + LOOK * (looks - 1))
             self.asks[some] = np.where(own[:, 0] > 0, asks[:, 0], -1)
             self.new[some] = new
 
@@ -250,8 +251,7 @@ class Doubt:
             if excluded := self._not.get(group):
                 chances[n, [*excluded]] = 0
         total = chances.sum(axis=1) + new
-        new = np.where(total > 0, new, 1)
-        total = np.where(total > 0, total, 1)
+        new, total = np.where(total > 0, (new, total), 1)
         chances /= total[:, None]
         return chances, new / total
 

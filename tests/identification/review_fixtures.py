@@ -21,11 +21,23 @@ NAMES = ("Kesi", "Mara", "Zuri")
 TOKEN = "a-token-of-the-test"
 
 
-def write_files(folder, encounters=12, names=NAMES, visit="visit {}", photograph=None):
+def in_doubt(n):
+    """Return who an encounter may be: each is a little less in doubt than the one before."""
+    return 0.52, 0.3 - n / 100, 0.1
+
+
+def write_files(
+    folder, encounters=12, names=NAMES, visit="visit {}", photograph=None, chances=in_doubt
+):
     """Write a catalogue of two photographs an individual and an encounter, and matches.
 
-    Each encounter is a little less in doubt than the one before, so it is asked about later; the
-    first individual is the likeliest of all.
+    Args:
+        folder: is made.
+        encounters: how many.
+        names: of the individuals.
+        visit: names the encounters.
+        photograph: used for all; None: each is noise of its own.
+        chances: of each individual, by number of the encounter.
     """
     folder.mkdir(parents=True, exist_ok=True)
     rows, known, rng = [], [], np.random.default_rng(0)
@@ -42,21 +54,21 @@ def write_files(folder, encounters=12, names=NAMES, visit="visit {}", photograph
     found = []
     for n in range(encounters):
         own = tuple(add(f"new-{n}-{m}.jpg", viewpoint=("left", "right")[m]) for m in range(2))
-        chances = 0.52, 0.3 - n / 100, 0.1
+        own_chances = chances(n)
         place = ("North", "South")[n % 2]
         views = "left", "right"
-        facts = "2025-05-01", place, views, "unsure", "", chances[0], 1 - sum(chances), ()
+        facts = "2025-05-01", place, views, "unsure", "", own_chances[0], 1 - sum(own_chances), ()
         found.append(Match(visit.format(n), own, *facts))
     write_catalogue(folder / "herd.csv", as_table(rows))
     everything = matches(*found)
     everything.write(folder / "matches")
     shape = encounters, len(names)
-    chances = np.array([[0.52, 0.3 - n / 100, 0.1] for n in range(encounters)], np.float32)
+    probability = np.array([chances(n) for n in range(encounters)], np.float32)
     Ranking(
         encounters=[match.encounter for match in found],
         names=[*names],
         photographs=known,
-        probability=chances[:, : len(names)],
+        probability=probability[:, : len(names)],
         photograph=np.tile(2 * np.arange(len(names)), (encounters, 1)),
         query=np.zeros(shape, dtype=np.int32),
     ).save(folder / "matches")

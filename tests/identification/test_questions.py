@@ -120,6 +120,74 @@ def test_the_question_is_asked_that_is_expected_to_mend_most(world, seed):
     assert question.worth == pytest.approx(best, abs=1e-5)
 
 
+@pytest.mark.parametrize("seed", range(5))
+def test_who_is_unlikely_is_shown_with_others_if_that_mends_more_for_what_it_costs(world, seed):
+    rng = np.random.default_rng(seed)
+    names = [f"seal {n}" for n in range(14)]
+    chances = rng.dirichlet(np.append(np.full(14, 0.4), 6), 8)[:, :14]
+    made = world(chances, rng.integers(1, 4, 8).tolist(), names=names)
+    counts = [len(match.annotations) for match in made.matches.matches]
+    found = {}  # by encounter and who is shown: photographs mended, for the price of one question
+    for number, row in enumerate(np.column_stack([chances, 1 - chances.sum(axis=1)])):
+        order = np.argsort(-row[:14])
+        for shown in (order[:1], order[:10]):
+            right = 0.0
+            for truth, chance in enumerate(row):
+                others = [j for j in range(15) if j not in shown]
+                after = truth if truth in shown else max(others, key=lambda j: row[j])
+                right += chance * (int(after == truth) - int(row.argmax() == truth))
+            if len(shown) == 1 or row[order[0]] < 0.1:
+                cost = 1 + (len(shown) - 1) / 3
+                found[number, tuple(names[k] for k in shown)] = counts[number] * right / cost
+    question = made.questions().next("Ada")
+    shown = question.lineup or [question.choice]
+    key = int(question.encounter.encounter[1:]), tuple(each.individual for each in shown)
+    assert found[key] == pytest.approx(max(found.values()), abs=1e-5)
+    assert question.worth == pytest.approx(found[key], abs=1e-5)
+
+
+def test_none_of_a_line_up_is_one_answer_about_each(world):
+    names = [f"seal {n}" for n in range(12)]
+    made = world([[0.07 - n / 1000 for n in range(12)]], [2], names=names)
+    questions = made.questions()
+    for note in ("", "all have more spots"):
+        question = questions.next("Ada")
+        assert [each.individual for each in question.lineup] == names[:10]
+        assert question.choice == question.lineup[0]
+        for _ in range(2):  # sent twice, it counts once
+            lineup = [questions.choice("e0", "Ada", individual=name) for name in names[:10]]
+            questions.none_of(lineup, "Ada", note)
+            assert made.said() == [
+                ("different", "e0-1.jpg", f"{n}-1.jpg", "Ada") for n in names[:10]
+            ]
+        assert {each.note for each in questions.answers if each.holds} == {
+            f"{note} {n} of 10 in a line-up".strip() for n in range(1, 11)
+        }
+        assert questions.progress("Ada").answered == {"different": 1}
+        assert asked(questions.next("Ada")) == ("e0", "seal 10")  # who is likely now, alone
+        press(questions, "different")
+        assert questions.undo("Ada").about == "seal 10"
+        assert questions.undo("Ada").about == "seal 0" and made.said() == []
+        assert questions.undo("Ada") is None
+    questions.answer("e0", question.lineup[3], "same", "Ada")
+    assert made.identity()["e0-0.jpg"] == "seal 3"
+
+
+def test_a_line_up_leaves_out_who_was_answered_and_is_looked_at_again_as_one(world):
+    names = [f"seal {n}" for n in range(12)]
+    made = world(np.full((EVERY + LATER, 12), 0.05), names=names)
+    questions = made.questions()
+    for name, answer in (("seal 1", "different"), ("seal 4", "incomparable")):
+        questions.answer("e0", questions.choice("e0", "Ada", individual=name), answer, "Ada")
+    shown = [each.individual for each in questions.lineup("e0", "Ada")]
+    assert shown == [name for name in names if name not in ("seal 1", "seal 4")]
+    for number in range(1, EVERY + LATER - 1):
+        assert questions.next("Ada").lineup
+        questions.none_of(questions.lineup(f"e{number}", "Ada"), "Ada")
+    again = questions.next("Ada")  # of the twentieth answer, not the twentieth individual
+    assert asked(again) == (f"e{EVERY - 2}", "seal 0") and not again.lineup
+
+
 def test_doubt_comes_first_and_what_is_clear_only_on_demand(world):
     questions = world([[0.999, 0, 0], [0.5, 0.4, 0], [0.9, 0.05, 0]]).questions()
     assert press(questions, "same") == ("e1", "Kesi")

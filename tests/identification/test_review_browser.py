@@ -223,6 +223,68 @@ def test_a_review_by_keyboard_with_all_that_may_happen(tmp_path, review, browser
 
 
 @needs_browser
+def test_several_who_are_unlikely_are_shown_at_once(tmp_path, browser):
+    names = [f"seal {n}" for n in range(12)]
+    likely = {2: (0.08,) * 12}  # about this one, pressing a key once is not enough
+    folder = write_files(
+        tmp_path / "herd", 3, names, chances=lambda n: likely.get(n, (0.05 - n / 1000,) * 12)
+    )
+    page = Page(browser)
+
+    def lineup():
+        return page.script(
+            "[...document.querySelectorAll('#lineup li')].map(card => card.textContent)"
+        )
+
+    def settled(code):
+        page.until(f"{code} && document.body.dataset.state === 'ready'")
+
+    with reviewing(folder) as client:
+        page.open(client.address)
+        # The likeliest question is saved when its key is pressed twice.
+        shown = [f"{(n + 1) % 10} seal {n} 8\u00a0%" for n in range(10)]
+        assert lineup() == shown and page.text("#left .title") == "visit 2"
+        sizes = page.script(
+            "[...document.querySelectorAll('#lineup img')].map(image => image.naturalWidth)"
+        )
+        assert sizes == [64] * 10
+        browser.refresh()
+        page.until("document.body.dataset.state === 'ready'")
+        assert lineup() == shown
+        page.type("s")
+        page.until("!document.getElementById('alert').hidden")
+        page.type("d")
+        page.until("document.getElementById('alert').textContent.includes('once more')")
+        assert said(folder) == []
+        page.type("d")
+        # Two are left, and are likely now, so each is looked at alone.
+        settled("document.querySelector('#right .title').textContent === 'seal 10'")
+        assert page.text("#left .title") == "visit 2" and lineup() == []
+        ruled_out = [("different", "new-2-0.jpg", f"known-{n}-left.jpg", "Ada") for n in range(10)]
+        assert said(folder) == ruled_out
+        page.until("document.getElementById('counts').textContent.includes('1 answered')")
+        # Undone as one, and asked again as it was.
+        page.type("u")
+        settled("document.querySelectorAll('#lineup li').length === 10")
+        assert said(folder) == [] and lineup() == shown
+        # One of them is looked at; the others come back by a key.
+        page.type("4")
+        settled("document.querySelector('#right .title').textContent === 'seal 3'")
+        page.until("!document.body.classList.contains('busy')")
+        assert lineup() == []
+        page.type("l")
+        page.until("document.querySelectorAll('#lineup li').length === 10")
+        page.until("!document.body.classList.contains('busy')")
+        page.type("0")
+        settled("document.querySelector('#right .title').textContent === 'seal 9'")
+        page.until("!document.body.classList.contains('busy')")
+        page.type("s")
+        settled("document.querySelector('#left .title').textContent === 'visit 0'")
+        assert said(folder) == [("name", f"new-2-{m}.jpg", "seal 9", "Ada") for m in (0, 1)]
+        assert [log for log in browser.get_log("browser") if log["level"] == "SEVERE"] == []
+
+
+@needs_browser
 def test_names_that_are_code_are_text_and_nothing_is_wider_than_a_phone(tmp_path, browser):
     folder = write_files(tmp_path / "herd", 3, (EVIL, "Mara" * 30, "Zuri"), visit=EVIL + " {}")
     page = Page(browser)

@@ -113,6 +113,7 @@ def test_mistakes_have_an_answer(client):
         ("/api/answer", {"encounter": 99, "individual": "Kesi", "answer": "same"}, "encounter 99"),
         ("/api/answer", {"encounter": 0, "individual": "Kesy", "answer": "same"}, "'Kesi'"),
         ("/api/answer", {"encounter": 0, "individual": "Kesi", "answer": "sane"}, "'same'"),
+        ("/api/answer", {"encounter": 0, "lineup": ["Kesy"], "answer": "none"}, "'Kesi'"),
         ("/api/answer", {"encounter": [], "answer": {}}, "encounter"),
         ("/api/answer", [], "JSON object"),
         ("/api/answer", {"note": "x" * 2**17}, "too long"),

@@ -167,8 +167,8 @@ def build_app(service: Callable[[], Service], token: str, port: int) -> Any:
         given = request.query_params
         encounter, other = _number(given.get("encounter")), _number(given.get("other"))
         if encounter is not None:
-            individual = given.get("individual", "")
-            return JSONResponse(await ask(own.question, encounter, individual, other))
+            about = given.get("individual", ""), other, given.get("lineup") == "true"
+            return JSONResponse(await ask(own.question, encounter, *about))
         return JSONResponse(await ask(own.next, *_wanted(given), _number(given.get("besides"))))
 
     async def candidates(request: Request) -> Response:
@@ -185,7 +185,11 @@ def build_app(service: Callable[[], Service], token: str, port: int) -> Any:
             if encounter is None:
                 raise UserError("an answer without an encounter")
             individual, word, note = texts
-            numbers = own.answer(encounter, individual, other, word, note[:NOTE])
+            if word == "none":
+                shown = [str(name) for name in said.get("lineup") or []]
+                numbers = own.none_of(encounter, shown, note[:NOTE])
+            else:
+                numbers = own.answer(encounter, individual, other, word, note[:NOTE])
             return {"numbers": numbers, **own.next(*_wanted(said))}
 
         return JSONResponse(await ask(decide))

@@ -16,7 +16,7 @@ from openanimals.matching.keypoints import Keypoints, extract_keypoints
 from openanimals.matching.one_to_one import matched_spots
 
 LARGEST = 600  # megapixels of a photograph: more than cameras have, and two of them in 4 GiB
-SIZES = {"thumb": 240, "full": 1600}  # pixels of the longer side
+SIZES = {"thumb": 240, "card": 480, "full": 1600}  # pixels of the longer side
 QUALITY = 85
 KEPT = 96 * 2**20  # bytes of encoded pictures in memory
 MARKED = 20  # matched spots of a pair, the heaviest

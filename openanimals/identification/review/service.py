@@ -5,7 +5,7 @@ and a file that another program holds does not keep photographs from being shown
 """
 
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, cast
 
@@ -88,15 +88,18 @@ class Service:
         question = self._questions.next(self.by, limit, everything=everything)
         return self._shown(question) if question else {"encounter": None}
 
-    def question(self, encounter: int, individual: str = "", other: int | None = None) -> Plain:
-        """Return a question that is asked on demand."""
+    def question(
+        self, encounter: int, individual: str = "", other: int | None = None, lineup: bool = False
+    ) -> Plain:
+        """Return a question that is asked on demand, beside a line-up if wanted."""
         name = self._name(encounter)
         if individual or other is not None:
             second = "" if other is None else self._name(other)
             choice = self._questions.choice(name, self.by, individual=individual, other=second)
         else:
             choice = self._questions.choices(name, self.by, count=1)[0]
-        return self._shown(Question(self._questions.matches[encounter], choice, 0.0))
+        shown = self._questions.lineup(name, self.by) if lineup else ()
+        return self._shown(Question(self._questions.matches[encounter], choice, 0.0, shown))
 
     def candidates(self, encounter: int, start: int, count: int) -> list[Plain]:
         """Return some candidates of an encounter, the most probable first."""
@@ -116,6 +119,15 @@ class Service:
             choice = self._questions.choice(name, self.by, individual=individual, other=second)
         return self._questions.answer(name, choice, answer, self.by, note)
 
+    def none_of(self, encounter: int, individuals: Sequence[str], note: str) -> list[int]:
+        """Decide that it is none of a line-up; see :meth:`Questions.none_of`."""
+        name = self._name(encounter)
+        lineup = [
+            self._questions.choice(name, self.by, individual=individual)
+            for individual in individuals
+        ]
+        return self._questions.none_of(lineup, self.by, note)
+
     def undo(self) -> Plain:
         """Undo the last answer, and return the question that it was given to."""
         undone = self._questions.undo(self.by)
@@ -127,7 +139,7 @@ class Service:
             other = undone.about if isinstance(undone.about, int) else None
             if individual not in self._questions.candidates.columns:
                 individual = ""
-            told |= self.question(undone.encounter, individual, other)
+            told |= self.question(undone.encounter, individual, other, undone.in_lineup > 0)
         return told
 
     def progress(self) -> Plain:
@@ -236,6 +248,7 @@ class Service:
                 "photographs": [self._photograph(self._rows[name]) for name in match.annotations],
             },
             "choice": self._choice(question.choice),
+            "lineup": [self._choice(choice) for choice in question.lineup],
         }
 
     def _choice(self, choice: Choice) -> Plain:

@@ -2,13 +2,14 @@
 
 import {alertUser, announce, element, get, percent, photograph, post, say, send, short, unsent} from "./api.js";
 import {Side, markSpots, resetZoom, zoomBy} from "./compare.js";
+import {chanceOfLineup, lineup, ofKey, showLineup} from "./lineup.js";
 import {showCatalogue, showProgress} from "./views.js";
 
 const find = id => document.getElementById(id);
 const values = JSON.parse(find("filter-values").textContent);
 const filters = JSON.parse(sessionStorage.getItem("filters")) ?? {};
 const KEYS = {
-  s: "same", d: "different", c: "incomparable", k: "skip", n: "new", u: "undo", t: "note", m: "spots",
+  s: "same", d: "different", c: "incomparable", k: "skip", n: "new", u: "undo", t: "note", m: "spots", l: "lineup",
   e: "next_of_encounter", E: "last_of_encounter", i: "next_of_candidate", I: "last_of_candidate",
   ArrowLeft: "previous", ArrowRight: "following", "+": "zoom_in", "=": "zoom_in", "-": "zoom_out",
   0: "zoom_reset", "?": "help",
@@ -30,6 +31,7 @@ function photographChanged() {
 
 const place = () => ({
   encounter: question.encounter.number, individual: question.choice.individual, other: question.choice.other,
+  lineup: lineup.length > 0,
 });
 
 function setTitle(side, name) {
@@ -48,15 +50,17 @@ async function show(found, remember = true) {
   document.body.classList.toggle("without-question", question === null);
   document.body.dataset.state = question ? "loading" : "nothing";
   refreshCounts();
+  const lineupSeen = showLineup(question ? found.lineup : [], chooseOther);
   if (!question) return void (document.body.dataset.asked = ++asked);
   const {encounter} = question;
   setTitle(left, encounter.name);
   left.root.querySelector(".badges").replaceChildren(
     ...[encounter.date, encounter.place, say("proposed", {decision: encounter.decision}), encounter.remark]
       .filter(Boolean).map(text => element("span", {class: "badge"}, element("bdi", {}, text))));
-  if (remember) history.pushState(place(), "", `#encounter-${encounter.number}`);
   candidates = [];
-  const both = [left.show(encounter.photographs, question.choice.query, encounter.photographs.length), showChoice()];
+  const both = [left.show(encounter.photographs, question.choice.query, encounter.photographs.length),
+    found.lineup.length ? lineupSeen : showChoice()];
+  if (remember) history.pushState(place(), "", `#encounter-${encounter.number}`);
   prepareNext();
   await Promise.all(both);
   if (question?.asked === found.choice) document.body.dataset.state = "ready";
@@ -102,11 +106,24 @@ async function showOther(choice) {
   if (doubted) alertUser("");
   doubted = "";
   question.choice = choice;
+  showLineup([]);
   history.replaceState(place(), "");
   const seen = showChoice();
   const query = left.photographs.findIndex(one => one.row === choice.query);
   if (query >= 0 && query !== left.index) left.choose(query);
   await seen;
+}
+
+const chooseOther = choice => withoutOthers(() => showOther(choice));
+
+// All likely individuals at once, or again the one that was shown.
+async function turnLineup() {
+  if (lineup.length) return showOther(question.choice);
+  const found = await get("question", {...place(), lineup: true});
+  if (!found.lineup.length) return alertUser(say("no_lineup"));
+  alertUser("");
+  await showLineup(found.lineup, chooseOther);
+  history.replaceState(place(), "");
 }
 
 // Fetch the photographs of what will be asked next, while this one is looked at.
@@ -120,9 +137,10 @@ async function prepareNext() {
     find("rank").textContent = at < 0 ? "" : say("candidate_number", {n: at + 1});
     const choices = [...(next.encounter ? [next.choice] : []), ...candidates.slice(at + 1, at + 2)];
     const rows = new Set(choices.flatMap(one => [one.query, one.photographs[0]?.row]).filter(row => row >= 0));
-    ready = [...rows].map(row => {
+    const cards = (next.lineup ?? []).map(one => photograph(one.photographs[0], "card"));
+    ready = [...[...rows].map(row => photograph({row}, "full")), ...cards].map(source => {
       const image = new Image();
-      image.src = photograph({row}, "full");
+      image.src = source;
       return image;
     });
   } catch { /* only a preparation */ }
@@ -149,21 +167,25 @@ async function withoutOthers(action) {
   }
 }
 
-// Of a candidate that the program chose, an answer less likely than its opposite takes two presses.
+// Of what the program chose to ask, an answer less likely than its opposite takes two presses.
 function isUnlikely(said) {
   const {choice, asked} = question;
-  const opposite = {same: 1 - choice.probability, different: choice.probability}[said];
-  return choice === asked && doubted !== said && opposite > 0.5;
+  const opposite = {same: 1 - choice.probability, different: choice.probability, none: chanceOfLineup()}[said];
+  return (said === "none" || choice === asked) && doubted !== said && opposite > 0.5;
 }
 
 async function answer(said) {
   if (!question) return;
+  if (lineup.length && ["same", "incomparable"].includes(said)) return alertUser(say("choose_first"));
+  if (lineup.length && said === "different") said = "none";
   if (isUnlikely(said)) {
     doubted = said;
-    return alertUser(say("unlikely", {answer: say(said), p: percent(question.choice.probability)}));
+    const chance = said === "none" ? chanceOfLineup() : question.choice.probability;
+    return alertUser(say(said === "none" ? "unlikely_none" : "unlikely", {answer: say(said), p: percent(chance)}));
   }
   const note = find("note").value;
-  const next = await send({...place(), answer: said, note, ...filters, everything});
+  const shown = lineup.map(one => one.individual);
+  const next = await send({...place(), answer: said, lineup: shown, note, ...filters, everything});
   announce(say("saved", {answer: say(said)}));
   show(next);
 }
@@ -185,6 +207,7 @@ const actions = {
   undo: () => withoutOthers(undo),
   everything: () => withoutOthers(() => { everything = true; return next(); }),
   previous: () => question && withoutOthers(() => turnCandidate(-1)),
+  lineup: () => question && withoutOthers(turnLineup),
   following: () => question && withoutOthers(() => turnCandidate(1)),
   next_of_encounter: () => left.turn(1),
   last_of_encounter: () => left.turn(-1),
@@ -253,10 +276,12 @@ document.addEventListener("keydown", event => {
   const writes = event.target.matches("input, textarea, select");
   if (writes && event.target.id === "note" && ["Enter", "Escape"].includes(event.key)) event.target.blur();
   if (writes || event.ctrlKey || event.altKey || event.metaKey || find("help").open) return;
-  const action = KEYS[event.key];
+  const chosen = ofKey(event.key);
+  const action = chosen ? "choose" : KEYS[event.key];
   if (!action || find("view-review").hidden) return;
   event.preventDefault();
-  if (!event.repeat || action.startsWith("zoom")) actions[action]();
+  if (chosen) chooseOther(chosen);
+  else if (!event.repeat || action.startsWith("zoom")) actions[action]();
 });
 
 find("go").addEventListener("change", event => withoutOthers(async () => {
