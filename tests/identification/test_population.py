@@ -122,6 +122,11 @@ def test_a_simulated_reviewer_errs_as_often_as_a_person_and_where_persons_do():
     assert np.mean(errors) == pytest.approx(0.039, abs=0.006)
     assert incomparable / sum(errors) == pytest.approx(0.73, abs=0.06)
     assert reviewer.asked == asked
+    # Of several at once, until one seems the same, is one answer.
+    sure = SimulatedReviewer(names, sides, right=1.0)
+    assert sure.of_lineup("2", ["4", "3", "6"]) == ["different", "same"]
+    assert sure.of_lineup("2", ["4", "6"]) == ["different"] * 2
+    assert (sure.asked, sure.looked) == (2, 4)
     again = SimulatedReviewer(names, sides, seed=3), SimulatedReviewer(names, sides, seed=3)
     first, second = ([each("2", "3") for _ in range(500)] for each in again)
     assert first == second

@@ -230,6 +230,7 @@ def test_several_who_are_unlikely_are_shown_at_once(tmp_path, browser):
         tmp_path / "herd", 3, names, chances=lambda n: likely.get(n, (0.05 - n / 1000,) * 12)
     )
     page = Page(browser)
+    browser.get_log("browser")  # of other tests
 
     def lineup():
         return page.script(
