@@ -23,7 +23,7 @@ from openanimals.identification.catalogue_file import (
 from openanimals.identification.kept_features import KeptFeatures
 from openanimals.matching.matcher import MATCHER_REGISTRY
 from openanimals.utils.errors import UserError
-from tests.identification.test_identify import Planted
+from tests.identification.planted import Planted
 
 
 @pytest.fixture
