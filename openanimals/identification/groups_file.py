@@ -14,7 +14,7 @@ import pandas as pd
 from openanimals.identification.pair_evidence import Expected
 from openanimals.identification.spreadsheet import write_csv
 from openanimals.utils.errors import FileError, naming
-from openanimals.utils.files import atomic_path, expanded, read_json
+from openanimals.utils.files import atomic_path, expanded, read_json, write_text
 
 FILE, LIKENESS = "groups.json", "likeness.safetensors"  # beside matches.json
 SIDES = ("left only", "right only", "linked", "viewpoint unknown")
@@ -173,8 +173,7 @@ class Discovery:
             **self.counts(),
             **more,
         }
-        with atomic_path(folder / FILE) as temporary:
-            temporary.write_text(json.dumps(content), encoding="utf-8")
+        write_text(folder / FILE, json.dumps(content))
         with atomic_path(folder / LIKENESS) as temporary:
             save_file({"likeness": self.likeness}, temporary)
         return [folder / "groups.csv", folder / FILE, folder / LIKENESS]

@@ -49,7 +49,6 @@ class IdentityGraph:
         made: names that we made up, and the numbers of their decisions.
         forbidden: pairs of nodes that are not one individual.
         taken: conflicts of names that were given to a second individual.
-        unknown: names that nobody had when decisions were about them.
     """
 
     def __init__(self, annotations: Sequence[str], names: Mapping[str, str | None]) -> None:
@@ -59,7 +58,6 @@ class IdentityGraph:
         self.strangers: dict[str, int] = {}  # names of kind new, how many were known before
         self.forbidden: list[Pair] = []
         self.taken: list[Conflict] = []
-        self.unknown: dict[str, list[int]] = defaultdict(list)
         self.names = names
         for annotation in annotations:
             if (name := names.get(annotation)) is not None:
@@ -70,9 +68,6 @@ class IdentityGraph:
         kind, first, own = decision.kind, decision.first, self.title
         second = decision.second or ""
         photograph: Node = ("photograph", first)
-        for name in {"split": [second], "merge": [first, second], "rename": [first]}.get(kind, []):
-            if name not in own:
-                self.unknown[name].append(decision.number)
         if kind == "different":
             forbids = f"they are different ({_source(decision)})"
             self.forbidden.append((photograph, ("photograph", second), forbids, decision.number))

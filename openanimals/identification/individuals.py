@@ -29,7 +29,6 @@ class Individuals:
         conflicts: all that there are.
         missing: annotations that decisions are about but that the catalogue lacks, perhaps deleted,
             and the numbers of these decisions (which still count).
-        unknown: names that decisions are about but that nobody had then, and their numbers.
         names: every name that an individual has or had, and the one that it has.
         decisions: that all this follows from, undone ones too.
     """
@@ -37,7 +36,6 @@ class Individuals:
     identity: dict[str, str | None]
     conflicts: list[Conflict]
     missing: dict[str, list[int]]
-    unknown: dict[str, list[int]]
     names: dict[str, str]
     decisions: tuple[Decision, ...] = field(repr=False)
 
@@ -134,7 +132,7 @@ def resolve(
         for kind, name in nodes_of(decision):
             if kind == "photograph" and name not in identity:
                 missing[name].append(decision.number)
-    return Individuals(identity, conflicts, dict(missing), dict(graph.unknown), shown, decisions)
+    return Individuals(identity, conflicts, dict(missing), shown, decisions)
 
 
 def resolve_table(table: pd.DataFrame, decisions: Iterable[Decision]) -> Individuals:

@@ -52,7 +52,7 @@ class PairEvidence:
 
         Args:
             scores: `[E, E, M]` of encounters with encounters, NaN where nothing can be compared.
-            individuals: `[E]`, a number for whom each shows.
+            individuals: `[E]`, whom each shows.
 
         Raises:
             UserError: there are too few pairs of one animal, or of two.

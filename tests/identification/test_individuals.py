@@ -130,12 +130,11 @@ def test_made_up_names_of_another_file_are_left_alone(tmp_path):
     assert decided(tmp_path, names=names).identity == names
 
 
-def test_photographs_and_names_that_are_gone_are_told_and_still_count(tmp_path):
-    decisions = ["same d gone", "same gone e", "skip gone f", "merge Kesi Dumo", "undo 3"]
+def test_photographs_that_are_gone_are_told_and_still_count(tmp_path):
+    decisions = ["same d gone", "same gone e", "skip gone f", "undo 3"]
     found = decided(tmp_path, *decisions)
     assert found.identity["d"] == found.identity["e"] == "new-1"
     assert found.missing == {"gone": [1, 2]}
-    assert found.unknown == {"Dumo": [4]}
 
 
 def test_the_decisions_about_an_individual(tmp_path):
