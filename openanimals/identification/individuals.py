@@ -1,6 +1,5 @@
 """Who is who: individuals as a pure function of a catalogue's names and of decisions."""
 
-import logging
 import re
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
@@ -10,12 +9,10 @@ from itertools import combinations
 import pandas as pd
 
 from openanimals.identification.catalogue_file import annotation_ids
-from openanimals.identification.evidence import Decision, Evidence
+from openanimals.identification.evidence import Decision
 from openanimals.identification.identity_graph import Conflict, IdentityGraph, Node, nodes_of
 from openanimals.utils.errors import UserError
 from openanimals.utils.registry import did_you_mean
-
-logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -146,17 +143,8 @@ def resolve_table(table: pd.DataFrame, decisions: Iterable[Decision]) -> Individ
     return resolve(ids, dict(zip(ids, names, strict=True)), decisions, pairs)
 
 
-def annotate(table: pd.DataFrame, evidence: Evidence) -> pd.DataFrame:
-    """Return a catalogue with the identities that follow from decisions.
-
-    Where there are conflicts, a warning counts them.
-    """
-    individuals = resolve_table(table, evidence.decisions())
-    if individuals.conflicts:
-        logger.warning(
-            "%d conflicts in %s, the first: %s",
-            *(len(individuals.conflicts), evidence.file, individuals.conflicts[0]),
-        )
+def annotate(table: pd.DataFrame, individuals: Individuals) -> pd.DataFrame:
+    """Return a catalogue with the identities that follow from decisions about it."""
     identities = pd.Series([*individuals.identity.values()], table.index, dtype=object)
     return table.assign(identity=identities)
 

@@ -16,7 +16,7 @@ logger = logging.getLogger(__name__)
 
 # What a spreadsheet shows instead of a value, for instance of a name that begins with =.
 FAILED = {"#N/A", "#NAME?", "#REF!", "#VALUE!", "#DIV/0!", "#NUM!", "#NULL!"}
-SHOWN = 5  # wrong lines that an error names; the rest are counted
+SHOWN = 5  # of many things that a message names; the rest are counted
 Line = tuple[int, list[str]]  # the number of a line in its file, and its values
 
 
@@ -73,6 +73,12 @@ def refuse(file: object, problems: Sequence[str]) -> None:
     if problems:
         more = f"; and {len(problems) - SHOWN} more" if len(problems) > SHOWN else ""
         raise UserError(f"{file}: {'; '.join(problems[:SHOWN])}{more}")
+
+
+def some(items: Sequence[str]) -> str:
+    """Return the first five of items as a text, and the number of the rest."""
+    more = f" and {len(items) - SHOWN} more" if len(items) > SHOWN else ""
+    return ", ".join(items[:SHOWN]) + more
 
 
 def _csv(location: Path) -> Iterator[Line]:
