@@ -17,29 +17,29 @@ import numpy as np
 from PIL import Image
 
 from openanimals.identification.matches import DECISIONS, LISTED, Match, Matches
+from openanimals.matching.one_to_one import Spots
 from openanimals.utils.errors import UserError
 from openanimals.utils.files import atomic_path, expanded
 
 LONGEST, QUALITY = 640, 80  # of the pictures: pixels of the longer side, and JPEG's
 SHOWN = 6  # photographs of an encounter; the rest are counted
 MARKED = 12  # matched spots of a pair, the heaviest: more cannot be told apart
-REACH = 3.0  # radius of what a keypoint is described by, in its standard deviations
 KEPT = 64  # encoded pictures in memory: the next encounter may well show the same individual
 SIGNS = {"unsure": "?", "new": "+", "known": "✓", "cannot tell": "–"}  # colour is not all
 
 OpenPhotograph = Callable[[str], Image.Image]
-MatchedSpots = Callable[[str, str], Sequence[np.ndarray] | None]
+MatchedSpots = Callable[[str, str], Spots | None]
 
 
 @dataclass(frozen=True)
 class _Picture:
-    """One photograph on the page; ``marks`` are circles (number, x, y, radius) by candidate."""
+    """One photograph on the page; ``marks`` are circles (x, y, radius) by candidate."""
 
     name: str
     source: str = ""
     size: tuple[int, int] = (4, 3)
     problem: str = ""
-    marks: dict[int, list[tuple]] = field(default_factory=dict)
+    marks: dict[int, list[list[float]]] = field(default_factory=dict)
 
 
 def write_page(
@@ -138,15 +138,15 @@ def _encounters(
         # Those that a candidate looks most like, then the others.
         order = [*dict.fromkeys([*(each.query for each in candidates), *match.annotations])]
         asked = {name: draw(name) for name in order[:SHOWN]}
-        marks: dict[str, dict[int, list[tuple]]] = {name: {} for name in asked}
+        marks: dict[str, dict[int, list[list[float]]]] = {name: {} for name in asked}
         found = []
         for n, candidate in enumerate(candidates, 1):
             picture = draw(candidate.photograph)
             pair = spots(candidate.query, candidate.photograph) if spots else None
             if pair is not None and candidate.query in asked:
-                ours, our_scale, theirs, their_scale, _ = pair
-                marks[candidate.query][n] = _circles(ours, our_scale)
-                picture = replace(picture, marks={n: _circles(theirs, their_scale)})
+                ours, theirs = (each.round(1).tolist() for each in pair.circles(MARKED))
+                marks[candidate.query][n] = ours
+                picture = replace(picture, marks={n: theirs})
             found.append((candidate, picture))
         yield {
             "number": number,
@@ -173,13 +173,3 @@ def _draw(annotation: str, open_photograph: OpenPhotograph) -> _Picture:
     image.save(memory, "JPEG", quality=QUALITY)
     text = base64.b64encode(memory.getvalue()).decode()
     return _Picture(annotation, f"data:image/jpeg;base64,{text}", size)
-
-
-def _circles(places: np.ndarray, scales: np.ndarray) -> list[tuple]:
-    """Return number, x, y and radius of the heaviest spots (they come first)."""
-    # 0, 0 is the middle of a picture's first pixel, but its corner in a drawing.
-    numbers = zip(np.asarray(places)[:MARKED] + 0.5, np.asarray(scales)[:MARKED], strict=True)
-    return [
-        (n, round(float(x), 1), round(float(y), 1), round(REACH * float(scale), 1))
-        for n, ((x, y), scale) in enumerate(numbers, 1)
-    ]

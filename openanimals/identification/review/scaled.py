@@ -20,7 +20,6 @@ SIZES = {"thumb": 240, "full": 1600}  # pixels of the longer side
 QUALITY = 85
 KEPT = 96 * 2**20  # bytes of encoded pictures in memory
 MARKED = 20  # matched spots of a pair, the heaviest
-REACH = 3.0  # radius of what a keypoint is described by, in its standard deviations
 
 
 class ScaledPhotographs:
@@ -75,23 +74,9 @@ class ScaledPhotographs:
             second: the other.
         """
         pair = self._keypoints(first), self._keypoints(second)
-        spots = matched_spots(*pair)
-        found = []
-        for keypoints, places, scales in zip(
-            pair,
-            (spots.query_xy, spots.gallery_xy),
-            (spots.query_scale, spots.gallery_scale),
-            strict=True,
-        ):
-            width, height = keypoints.size
-            shares = np.column_stack(
-                [
-                    (places[:MARKED] + 0.5) / (width, height),  # 0, 0 is the middle of a pixel
-                    REACH * scales[:MARKED] / width,
-                ]
-            )
-            found.append(shares.round(4).tolist())
-        return found
+        circles = matched_spots(*pair).circles(MARKED)
+        sizes = [(width, height, width) for width, height in (each.size for each in pair)]
+        return [(each / size).round(4).tolist() for each, size in zip(circles, sizes, strict=True)]
 
     def _extract(self, row: int) -> Keypoints:
         return extract_keypoints(np.asarray(self._read(row, 640)), longest=480, points=800)
