@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from openanimals.identification.clocks import days_taken
+from openanimals.identification.dates import days_taken
 from openanimals.identification.stations import Stations
 from openanimals.identification.table_file import some
 from openanimals.utils.errors import UserError

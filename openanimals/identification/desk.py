@@ -11,7 +11,7 @@ from filelock import FileLock
 from openanimals.identification.capture_formats import write_captures
 from openanimals.identification.captures import capture_history
 from openanimals.identification.catalogue_file import annotation_ids, rebase, write_catalogue
-from openanimals.identification.clocks import clock_offset
+from openanimals.identification.dates import clock_offset
 from openanimals.identification.evidence import Evidence
 from openanimals.identification.exchange.camtrap_dp import fill_camtrap_dp
 from openanimals.identification.exchange.coco import write_coco

@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 
 from openanimals.identification.pair_evidence import Expected
-from openanimals.identification.spreadsheet import write_csv
+from openanimals.identification.table_file import write_csv
 from openanimals.utils.errors import FileError, naming
 from openanimals.utils.files import atomic_path, expanded, read_json, write_text
 

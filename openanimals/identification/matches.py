@@ -16,7 +16,7 @@ from typing import Any
 import pandas as pd
 
 from openanimals.identification.ranking import Ranking
-from openanimals.identification.spreadsheet import write_csv, write_xlsx
+from openanimals.identification.table_file import write_csv, write_xlsx
 from openanimals.utils.errors import FileError, UserError, naming
 from openanimals.utils.files import atomic_path, expanded, read_json, write_json
 
