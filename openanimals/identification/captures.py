@@ -233,7 +233,8 @@ def _counted(table: pd.DataFrame, viewpoints: str) -> np.ndarray:
         if others:
             logger.warning(
                 "%d individuals are not known from left and right and do not count: %s",
-                *(len(others), some(others)),
+                len(others),
+                some(others),
             )
     if not counted.any():
         raise UserError(
@@ -270,7 +271,8 @@ def _effort(
         logger.warning(
             "%d photographs were taken when their station was off by its dates; these days count "
             "as looked: %s",
-            *(off.sum(), some([" on ".join(pair) for pair in where])),
+            off.sum(),
+            some([" on ".join(pair) for pair in where]),
         )
     looked[station, day] = True
     return np.add.reduceat(looked, np.cumsum(lengths) - lengths, axis=1, dtype=float)
@@ -290,7 +292,8 @@ def _tell_strangers(
         which = [f"{camera!r}{did_you_mean(camera, stations.names)}" for camera in unknown]
         logger.warning(
             "%d photographs count as seen, but at no station: %s",
-            *(len(elsewhere), some(which) or "they name no camera"),
+            len(elsewhere),
+            some(which) or "they name no camera",
         )
     empty = [name for row, name in enumerate(stations.names) if row not in station]
     if empty:

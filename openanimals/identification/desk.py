@@ -229,7 +229,7 @@ def write_history(
     stations: str | None = None,
     day_first: bool | None = None,
     clock: Sequence[str] = (),
-    format: Sequence[str] = (),  # noqa: A002
+    format: Sequence[str] = (),
     to: str = "captures",
     decimals: int | None = None,
     **how: Any,

@@ -96,7 +96,9 @@ def _learnt(
         logger.warning(
             "%s was trained on %d of the %d photographs with a name, so it is surer of them than "
             "of others; openanimals train --for-identification holds some out",
-            *(how["model"], seen, len(known.table)),
+            how["model"],
+            seen,
+            len(known.table),
         )
     return None
 

@@ -138,7 +138,7 @@ class IdentityGraph:
         real = [name for name in names if name not in self.made]
         new_ones = [name for name in names if name in self.strangers]
         if len(real) + len(new_ones) < 2:  # as nearly always
-            return iter(())
+            return
         order = {name: n for n, name in enumerate(self.title)}
         found: dict[tuple[str, ...], list[Pair]] = defaultdict(list)
         for one, other in combinations(real, 2):
@@ -153,7 +153,7 @@ class IdentityGraph:
                     found[tuple(sorted((self.title[one], self.title[new])))].append(
                         (("name", new), ("name", one), forbids, self.made[new])
                     )
-        return (pairs for (one, other), pairs in found.items() if one != other)
+        yield from (pairs for (one, other), pairs in found.items() if one != other)
 
     def conflict(self, pair: Pair) -> Conflict:
         """Return the conflict of a pair that hangs together, by the fewest links between."""

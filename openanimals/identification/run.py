@@ -39,7 +39,9 @@ def current(catalogue: str | Path) -> Listing:
     if found.conflicts:
         logger.warning(
             "%d conflicts in %s, the first: %s",
-            *(len(found.conflicts), file, found.conflicts[0]),
+            len(found.conflicts),
+            file,
+            found.conflicts[0],
         )
     return Listing(annotate(listing.table, found), listing.root)
 
@@ -95,7 +97,9 @@ def identify_files(
             "%s was trained on %d of the %d photographs of the catalogue, so it is surer of them "
             "than of new ones, and gives names too readily; openanimals train --for-identification "
             "holds some out",
-            *(matcher["model"], seen, len(known.table)),
+            matcher["model"],
+            seen,
+            len(known.table),
         )
     identifier = Identifier(known, matchers, settings, fingerprint=fingerprint, held_out=held_out)
     matches = identifier.identify(asked)

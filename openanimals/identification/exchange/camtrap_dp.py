@@ -118,7 +118,8 @@ def fill_camtrap_dp(
     if unmatched:
         logger.warning(
             "%d named photographs have no observation of one animal, or several: %s",
-            *(len(unmatched), some(unmatched)),
+            len(unmatched),
+            some(unmatched),
         )
     return Filled(target / source.name, len(found), changed, unmatched)
 
