@@ -1,7 +1,7 @@
 """What the commands do with a catalogue and its decisions: show, correct, export, captures."""
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -75,7 +75,7 @@ def tend(
         if undo is not None:
             evidence.undo(undo, by=by)
         if apply:
-            answers = _reviewed(apply, listing.table, list(before.names), new_name, accept)
+            answers = _reviewed(apply, listing.table, before.names, new_name, accept)
             numbers = apply_reviewed(answers, evidence, by=by)
             lines += [*answers.told, f"{len(numbers)} decisions taken from {apply}"]
         found = resolve_table(listing.table, evidence.decisions())
@@ -145,7 +145,7 @@ def _added(catalogue: str, listing: Listing, new: str) -> tuple[Listing, str]:
 def _reviewed(
     file: str,
     table: pd.DataFrame,
-    names: Sequence[str],
+    names: Iterable[str],
     new_names: Sequence[str],
     accept: bool,
 ) -> Reviewed:

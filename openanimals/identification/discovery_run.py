@@ -72,7 +72,7 @@ def discover_files(
         nobody=made_up(Listing.read(catalogue).table, listing.table),
         called={name: each.encounter for each in _matches(to) for name in each.annotations},
     )
-    written = discovery.write(to, model=fingerprint)
+    written = discovery.write(to, fingerprint)
     return "\n".join([discovery.summary(), *(f"written: {file}" for file in written)])
 
 

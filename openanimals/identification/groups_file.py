@@ -141,12 +141,12 @@ class Discovery:
         rows.sort(key=lambda row: row["group"])
         return pd.DataFrame(rows).astype({"group": str, "cohesion": float})
 
-    def write(self, folder: str | os.PathLike[str], **more: Any) -> list[Path]:
+    def write(self, folder: str | os.PathLike[str], model: str) -> list[Path]:
         """Write ``groups.csv``, ``groups.json``, and the likeness of all pairs.
 
         Args:
             folder: is made where it does not exist.
-            **more: what else the JSON gets.
+            model: the fingerprint of what compared the photographs.
 
         Raises:
             FileError: a file cannot be written.
@@ -171,7 +171,7 @@ class Discovery:
             "partners expected": self.expected.partners,
             "clumped": self.clumped,
             **self.counts(),
-            **more,
+            "model": model,
         }
         write_text(folder / FILE, json.dumps(content))
         with atomic_path(folder / LIKENESS) as temporary:
