@@ -91,7 +91,7 @@ def _identify(options: argparse.Namespace, arguments: list[str]) -> None:
     from openanimals.identification.run import identify_files
 
     only = {name: getattr(options, name) for name in ("camera", "species", "viewpoint")}
-    print(
+    _tell(
         identify_files(
             Path(options.catalogue),
             options.new,
@@ -181,7 +181,7 @@ def _evaluate(options: argparse.Namespace, arguments: list[str]) -> None:
     found, text = evaluate_files(Path(options.catalogue), options.new, _settings(options), **more)
     if options.to:
         write_json(options.to, found)
-    print(text)
+    _tell(text)
 
 
 def _add_rates(parser: argparse.ArgumentParser) -> None:
