@@ -22,6 +22,7 @@ from openanimals.utils.errors import UserError
 from openanimals.utils.files import atomic_path, expanded
 
 LONGEST, QUALITY = 640, 80  # of the pictures: pixels of the longer side, and JPEG's
+MOST = 200  # encounters on a page
 SHOWN = 6  # photographs of an encounter; the rest are counted
 MARKED = 12  # matched spots of a pair, the heaviest: more cannot be told apart
 KEPT = 64  # encoded pictures in memory: the next encounter may well show the same individual
@@ -49,7 +50,6 @@ def write_page(
     spots: MatchedSpots | None = None,
     *,
     describe: Callable[[str], str] | None = None,
-    most: int = 200,
 ) -> list[Path]:
     """Write ``matches.html``, and ``matches-2.html`` and so on where there are many encounters.
 
@@ -64,7 +64,6 @@ def write_page(
             :func:`openanimals.matching.one_to_one.matched_spots`, in pixels of the pictures that
             ``open_photograph`` returns; None where there is nothing to show.
         describe: returns a line about a photograph of the catalogue: date, place, viewpoint.
-        most: encounters on a page.
 
     Returns:
         The files, the first page first.
@@ -79,12 +78,12 @@ def write_page(
     house = Environment(loader=loader, autoescape=True, trim_blocks=True, lstrip_blocks=True)
     house.filters |= {"percent": percent, "mark_of": SIGNS.get}
     ordered = sorted(matches.matches, key=lambda match: DECISIONS.index(match.decision))
-    starts = range(0, max(1, len(ordered)), most)
+    starts = range(0, max(1, len(ordered)), MOST)
     names = ["matches.html", *(f"matches-{n}.html" for n in range(2, len(starts) + 1))]
     files = [expanded(folder) / name for name in names]
     draw = lru_cache(KEPT)(lambda annotation: _draw(annotation, open_photograph))
     for number, (start, file) in enumerate(zip(starts, files, strict=True), 1):
-        some = ordered[start : start + most]
+        some = ordered[start : start + MOST]
         pieces = house.get_template("matches.html").generate(
             matches=matches,
             counts={name: sum(m.decision == name for m in some) for name in DECISIONS},
