@@ -55,13 +55,21 @@ def features(queries: int, gallery: int, dimensions: int) -> Sample:
     rng = np.random.default_rng(0)
     identities = rng.integers(0, max(1, gallery // EACH), queries + gallery)
     centres = rng.standard_normal((identities.max() + 1, dimensions), dtype=np.float32)
-    drawn = np.empty((queries + gallery, dimensions), dtype=np.float32)
-    for start in range(0, len(drawn), 1000):
-        part = drawn[start : start + 1000]
-        rng.standard_normal(out=part, dtype=np.float32)
-        part *= 4
-        part += centres[identities[start : start + 1000]]
+    drawn = around(
+        rng, centres, identities, np.empty((queries + gallery, dimensions), dtype=np.float32)
+    )
     return drawn[:queries], drawn[queries:], identities[:queries], identities[queries:]
+
+
+def around(
+    rng: np.random.Generator, centres: np.ndarray, identities: np.ndarray, drawn: np.ndarray
+) -> np.ndarray:
+    """Fill an array with features of individuals, few at a time."""
+    for start in range(0, len(drawn), 1000):
+        own = identities[start : start + 1000]
+        noise = rng.standard_normal((len(own), drawn.shape[1]), dtype=np.float32)
+        drawn[start : start + 1000] = 4 * noise + centres[own]
+    return drawn
 
 
 def rounded(query: np.ndarray, gallery: np.ndarray, *identities: np.ndarray) -> Sample:

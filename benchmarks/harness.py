@@ -10,6 +10,7 @@ import statistics
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -44,15 +45,27 @@ def in_turn(
         device: what they compute on. On ``cuda`` a time ends when the GPU is done, not when the
             work is queued.
     """
+
+    def seconds(alternative: Callable[[], Any]) -> float:
+        wait_for(device)
+        start = time.perf_counter()
+        alternative()
+        wait_for(device)
+        return time.perf_counter() - start
+
+    return times_in_turn(
+        {name: partial(seconds, each) for name, each in alternatives.items()}, rounds
+    )
+
+
+def times_in_turn(alternatives: Mapping[str, Callable[[], float]], rounds: int) -> Times:
+    """Do the same with alternatives that return the seconds that count."""
     times = Times({name: [] for name in alternatives})
     for round_number in range(rounds + 1):
         for name, alternative in alternatives.items():
-            wait_for(device)
-            start = time.perf_counter()
-            alternative()
-            wait_for(device)
+            seconds = alternative()
             if round_number:
-                times[name].append(time.perf_counter() - start)
+                times[name].append(seconds)
     return times
 
 

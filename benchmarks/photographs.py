@@ -22,7 +22,7 @@ from openanimals.config import CfgNode, load
 from openanimals.data.build import TrainSet
 from openanimals.data.cache import ImageCache
 from openanimals.data.image_io import jpeg_pixels, read_image
-from openanimals.data.loaders import Loader, build_train_loader
+from openanimals.data.loaders import build_train_loader
 
 SIZE = (384, 384)
 SHAPES = {1: (864, 1152, 6), 10: (2736, 3648, 2)}  # by megapixels: height, width, photographs
@@ -140,11 +140,6 @@ def compare_decoders(report: Report, files: dict[int, list[Path]], rounds: int) 
     report.table(difference)
 
 
-def loader(cfg: CfgNode, train: TrainSet, folder: Path) -> Loader:
-    """Return training batches from images that are cached on disk first."""
-    return build_train_loader(cfg, train, cache=image_cache(folder))
-
-
 def image_cache(folder: Path) -> ImageCache:
     """Return a cache on disk."""
     return ImageCache("disk", limit=2**40, folder=folder / "cache", device=CPU)
@@ -154,7 +149,8 @@ def compare_batches(report: Report, train: TrainSet, folder: Path, rounds: int) 
     """Report images/s of batches from the cache, over those of Pillow."""
     keys = ["INPUT.SIZE_TRAIN", [*SIZE], "SOLVER.IMS_PER_BATCH", BATCH]
     start = time.perf_counter()
-    cached_loader = loader(load("configs/Base-ARBase.yml", keys), train, folder)
+    cfg = load("configs/Base-ARBase.yml", keys)
+    cached_loader = build_train_loader(cfg, train, cache=image_cache(folder))
     batches = iter(cached_loader)
     next(batches)
     seconds = time.perf_counter() - start

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.evaluation import EACH, stable_sort
+from benchmarks.evaluation import EACH, around, stable_sort
 from benchmarks.harness import Report, in_process, matrix_rate, options
 
 CHECKED = 4  # queries whose average precision is compared with the definition's
@@ -60,14 +60,14 @@ def evaluate_gallery(
     names = rng.integers(0, images // EACH + 1, queries + images)
     names = names[:queries], names[queries:]
     centres = rng.standard_normal((images // EACH + 1, dimensions), dtype=np.float32)
-    query = _around(rng, centres, names[0], np.empty((queries, dimensions), dtype=np.float32))
+    query = around(rng, centres, names[0], np.empty((queries, dimensions), dtype=np.float32))
     with TemporaryDirectory(dir=folder) as scratch:
         if folder:
             path, shape = Path(scratch) / "gallery", (images, dimensions)
-            _around(rng, centres, names[1], np.memmap(path, np.float32, "w+", shape=shape))
+            around(rng, centres, names[1], np.memmap(path, np.float32, "w+", shape=shape))
             gallery: np.ndarray = np.memmap(path, np.float32, "r", shape=shape)
         else:
-            gallery = _around(rng, centres, names[1], np.empty((images, dimensions), np.float32))
+            gallery = around(rng, centres, names[1], np.empty((images, dimensions), np.float32))
         del centres
         start = time.perf_counter()
         result = evaluate(query, gallery, *names)
@@ -80,17 +80,6 @@ def evaluate_gallery(
         "MiB": (query.nbytes + gallery.nbytes) / 2**20,
         "difference": float(difference),
     }
-
-
-def _around(
-    rng: np.random.Generator, centres: np.ndarray, names: np.ndarray, drawn: np.ndarray
-) -> np.ndarray:
-    """Fill an array with features of individuals, few at a time."""
-    for start in range(0, len(drawn), 1000):
-        own = names[start : start + 1000]
-        noise = rng.standard_normal((len(own), drawn.shape[1]), dtype=np.float32)
-        drawn[start : start + 1000] = 4 * noise + centres[own]
-    return drawn
 
 
 if __name__ == "__main__":

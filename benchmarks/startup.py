@@ -9,10 +9,9 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
 from pathlib import Path
 
-from benchmarks.harness import Report, Times, options
+from benchmarks.harness import Report, options, times_in_turn
 
 ROOT = Path(__file__).parent.parent
 DEMO = "configs/ARBase/demo.yml"
@@ -27,7 +26,7 @@ def main() -> None:
     parser.set_defaults(rounds=3)
     asked = parser.parse_args()
     report = Report("startup", "python -m benchmarks.startup")
-    times = _in_turn(
+    times = times_in_turn(
         {
             "`openanimals --help`": _help,
             f"loading `{DEMO}`": _configuration,
@@ -47,17 +46,6 @@ def main() -> None:
     report.line("Where the imports take their time, each after those above it:")
     report.table([{"import": name, "s": seconds} for name, seconds in _import_times().items()])
     report.publish(asked.write)
-
-
-def _in_turn(starts: dict[str, Callable[[], float]], rounds: int) -> Times:
-    """Like the harness's, for alternatives that return their seconds: the end does not count."""
-    times = Times({name: [] for name in starts})
-    for round_number in range(rounds + 1):
-        for name, start in starts.items():
-            seconds = start()
-            if round_number:
-                times[name].append(seconds)
-    return times
 
 
 def _help() -> float:

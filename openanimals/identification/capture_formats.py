@@ -5,17 +5,14 @@ import os
 import re
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
 
+from openanimals.identification.captures import CaptureHistory
 from openanimals.utils.errors import UserError
 from openanimals.utils.files import atomic_path, expanded
 from openanimals.utils.registry import check_name
-
-if TYPE_CHECKING:
-    from openanimals.identification.captures import CaptureHistory
 
 logger = logging.getLogger(__name__)
 
@@ -31,7 +28,7 @@ LINES = {"mark": ("", "/* {name} */ {text} 1;\n"), "rmark": ("ch\tid\n", "{text}
 
 
 def write_captures(
-    history: "CaptureHistory",
+    history: CaptureHistory,
     target: str | os.PathLike[str],
     format: str,
     decimals: int | None = None,
@@ -87,14 +84,14 @@ def write_captures(
     return [*files]
 
 
-def _table(history: "CaptureHistory") -> str:
+def _table(history: CaptureHistory) -> str:
     signs = [list(text) for text in history.texts()]
     table = pd.DataFrame(signs, columns=list(map(str, history.occasions)))
     table.insert(0, "identity", pd.Series(history.individuals, dtype=object))
     return table.to_csv(index=False, lineterminator="\n")
 
 
-def _secr(history: "CaptureHistory", traps: Sequence[str], places: np.ndarray) -> dict[str, str]:
+def _secr(history: CaptureHistory, traps: Sequence[str], places: np.ndarray) -> dict[str, str]:
     captures = [f"1 {who} {when} {trap}" for who, when, trap in _detections(history, traps)]
     usage = [" ".join(f"{days:g}" for days in row) for row in history.effort]
     lines = [
@@ -109,7 +106,7 @@ def _secr(history: "CaptureHistory", traps: Sequence[str], places: np.ndarray) -
     }
 
 
-def _oscr(history: "CaptureHistory", traps: Sequence[str], places: np.ndarray) -> dict[str, str]:
+def _oscr(history: CaptureHistory, traps: Sequence[str], places: np.ndarray) -> dict[str, str]:
     names = ["individual", "occasion", "trap"]
     captures = pd.DataFrame(_detections(history, traps), columns=names)
     captures.insert(0, "session", 1)
@@ -125,7 +122,7 @@ def _oscr(history: "CaptureHistory", traps: Sequence[str], places: np.ndarray) -
     }
 
 
-def _detections(history: "CaptureHistory", traps: Sequence[str]) -> list[tuple[str, int, str]]:
+def _detections(history: CaptureHistory, traps: Sequence[str]) -> list[tuple[str, int, str]]:
     """Return individual, occasion (from 1 on) and trap of each detection, in this order."""
     names = _bare("individuals", history.individuals)
     found = np.argwhere(history.by_station > 0)
@@ -133,7 +130,7 @@ def _detections(history: "CaptureHistory", traps: Sequence[str]) -> list[tuple[s
 
 
 def _traps(
-    history: "CaptureHistory", format: str, decimals: int | None
+    history: CaptureHistory, format: str, decimals: int | None
 ) -> tuple[list[str], np.ndarray]:
     """Return the stations' names as traps, and their places `[S, 2]` in metres."""
     if history.places is None:

@@ -1,19 +1,17 @@
 """Capture histories: which individual was seen on which occasion, and where anyone looked."""
 
 import logging
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, timedelta
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from openanimals.identification.capture_formats import write_captures
-from openanimals.identification.clocks import days_taken
+from openanimals.identification.dates import days_taken
 from openanimals.identification.stations import Stations
+from openanimals.identification.table_file import some
 from openanimals.utils.errors import UserError
 from openanimals.utils.logging import table as table_text
 from openanimals.utils.registry import check_name, did_you_mean
@@ -85,12 +83,6 @@ class CaptureHistory:
         numbers = (map(str, self.n), map(str, self.u))
         head = ("occasion from", "days", "station days", "seen", "of these new")
         return table_text([head, *zip(*columns, *numbers, strict=True)])
-
-    def write(
-        self, target: str | os.PathLike[str], format: str, decimals: int | None = None
-    ) -> list[Path]:
-        """Write the history for a program; see :func:`capture_formats.write_captures`."""
-        return write_captures(self, target, format, decimals)
 
 
 def capture_history(
@@ -241,7 +233,8 @@ def _counted(table: pd.DataFrame, viewpoints: str) -> np.ndarray:
         if others:
             logger.warning(
                 "%d individuals are not known from left and right and do not count: %s",
-                *(len(others), _some(others)),
+                len(others),
+                some(others),
             )
     if not counted.any():
         raise UserError(
@@ -278,7 +271,8 @@ def _effort(
         logger.warning(
             "%d photographs were taken when their station was off by its dates; these days count "
             "as looked: %s",
-            *(off.sum(), _some([" on ".join(pair) for pair in where])),
+            off.sum(),
+            some([" on ".join(pair) for pair in where]),
         )
     looked[station, day] = True
     return np.add.reduceat(looked, np.cumsum(lengths) - lengths, axis=1, dtype=float)
@@ -298,12 +292,9 @@ def _tell_strangers(
         which = [f"{camera!r}{did_you_mean(camera, stations.names)}" for camera in unknown]
         logger.warning(
             "%d photographs count as seen, but at no station: %s",
-            *(len(elsewhere), _some(which) or "they name no camera"),
+            len(elsewhere),
+            some(which) or "they name no camera",
         )
     empty = [name for row, name in enumerate(stations.names) if row not in station]
     if empty:
-        logger.warning("stations without a photograph, kept with their effort: %s", _some(empty))
-
-
-def _some(names: Sequence[str]) -> str:
-    return ", ".join(names[:5]) + (f" and {len(names) - 5} more" if len(names) > 5 else "")
+        logger.warning("stations without a photograph, kept with their effort: %s", some(empty))

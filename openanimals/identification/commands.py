@@ -1,7 +1,6 @@
 """The verbs of the command line that go from photographs to names."""
 
 import argparse
-import json
 from pathlib import Path
 from typing import Any
 
@@ -92,7 +91,7 @@ def _identify(options: argparse.Namespace, arguments: list[str]) -> None:
     from openanimals.identification.run import identify_files
 
     only = {name: getattr(options, name) for name in ("camera", "species", "viewpoint")}
-    print(
+    _tell(
         identify_files(
             Path(options.catalogue),
             options.new,
@@ -176,14 +175,13 @@ def _add_evaluate(verbs: argparse._SubParsersAction) -> None:
 
 def _evaluate(options: argparse.Namespace, arguments: list[str]) -> None:
     from openanimals.identification.evaluation import evaluate_files
-    from openanimals.utils.files import atomic_path
+    from openanimals.utils.files import write_json
 
     more = {"individuals": options.individuals, "seeds": options.seeds, **_matcher(options)}
     found, text = evaluate_files(Path(options.catalogue), options.new, _settings(options), **more)
     if options.to:
-        with atomic_path(options.to) as temporary:
-            temporary.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
-    print(text)
+        write_json(options.to, found)
+    _tell(text)
 
 
 def _add_rates(parser: argparse.ArgumentParser) -> None:

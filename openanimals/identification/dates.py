@@ -1,12 +1,19 @@
-"""Dates as people write them, year first or last; which order, a whole column must prove."""
+"""When photographs were taken: dates as people write them, and clocks of cameras that were wrong.
+
+Of dates such as 3/4/2025 a whole column must prove whether the day or the month comes first.
+"""
 
 import re
-from collections.abc import Sequence
-from datetime import datetime
+from collections.abc import Mapping, Sequence
+from datetime import datetime, timedelta
+
+import numpy as np
+import pandas as pd
 
 from openanimals.data.catalogue import iso_date
 from openanimals.identification.table_file import refuse
 from openanimals.utils.errors import UserError
+from openanimals.utils.registry import did_you_mean
 
 NUMBERS = re.compile(r"(\d\d?)([-/.])(\d\d?)\2(\d{4}|\d\d)(?:[T ,_]+(.+))?", re.ASCII)
 CLOCKS = ("%H:%M:%S", "%H:%M", "%I:%M:%S %p", "%I:%M %p", "%H:%M:%S.%f", "%H.%M")
@@ -124,3 +131,54 @@ def _clock(text: str) -> str:
             continue
         return moment.time().isoformat("seconds")
     raise ValueError(text)
+
+
+def clock_offset(text: str) -> tuple[str, timedelta]:
+    """Read what a command line says of a camera's clock: ``StationA=+1h``, ``B7=-00:30:00``.
+
+    Returns:
+        The station, and what to add to its times.
+
+    Raises:
+        UserError: it is no such text.
+    """
+    station, _, offset = text.rpartition("=")
+    try:
+        if not station:
+            raise ValueError(text)
+        return station, pd.Timedelta(offset).to_pytimedelta()
+    except ValueError:
+        raise UserError(
+            f"clock {text!r}: expected a station and what to add to its times, such as "
+            "StationA=+1h or StationA=-00:30:00"
+        ) from None
+
+
+def days_taken(table: pd.DataFrame, clock: Mapping[str, timedelta]) -> np.ndarray:
+    """Return the day on which each photograph was taken.
+
+    Args:
+        table: a catalogue; a date without a time counts as noon, so that an offset of some hours
+            leaves the day.
+        clock: what to add to the times of a camera's photographs, by station.
+
+    Returns:
+        `[N]`, datetime64[D], NaT where there is no date.
+
+    Raises:
+        UserError: a station is none.
+    """
+    cameras = {str(camera) for camera in table["camera"].dropna()}
+    for camera in clock:
+        if camera not in cameras:
+            raise UserError(
+                f"clock: no photograph was taken at {camera!r}{did_you_mean(camera, cameras)}"
+            )
+    found: list[str] = []
+    for date, camera in zip(table["date"], table["camera"], strict=True):
+        if pd.isna(date):
+            found.append("NaT")
+            continue
+        moment = datetime.fromisoformat(date if "T" in date else f"{date}T12:00:00")
+        found.append(str((moment + clock.get(str(camera), timedelta())).date()))
+    return np.array(found, dtype="datetime64[D]")

@@ -1,21 +1,23 @@
 """What the commands do with a catalogue and its decisions: show, correct, export, captures."""
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 from filelock import FileLock
 
+from openanimals.identification.capture_formats import write_captures
 from openanimals.identification.captures import capture_history
 from openanimals.identification.catalogue_file import annotation_ids, rebase, write_catalogue
-from openanimals.identification.clocks import clock_offset
+from openanimals.identification.dates import clock_offset
 from openanimals.identification.evidence import Evidence
 from openanimals.identification.exchange.camtrap_dp import fill_camtrap_dp
 from openanimals.identification.exchange.coco import write_coco
 from openanimals.identification.exchange.wildbook import write_wildbook
 from openanimals.identification.identify import Listing
+from openanimals.identification.importing.report import TWO_NAMES, copies, tell
 from openanimals.identification.individuals import annotate, resolve_table
 from openanimals.identification.matches import NEW, Matches
 from openanimals.identification.reviewed import Reviewed, apply_reviewed, read_reviewed
@@ -73,27 +75,30 @@ def tend(
         if undo is not None:
             evidence.undo(undo, by=by)
         if apply:
-            answers = _reviewed(apply, listing.table, list(before.names), new_name, accept)
+            answers = _reviewed(apply, listing.table, before.names, new_name, accept)
             numbers = apply_reviewed(answers, evidence, by=by)
             lines += [*answers.told, f"{len(numbers)} decisions taken from {apply}"]
         found = resolve_table(listing.table, evidence.decisions())
-        if history is not None:
-            return "\n".join(map(str, found.history_of(history))) or "no decision yet"
-        table = annotate(listing.table, evidence)
+    if history is not None:
+        return "\n".join(map(str, found.history_of(history))) or "no decision yet"
+    table = annotate(listing.table, found)
+    conflicts = [f"conflict: {conflict}" for conflict in found.conflicts]
     if export:
         if to and expanded(to).absolute() == expanded(catalogue).absolute():
             raise UserError(
                 f"--to {to} is the catalogue itself, which decisions are about; "
                 "expected another file"
             )
-        return "\n".join([*lines, *_export(export, table, listing.root, by, to, **how)])
-    counts = Counter(name for name in found.identity.values() if name)
+        return "\n".join([*lines, *conflicts, *_export(export, table, listing.root, by, to, **how)])
+    counts = Counter(table["identity"].dropna())
     lines.append(
         f"{len(table)} photographs of {len(counts)} individuals, "
         f"{len(table) - counts.total()} of nobody known"
     )
     lines += [f"  {name}: {count}" for name, count in sorted(counts.items())]
-    lines += [f"conflict: {conflict}" for conflict in found.conflicts]
+    lines += conflicts
+    two_names, _ = copies(table, listing.root)
+    tell(lines, two_names, TWO_NAMES)
     lines += [
         f"not in the catalogue any more, though decided about: {annotation} {numbers}"
         for annotation, numbers in found.missing.items()
@@ -140,7 +145,7 @@ def _added(catalogue: str, listing: Listing, new: str) -> tuple[Listing, str]:
 def _reviewed(
     file: str,
     table: pd.DataFrame,
-    names: Sequence[str],
+    names: Iterable[str],
     new_names: Sequence[str],
     accept: bool,
 ) -> Reviewed:
@@ -224,7 +229,7 @@ def write_history(
     stations: str | None = None,
     day_first: bool | None = None,
     clock: Sequence[str] = (),
-    format: Sequence[str] = (),  # noqa: A002
+    format: Sequence[str] = (),
     to: str = "captures",
     decimals: int | None = None,
     **how: Any,
@@ -237,5 +242,6 @@ def write_history(
     places = read_stations(stations, day_first) if stations else None
     offsets = dict(map(clock_offset, clock))
     found = capture_history(current(catalogue).table, stations=places, clock=offsets, **how)
-    written = [file for form in format or ["table"] for file in found.write(to, form, decimals)]
+    forms = format or ["table"]
+    written = [file for form in forms for file in write_captures(found, to, form, decimals)]
     return "\n".join([found.summary(), *(f"written: {file}" for file in written)])

@@ -1,6 +1,5 @@
 """Which encounters of unknown animals show one animal: from pairs that look alike to groups."""
 
-from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import NamedTuple
@@ -10,7 +9,7 @@ import pandas as pd
 
 from openanimals.engine.matchers import CatalogueImages
 from openanimals.identification.catalogue_file import annotation_ids, as_catalogue
-from openanimals.identification.encounters import encounters, pooled
+from openanimals.identification.encounters import encounters, numbered, pooled
 from openanimals.identification.evidence import Decision
 from openanimals.identification.grouping import group
 from openanimals.identification.groups_file import Discovery, Member
@@ -84,38 +83,36 @@ def discover(
         raise UserError("every photograph has a name; there is nobody to discover")
     listing = Listing(_fewer(listing.table, settings), listing.root)
     units = units_of(listing.table, settings, called or {})
-    named = [name is not None for name in units.individuals]
+    who = pd.factorize(pd.Series(units.individuals, dtype=object))[0]  # -1: nobody known
+    asked = who < 0
     teachers = _drawn([None if name in nobody else name for name in units.individuals])
     photos = Photos.of(matchers, CatalogueImages(as_catalogue(*listing), masked=True))
-    asked = ~np.array(named)
     asked_of = asked.copy()
     if model is None:
         asked_of[teachers] = True
     scores, distances = score_pairs(matchers, photos, units, asked_of)
     if model is None:
-        own = np.unique([str(units.individuals[n]) for n in teachers], return_inverse=True)[1]
-        model = learnt(scores[np.ix_(teachers, teachers)], own)
+        model = learnt(scores[np.ix_(teachers, teachers)], who[teachers])
     evidence = model(scores)
     expected = expect(evidence, model.partners, asked)
-    apart = _apart(listing.table, units, decisions)
-    individuals = pd.factorize(pd.Series(units.individuals, dtype=object))[0]
-    together = np.where(asked, len(named) + np.arange(len(named)), individuals)
+    apart = _apart(listing.table, units, who, decisions)
+    together = np.where(asked, len(who) + np.arange(len(who)), who)
     groups = group(pair_weights(evidence, expected), together, apart)
     chances = np.where(apart, 0, pair_probabilities(evidence, expected))
     ids = np.array(annotation_ids(listing.table), dtype=object)
     viewpoints = np.array(photos.viewpoints, dtype=object)
-    who = {g: name for g, name in zip(groups, units.individuals, strict=True) if name is not None}
+    called_so = {g: name for g, name in zip(groups, units.individuals, strict=True) if name}
     members = [
         Member(
             encounter=units.names[n],
             annotations=tuple(ids[units.rows[n]]),
             viewpoints=tuple(view or "" for view in viewpoints[units.rows[n]]),
             group=int(groups[n]),
-            individual=who.get(groups[n]),
-            known=bool(named[n]),
+            individual=called_so.get(groups[n]),
+            known=not asked[n],
             cohesion=_cohesion(n, groups, evidence, chances),
         )
-        for n in range(len(named))
+        for n in range(len(who))
     ]
     pairs = _pairs(chances, np.flatnonzero(asked), units, distances, ids)
     likeness = np.where(apart, np.nan, evidence)[np.ix_(asked, asked)].astype(np.float32)
@@ -140,8 +137,7 @@ def learn_pairs(
     units = units_of(known.table, settings)
     photos = Photos.of(matchers, CatalogueImages(as_catalogue(*known), masked=True))
     scores, _ = score_pairs(matchers, photos, units, np.ones(len(units.rows), bool))
-    own = np.unique([str(name) for name in units.individuals], return_inverse=True)[1]
-    return learnt(scores, own)
+    return learnt(scores, np.array(units.individuals))
 
 
 def learnt(scores: np.ndarray, individuals: np.ndarray) -> PairEvidence:
@@ -202,25 +198,17 @@ def units_of(table: pd.DataFrame, settings: Settings, called: Mapping[str, str] 
         called: encounters of photographs without a name, by annotation id, where they are known.
     """
     names, ids = encounters(table, settings.gap), annotation_ids(table)
-    nobody = table["identity"].isna()
+    nobody = table["identity"].isna().to_numpy()
     names = [
         called.get(annotation, name) if unknown else name
         for name, annotation, unknown in zip(names, ids, nobody, strict=True)
     ]
     of = pooled(table, names) if settings.pooled else np.arange(len(names))
     rows = [np.flatnonzero(of == number) for number in range(of.max(initial=-1) + 1)]
-    parts, met = Counter(names[own[0]] for own in rows), Counter[str]()
-    titles = []
-    for own in rows:
-        name = names[own[0]]
-        met[name] += 1
-        titles.append(f"{name} ({met[name]} of {parts[name]})" if parts[name] > 1 else name)
-    identity = [
-        None if unknown else str(table["identity"].iat[n]) for n, unknown in enumerate(nobody)
-    ]
-    return Units(
-        rows, titles, [identity[own[0]] for own in rows], pd.factorize(np.array(names))[0], of
-    )
+    first = [own[0] for own in rows]
+    titles = numbered([names[row] for row in first])
+    identity = [None if nobody[row] else str(table["identity"].iat[row]) for row in first]
+    return Units(rows, titles, identity, pd.factorize(np.array(names))[0], of)
 
 
 def _drawn(individuals: Sequence[str | None]) -> np.ndarray:
@@ -236,27 +224,30 @@ def _drawn(individuals: Sequence[str | None]) -> np.ndarray:
     return np.flatnonzero(own.isin(chosen))
 
 
-def _apart(table: pd.DataFrame, units: Units, decisions: Iterable[Decision]) -> np.ndarray:
-    """Return `[E, E]`, True where two cannot show one animal."""
-    count = len(units.rows)
-    apart = np.zeros((count, count), bool)
-    paths = pd.Series(units.of).groupby(table["path"].to_numpy()).unique()
-    place = dict(zip(annotation_ids(table), units.of, strict=True))
-    both = [(one, other) for some in paths for one in some for other in some if one != other]
-    both += [
+def different_pairs(decisions: Iterable[Decision], place: dict[str, int]) -> list[tuple[int, int]]:
+    """Return the places of what was decided to be different, by those of annotations."""
+    return [
         (place[each.first], place[each.second])
         for each in decisions
         if each.kind == "different" and each.undone_by is None
         if each.first in place and each.second in place
     ]
-    for one, other in both:
+
+
+def _apart(
+    table: pd.DataFrame, units: Units, who: np.ndarray, decisions: Iterable[Decision]
+) -> np.ndarray:
+    """Return `[E, E]`, True where two cannot show one animal; of two with names these decide."""
+    count = len(units.rows)
+    apart = np.zeros((count, count), bool)
+    paths = pd.Series(units.of).groupby(table["path"].to_numpy()).unique()
+    place = dict(zip(annotation_ids(table), units.of, strict=True))
+    both = [(one, other) for some in paths for one in some for other in some if one != other]
+    for one, other in both + different_pairs(decisions, place):
         apart[one, other] = apart[other, one] = one != other
-    known = np.array([name is not None for name in units.individuals])
-    names = pd.factorize(pd.Series(units.individuals, dtype=object))[0]
-    differ = known[:, None] & known[None] & (names[:, None] != names[None])
     # Of one individual, whatever a decision says: that is a conflict, listed elsewhere.
-    one_name = known[:, None] & (names[:, None] == names[None])
-    return (apart | differ) & ~one_name
+    named = (who[:, None] >= 0) & (who >= 0)
+    return np.where(named, who[:, None] != who, apart)
 
 
 def _cohesion(

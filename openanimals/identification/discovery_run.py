@@ -10,22 +10,22 @@ import pandas as pd
 
 from openanimals.identification.build import build_held_out, build_matchers, trained_on
 from openanimals.identification.catalogue_file import annotation_ids, as_catalogue
-from openanimals.identification.discovery import discover, learn_pairs
+from openanimals.identification.discovery import different_pairs, discover, learn_pairs
 from openanimals.identification.evidence import Decision, Evidence
 from openanimals.identification.groups_file import read_groups
 from openanimals.identification.identify import Listing
-from openanimals.identification.individuals import annotate, made_up
+from openanimals.identification.individuals import made_up
 from openanimals.identification.learning import Settings
 from openanimals.identification.matches import Match, Matches
 from openanimals.identification.pair_evidence import Expected, PairEvidence
 from openanimals.identification.population import (
-    Population,
+    Ask,
     estimate_population,
     wrong_names_left,
 )
 from openanimals.identification.run import current, decisions_of, read_new
 from openanimals.utils.files import expanded
-from openanimals.utils.viewpoints import lateral_viewpoint
+from openanimals.utils.viewpoints import LATERAL, lateral_viewpoint
 
 logger = getLogger(__name__)
 
@@ -72,7 +72,7 @@ def discover_files(
         nobody=made_up(Listing.read(catalogue).table, listing.table),
         called={name: each.encounter for each in _matches(to) for name in each.annotations},
     )
-    written = discovery.write(to, model=fingerprint)
+    written = discovery.write(to, fingerprint)
     return "\n".join([discovery.summary(), *(f"written: {file}" for file in written)])
 
 
@@ -96,7 +96,9 @@ def _learnt(
         logger.warning(
             "%s was trained on %d of the %d photographs with a name, so it is surer of them than "
             "of others; openanimals train --for-identification holds some out",
-            *(how["model"], seen, len(known.table)),
+            how["model"],
+            seen,
+            len(known.table),
         )
     return None
 
@@ -114,72 +116,85 @@ def how_many(catalogue: Path, to: Path) -> str:
     Raises:
         UserError: there are no groups.
     """
-    decisions = _decisions(catalogue)
-    found, who, encounters, viewpoint = _population(catalogue, to, decisions)
+    content, likeness = read_groups(to)
+    table = current(catalogue).table
+    ids = annotation_ids(table)
+    who = dict(zip(ids, table["identity"], strict=True))
+    views = dict(zip(ids, map(lateral_viewpoint, table["viewpoint"]), strict=True))
+    some, viewpoint = _of_one_viewpoint(content["encounters"], views)
+    encounters = [content["encounters"][n] for n in some]
+    found = estimate_population(
+        likeness[np.ix_(some, some)].astype(np.float64),
+        Expected(content["share expected"], content["partners expected"]),
+        _decided(
+            [each["annotations"] for each in encounters],
+            who,
+            made_up(Listing.read(catalogue).table, table),
+            _decisions(catalogue),
+        ),
+        clumped=content["clumped"],
+    )
     seen = f" that were seen from the {viewpoint}" if viewpoint else ""
     lines = [f"among the encounters without a name{seen}:"]
     if found.pending:
         lines += [
             f"too few decisions yet for a number: {len(found.pending)} of {found.encounters} "
             "encounters are not settled; look at these pairs next (then run this again):",
-            *(f"  {encounters[i]} and {encounters[j]}" for i, j in found.pending[:LISTED]),
+            *(
+                f"  {encounters[i]['encounter']} and {encounters[j]['encounter']}"
+                for i, j in found.pending[:LISTED]
+            ),
         ]
     elif not found.asked and found.encounters > 1:
         lines.append("  how many cannot be told: hardly any of them can be compared with another")
     else:
         lines.append(f"  {found}")
     named = [
-        (match.probability, match.annotations)
+        (match.probability, any(who.get(each) for each in match.annotations))
         for match in _matches(to)
         if match.decision == "known"
     ]
-    settled = [(chance, any(who.get(each) for each in some)) for chance, some in named]
-    if settled:
+    if named:
         lines.append(
-            f"wrong names expected: {wrong_names_left(settled):.2g} among the "
-            f"{sum(not done for _, done in settled)} of {len(settled)} that were given and that "
+            f"wrong names expected: {wrong_names_left(named):.2g} among the "
+            f"{sum(not done for _, done in named)} of {len(named)} that were given and that "
             "nobody has confirmed"
         )
     return "\n".join(lines)
 
 
-def _population(
-    catalogue: Path, to: Path, decisions: Sequence[Decision]
-) -> tuple[Population, dict[str, str | None], list[str], str]:
-    """Estimate from decisions how many individuals there are.
+def _of_one_viewpoint(
+    encounters: Sequence[Mapping[str, Any]], views: Mapping[str, str | None]
+) -> tuple[list[int], str]:
+    """Return which encounters are seen from the commoner of left and right, and from which.
 
-    Returns:
-        With the names of all photographs, the names of the encounters, and the one viewpoint that
-        all these have ("" where none is known).
+    Where neither is known of any, all are, and "".
     """
-    content, likeness = read_groups(to)
-    before = table = Listing.read(catalogue).table
-    if decisions:
-        with Evidence(decisions_of(catalogue)) as evidence:
-            table = annotate(table, evidence)
-    nobody = made_up(before, table)
-    ids = annotation_ids(table)
-    who = {
-        name: None if pd.isna(own) else str(own)
-        for name, own in zip(ids, table["identity"], strict=True)
-    }
-    views = {n: lateral_viewpoint(v) for n, v in zip(ids, table["viewpoint"], strict=True)}
-    everyone = content["encounters"]
-    seen = [{views.get(name) for name in each["annotations"]} for each in everyone]
-    counts = {view: sum(view in own for own in seen) for view in ("left", "right")}
-    viewpoint = max(counts, key=lambda view: counts[view])
-    if not counts[viewpoint]:
-        viewpoint = ""
-    some = [n for n, own in enumerate(seen) if not viewpoint or viewpoint in own]
-    photographs = [everyone[n]["annotations"] for n in some]
+    seen = [{views.get(name) for name in each["annotations"]} for each in encounters]
+    by_view = {view: [n for n, own in enumerate(seen) if view in own] for view in LATERAL}
+    viewpoint = max(by_view, key=lambda view: len(by_view[view]))
+    if not by_view[viewpoint]:
+        return [*range(len(encounters))], ""
+    return by_view[viewpoint], viewpoint
+
+
+def _decided(
+    photographs: Sequence[Sequence[str]],
+    who: Mapping[str, str | None],
+    nobody: frozenset[str],
+    decisions: Sequence[Decision],
+) -> Ask:
+    """Return what says of two encounters whether people decided that they show one animal.
+
+    Args:
+        photographs: of each encounter, by annotation id.
+        who: the name of each.
+        nobody: names that were made up, two of which may be one animal's.
+        decisions: about the catalogue.
+    """
+    named = [next((who[name] for name in own if who.get(name)), None) for own in photographs]
     place = {name: n for n, own in enumerate(photographs) for name in own}
-    named = [next((who.get(name) for name in own if who.get(name)), None) for own in photographs]
-    differ = {
-        frozenset((place[each.first], place[each.second]))
-        for each in decisions
-        if each.kind == "different" and each.undone_by is None
-        if each.first in place and each.second in place
-    }
+    differ = {frozenset(pair) for pair in different_pairs(decisions, place)}
 
     def ask(one: int, other: int) -> bool | None:
         both = {named[one], named[other]}
@@ -187,10 +202,7 @@ def _population(
             return len(both) == 1
         return False if frozenset((one, other)) in differ else None
 
-    evidence_ = likeness[np.ix_(some, some)].astype(np.float64)
-    expected = Expected(content["share expected"], content["partners expected"])
-    found = estimate_population(evidence_, expected, ask, clumped=content["clumped"])
-    return found, who, [everyone[n]["encounter"] for n in some], viewpoint
+    return ask
 
 
 def _decisions(catalogue: Path) -> list[Decision]:

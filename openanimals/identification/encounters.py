@@ -66,6 +66,16 @@ def _of_one_individual(found: Sequence[str], named: Sequence[str | None]) -> lis
     ]
 
 
+def numbered(names: Sequence[str]) -> list[str]:
+    """Name the parts of encounters that were taken apart: ``A 2025-04-01 (1 of 2)``."""
+    parts, met = Counter(names), Counter[str]()
+    found = []
+    for name in names:
+        met[name] += 1
+        found.append(f"{name} ({met[name]} of {parts[name]})" if parts[name] > 1 else name)
+    return found
+
+
 def pooled(table: pd.DataFrame, names: Sequence[str]) -> np.ndarray:
     """Number what is asked about at once: the photographs of an encounter, if of one animal.
 

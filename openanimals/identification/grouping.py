@@ -91,32 +91,20 @@ def _move(weights: np.ndarray, forbidden: np.ndarray, labels: np.ndarray) -> np.
     labels = np.unique(labels, return_inverse=True)[1]
     count = len(labels)
     rows = np.arange(count)
-    # Sums and forbidden neighbours by group; the columns behind are empty groups to move to.
-    sums, barred = np.zeros((count, 2 * count)), np.zeros((count, 2 * count))
-    for row in range(count):
-        sums[:, labels[row]] += weights[:, row]
-        barred[:, labels[row]] += forbidden[:, row]
-    unused = list(range(2 * count - 1, labels.max(initial=-1), -1))
-    free = unused.pop()
-    open_ = np.zeros(2 * count, bool)
-    open_[labels] = open_[free] = True
+    sizes = np.bincount(labels, minlength=count + 1)  # of groups, one of which is always empty
+    sums, barred = np.zeros((count, count + 1)), np.zeros((count, count + 1))
+    np.add.at(sums.T, labels, weights)
+    np.add.at(barred.T, labels, forbidden)
     for _ in range(count * ROUNDS):
-        columns = np.flatnonzero(open_)
+        columns = np.append(np.flatnonzero(sizes), sizes.argmin())
         gain = np.where(barred[:, columns] > 0, -np.inf, sums[:, columns])
         gain -= sums[rows, labels][:, None]
-        best = gain.argmax()
-        row, column = int(best // len(columns)), int(columns[best % len(columns)])
-        if gain.flat[best] <= LEAST:
+        row, place = np.unravel_index(gain.argmax(), gain.shape)
+        if gain[row, place] <= LEAST:
             break
-        old = labels[row]
-        for changed, sign in ((old, -1), (column, 1)):
+        for changed, sign in ((labels[row], -1), (columns[place], 1)):
+            sizes[changed] += sign
             sums[:, changed] += sign * weights[:, row]
             barred[:, changed] += sign * forbidden[:, row]
-        labels[row] = column
-        if not (labels == old).any():
-            open_[old] = False
-            unused.append(int(old))
-        if column == free:
-            free = unused.pop()
-            open_[free] = True
+        labels[row] = columns[place]
     return labels

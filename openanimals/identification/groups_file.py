@@ -12,9 +12,9 @@ import numpy as np
 import pandas as pd
 
 from openanimals.identification.pair_evidence import Expected
-from openanimals.identification.spreadsheet import write_csv
+from openanimals.identification.table_file import write_csv
 from openanimals.utils.errors import FileError, naming
-from openanimals.utils.files import atomic_path, expanded, read_json
+from openanimals.utils.files import atomic_path, expanded, read_json, write_text
 
 FILE, LIKENESS = "groups.json", "likeness.safetensors"  # beside matches.json
 SIDES = ("left only", "right only", "linked", "viewpoint unknown")
@@ -141,12 +141,12 @@ class Discovery:
         rows.sort(key=lambda row: row["group"])
         return pd.DataFrame(rows).astype({"group": str, "cohesion": float})
 
-    def write(self, folder: str | os.PathLike[str], **more: Any) -> list[Path]:
+    def write(self, folder: str | os.PathLike[str], model: str) -> list[Path]:
         """Write ``groups.csv``, ``groups.json``, and the likeness of all pairs.
 
         Args:
             folder: is made where it does not exist.
-            **more: what else the JSON gets.
+            model: the fingerprint of what compared the photographs.
 
         Raises:
             FileError: a file cannot be written.
@@ -171,10 +171,9 @@ class Discovery:
             "partners expected": self.expected.partners,
             "clumped": self.clumped,
             **self.counts(),
-            **more,
+            "model": model,
         }
-        with atomic_path(folder / FILE) as temporary:
-            temporary.write_text(json.dumps(content), encoding="utf-8")
+        write_text(folder / FILE, json.dumps(content))
         with atomic_path(folder / LIKENESS) as temporary:
             save_file({"likeness": self.likeness}, temporary)
         return [folder / "groups.csv", folder / FILE, folder / LIKENESS]

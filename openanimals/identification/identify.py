@@ -1,7 +1,6 @@
 """Who is this: encounters of new photographs against a catalogue of known individuals."""
 
 import re
-from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime
@@ -14,7 +13,7 @@ import pandas as pd
 
 from openanimals.engine.matchers import CatalogueImages
 from openanimals.identification.catalogue_file import annotation_ids, as_catalogue, read_catalogue
-from openanimals.identification.encounters import encounters, pooled
+from openanimals.identification.encounters import encounters, numbered, pooled
 from openanimals.identification.learning import HeldOut, Learnt, Settings, learn
 from openanimals.identification.matches import Candidate, Match, Matches
 from openanimals.identification.open_set import OpenSet
@@ -272,15 +271,13 @@ def _apart(asked: np.ndarray, named: np.ndarray, open_set: OpenSet, known: float
 
 def _numbered(found: Sequence[Match], remark: str) -> list[Match]:
     """Give the parts of an encounter that was taken apart names of their own, and a remark."""
-    parts, met = Counter(match.encounter for match in found), Counter[str]()
-    numbered = []
-    for match in found:
-        if (count := parts[match.encounter]) > 1:
-            met[match.encounter] += 1
-            name = f"{match.encounter} ({met[match.encounter]} of {count})"
-            match = replace(match, encounter=name, remark=match.remark or remark)
-        numbered.append(match)
-    return numbered
+    names = numbered([match.encounter for match in found])
+    return [
+        match
+        if name == match.encounter
+        else replace(match, encounter=name, remark=match.remark or remark)
+        for match, name in zip(found, names, strict=True)
+    ]
 
 
 def _never_twice(found: Sequence[Match]) -> list[Match]:

@@ -49,7 +49,6 @@ class IdentityGraph:
         made: names that we made up, and the numbers of their decisions.
         forbidden: pairs of nodes that are not one individual.
         taken: conflicts of names that were given to a second individual.
-        unknown: names that nobody had when decisions were about them.
     """
 
     def __init__(self, annotations: Sequence[str], names: Mapping[str, str | None]) -> None:
@@ -59,7 +58,6 @@ class IdentityGraph:
         self.strangers: dict[str, int] = {}  # names of kind new, how many were known before
         self.forbidden: list[Pair] = []
         self.taken: list[Conflict] = []
-        self.unknown: dict[str, list[int]] = defaultdict(list)
         self.names = names
         for annotation in annotations:
             if (name := names.get(annotation)) is not None:
@@ -70,9 +68,6 @@ class IdentityGraph:
         kind, first, own = decision.kind, decision.first, self.title
         second = decision.second or ""
         photograph: Node = ("photograph", first)
-        for name in {"split": [second], "merge": [first, second], "rename": [first]}.get(kind, []):
-            if name not in own:
-                self.unknown[name].append(decision.number)
         if kind == "different":
             forbids = f"they are different ({_source(decision)})"
             self.forbidden.append((photograph, ("photograph", second), forbids, decision.number))
@@ -143,7 +138,7 @@ class IdentityGraph:
         real = [name for name in names if name not in self.made]
         new_ones = [name for name in names if name in self.strangers]
         if len(real) + len(new_ones) < 2:  # as nearly always
-            return iter(())
+            return
         order = {name: n for n, name in enumerate(self.title)}
         found: dict[tuple[str, ...], list[Pair]] = defaultdict(list)
         for one, other in combinations(real, 2):
@@ -158,7 +153,7 @@ class IdentityGraph:
                     found[tuple(sorted((self.title[one], self.title[new])))].append(
                         (("name", new), ("name", one), forbids, self.made[new])
                     )
-        return (pairs for (one, other), pairs in found.items() if one != other)
+        yield from (pairs for (one, other), pairs in found.items() if one != other)
 
     def conflict(self, pair: Pair) -> Conflict:
         """Return the conflict of a pair that hangs together, by the fewest links between."""

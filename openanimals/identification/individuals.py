@@ -1,6 +1,5 @@
 """Who is who: individuals as a pure function of a catalogue's names and of decisions."""
 
-import logging
 import re
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
@@ -10,12 +9,10 @@ from itertools import combinations
 import pandas as pd
 
 from openanimals.identification.catalogue_file import annotation_ids
-from openanimals.identification.evidence import Decision, Evidence
+from openanimals.identification.evidence import Decision
 from openanimals.identification.identity_graph import Conflict, IdentityGraph, Node, nodes_of
 from openanimals.utils.errors import UserError
 from openanimals.utils.registry import did_you_mean
-
-logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -29,7 +26,6 @@ class Individuals:
         conflicts: all that there are.
         missing: annotations that decisions are about but that the catalogue lacks, perhaps deleted,
             and the numbers of these decisions (which still count).
-        unknown: names that decisions are about but that nobody had then, and their numbers.
         names: every name that an individual has or had, and the one that it has.
         decisions: that all this follows from, undone ones too.
     """
@@ -37,7 +33,6 @@ class Individuals:
     identity: dict[str, str | None]
     conflicts: list[Conflict]
     missing: dict[str, list[int]]
-    unknown: dict[str, list[int]]
     names: dict[str, str]
     decisions: tuple[Decision, ...] = field(repr=False)
 
@@ -134,7 +129,7 @@ def resolve(
         for kind, name in nodes_of(decision):
             if kind == "photograph" and name not in identity:
                 missing[name].append(decision.number)
-    return Individuals(identity, conflicts, dict(missing), dict(graph.unknown), shown, decisions)
+    return Individuals(identity, conflicts, dict(missing), shown, decisions)
 
 
 def resolve_table(table: pd.DataFrame, decisions: Iterable[Decision]) -> Individuals:
@@ -148,17 +143,8 @@ def resolve_table(table: pd.DataFrame, decisions: Iterable[Decision]) -> Individ
     return resolve(ids, dict(zip(ids, names, strict=True)), decisions, pairs)
 
 
-def annotate(table: pd.DataFrame, evidence: Evidence) -> pd.DataFrame:
-    """Return a catalogue with the identities that follow from decisions.
-
-    Where there are conflicts, a warning counts them.
-    """
-    individuals = resolve_table(table, evidence.decisions())
-    if individuals.conflicts:
-        logger.warning(
-            "%d conflicts in %s, the first: %s",
-            *(len(individuals.conflicts), evidence.file, individuals.conflicts[0]),
-        )
+def annotate(table: pd.DataFrame, individuals: Individuals) -> pd.DataFrame:
+    """Return a catalogue with the identities that follow from decisions about it."""
     identities = pd.Series([*individuals.identity.values()], table.index, dtype=object)
     return table.assign(identity=identities)
 

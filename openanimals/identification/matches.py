@@ -5,7 +5,6 @@ The spreadsheets are made to be read by people, and filled in by them (column ``
 """
 
 import hashlib
-import json
 import logging
 import os
 from collections.abc import Callable
@@ -17,9 +16,9 @@ from typing import Any
 import pandas as pd
 
 from openanimals.identification.ranking import Ranking
-from openanimals.identification.spreadsheet import write_csv, write_xlsx
+from openanimals.identification.table_file import write_csv, write_xlsx
 from openanimals.utils.errors import FileError, UserError, naming
-from openanimals.utils.files import atomic_path, expanded, read_json
+from openanimals.utils.files import atomic_path, expanded, read_json, write_json
 
 logger = logging.getLogger(__name__)
 
@@ -205,8 +204,7 @@ class Matches:
         everything = asdict(replace(self, ranking=None))
         everything.pop("ranking")
         everything["written"] = {file.name: _digest(file) for file in tables}
-        with atomic_path(folder / "matches.json") as temporary:
-            temporary.write_text(json.dumps(everything, indent=1), encoding="utf-8")
+        write_json(folder / "matches.json", everything)
         rankings = [self.ranking.save(folder)] if self.ranking else []
         others = pages(self, folder) if pages else []
         return [*tables, folder / "matches.json", *rankings, *others]

@@ -16,13 +16,13 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from openanimals.identification.pooling import standing_out
 from openanimals.utils.errors import UserError
 
 FEWEST = 10  # encounters whose individual has another one: fewer teach nothing
 FOLDS = 5
 SIZES = (1.0, 0.5, 0.25)  # shares of the individuals, in catalogues to learn from
 SMALLEST = 4  # individuals of such a catalogue
-FARTHEST = 20.0  # that a score stands out, in deviations
 PENALTY = 1e-3  # on the weights of evidence in units of its spread; keeps separable data finite
 
 
@@ -155,17 +155,7 @@ def _of_several_sizes(asked: Sequence[Asked]) -> list[Asked]:
 
 def _evidence(scores: np.ndarray) -> np.ndarray:
     """Return the scores, and how far each stands out from those with all others `[E, I, 2 M]`."""
-    there = ~np.isnan(scores)
-    others = there.sum(axis=1, keepdims=True) - there
-    plain = np.where(there, scores, 0)
-    mean = (plain.sum(axis=1, keepdims=True) - plain) / np.maximum(others, 1)
-    square = ((plain**2).sum(axis=1, keepdims=True) - plain**2) / np.maximum(others, 1)
-    deviation = np.sqrt(np.maximum(square - mean**2, 0))
-    # Of two other scores or fewer there is no deviation to speak of.
-    sure = (others > 2) & (deviation > 1e-9)
-    out = np.where(sure, (plain - mean) / np.where(sure, deviation, 1), 0)
-    out = np.where(there, np.clip(out, -FARTHEST, FARTHEST), np.nan)
-    return np.concatenate([scores, out], axis=2)
+    return np.concatenate([scores, standing_out(scores)], axis=2)
 
 
 def _log_probabilities(

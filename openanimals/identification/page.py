@@ -17,29 +17,30 @@ import numpy as np
 from PIL import Image
 
 from openanimals.identification.matches import DECISIONS, LISTED, Match, Matches
+from openanimals.matching.one_to_one import Spots
 from openanimals.utils.errors import UserError
 from openanimals.utils.files import atomic_path, expanded
 
 LONGEST, QUALITY = 640, 80  # of the pictures: pixels of the longer side, and JPEG's
+MOST = 200  # encounters on a page
 SHOWN = 6  # photographs of an encounter; the rest are counted
 MARKED = 12  # matched spots of a pair, the heaviest: more cannot be told apart
-REACH = 3.0  # radius of what a keypoint is described by, in its standard deviations
 KEPT = 64  # encoded pictures in memory: the next encounter may well show the same individual
 SIGNS = {"unsure": "?", "new": "+", "known": "✓", "cannot tell": "–"}  # colour is not all
 
 OpenPhotograph = Callable[[str], Image.Image]
-MatchedSpots = Callable[[str, str], Sequence[np.ndarray] | None]
+MatchedSpots = Callable[[str, str], Spots | None]
 
 
 @dataclass(frozen=True)
 class _Picture:
-    """One photograph on the page; ``marks`` are circles (number, x, y, radius) by candidate."""
+    """One photograph on the page; ``marks`` are circles (x, y, radius) by candidate."""
 
     name: str
     source: str = ""
     size: tuple[int, int] = (4, 3)
     problem: str = ""
-    marks: dict[int, list[tuple]] = field(default_factory=dict)
+    marks: dict[int, list[list[float]]] = field(default_factory=dict)
 
 
 def write_page(
@@ -49,7 +50,6 @@ def write_page(
     spots: MatchedSpots | None = None,
     *,
     describe: Callable[[str], str] | None = None,
-    most: int = 200,
 ) -> list[Path]:
     """Write ``matches.html``, and ``matches-2.html`` and so on where there are many encounters.
 
@@ -64,7 +64,6 @@ def write_page(
             :func:`openanimals.matching.one_to_one.matched_spots`, in pixels of the pictures that
             ``open_photograph`` returns; None where there is nothing to show.
         describe: returns a line about a photograph of the catalogue: date, place, viewpoint.
-        most: encounters on a page.
 
     Returns:
         The files, the first page first.
@@ -79,12 +78,12 @@ def write_page(
     house = Environment(loader=loader, autoescape=True, trim_blocks=True, lstrip_blocks=True)
     house.filters |= {"percent": percent, "mark_of": SIGNS.get}
     ordered = sorted(matches.matches, key=lambda match: DECISIONS.index(match.decision))
-    starts = range(0, max(1, len(ordered)), most)
+    starts = range(0, max(1, len(ordered)), MOST)
     names = ["matches.html", *(f"matches-{n}.html" for n in range(2, len(starts) + 1))]
     files = [expanded(folder) / name for name in names]
     draw = lru_cache(KEPT)(lambda annotation: _draw(annotation, open_photograph))
     for number, (start, file) in enumerate(zip(starts, files, strict=True), 1):
-        some = ordered[start : start + most]
+        some = ordered[start : start + MOST]
         pieces = house.get_template("matches.html").generate(
             matches=matches,
             counts={name: sum(m.decision == name for m in some) for name in DECISIONS},
@@ -138,15 +137,15 @@ def _encounters(
         # Those that a candidate looks most like, then the others.
         order = [*dict.fromkeys([*(each.query for each in candidates), *match.annotations])]
         asked = {name: draw(name) for name in order[:SHOWN]}
-        marks: dict[str, dict[int, list[tuple]]] = {name: {} for name in asked}
+        marks: dict[str, dict[int, list[list[float]]]] = {name: {} for name in asked}
         found = []
         for n, candidate in enumerate(candidates, 1):
             picture = draw(candidate.photograph)
             pair = spots(candidate.query, candidate.photograph) if spots else None
             if pair is not None and candidate.query in asked:
-                ours, our_scale, theirs, their_scale, _ = pair
-                marks[candidate.query][n] = _circles(ours, our_scale)
-                picture = replace(picture, marks={n: _circles(theirs, their_scale)})
+                ours, theirs = (each.round(1).tolist() for each in pair.circles(MARKED))
+                marks[candidate.query][n] = ours
+                picture = replace(picture, marks={n: theirs})
             found.append((candidate, picture))
         yield {
             "number": number,
@@ -173,13 +172,3 @@ def _draw(annotation: str, open_photograph: OpenPhotograph) -> _Picture:
     image.save(memory, "JPEG", quality=QUALITY)
     text = base64.b64encode(memory.getvalue()).decode()
     return _Picture(annotation, f"data:image/jpeg;base64,{text}", size)
-
-
-def _circles(places: np.ndarray, scales: np.ndarray) -> list[tuple]:
-    """Return number, x, y and radius of the heaviest spots (they come first)."""
-    # 0, 0 is the middle of a picture's first pixel, but its corner in a drawing.
-    numbers = zip(np.asarray(places)[:MARKED] + 0.5, np.asarray(scales)[:MARKED], strict=True)
-    return [
-        (n, round(float(x), 1), round(float(y), 1), round(REACH * float(scale), 1))
-        for n, ((x, y), scale) in enumerate(numbers, 1)
-    ]

@@ -16,10 +16,10 @@ from typing import NamedTuple
 import numpy as np
 from scipy.special import expit
 
+from openanimals.identification.pooling import standing_out
 from openanimals.utils.errors import UserError
 
 FEWEST = 20  # pairs of one animal, and of two, to learn from
-FARTHEST = 20.0  # that a score stands out, in deviations
 ROUNDS = 1000  # of expectation and maximisation, at most
 SETTLED = 1e-6  # a change of the share at which these end
 RARE = 1e-3  # other encounters of one animal, on average: not less is ever expected
@@ -52,7 +52,7 @@ class PairEvidence:
 
         Args:
             scores: `[E, E, M]` of encounters with encounters, NaN where nothing can be compared.
-            individuals: `[E]`, a number for whom each shows.
+            individuals: `[E]`, whom each shows.
 
         Raises:
             UserError: there are too few pairs of one animal, or of two.
@@ -118,20 +118,7 @@ def _both(values: np.ndarray) -> np.ndarray:
 
 def _measures(scores: np.ndarray, centres: np.ndarray, spreads: np.ndarray) -> np.ndarray:
     plain = np.arcsinh((scores - centres) / spreads)
-    return np.concatenate([_both(plain), np.arcsinh(_both(_standing_out(scores)))], axis=2)
-
-
-def _standing_out(scores: np.ndarray) -> np.ndarray:
-    """Return by how many deviations each score lies above the others of its line."""
-    there = ~np.isnan(scores)
-    plain = np.where(there, scores, 0)
-    others = there.sum(axis=1, keepdims=True) - there
-    mean = (plain.sum(axis=1, keepdims=True) - plain) / np.maximum(others, 1)
-    square = ((plain**2).sum(axis=1, keepdims=True) - plain**2) / np.maximum(others, 1)
-    deviation = np.sqrt(np.maximum(square - mean**2, 0))
-    sure = (others > 2) & (deviation > 1e-9)
-    out = np.where(sure, (plain - mean) / np.where(sure, deviation, 1), 0)
-    return np.where(there, np.clip(out, -FARTHEST, FARTHEST), np.nan)
+    return np.concatenate([_both(plain), np.arcsinh(_both(standing_out(scores)))], axis=2)
 
 
 class Expected(NamedTuple):

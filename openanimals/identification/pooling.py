@@ -11,6 +11,8 @@ from openanimals.matching.lnbnn import KeypointTable
 from openanimals.matching.matcher import Matcher
 from openanimals.utils.viewpoints import lateral_viewpoint
 
+FARTHEST = 20.0  # that a score stands out, in deviations
+
 
 @dataclass
 class Photos:
@@ -153,3 +155,17 @@ def pool(named: np.ndarray, encounters: np.ndarray, viewpoints: Sequence[str | N
     np.add.at(count, of, seen)
     with np.errstate(invalid="ignore"):
         return total / count
+
+
+def standing_out(scores: np.ndarray) -> np.ndarray:
+    """Return by how many deviations each score `[E, I, M]` lies above the others of its line."""
+    there = ~np.isnan(scores)
+    others = there.sum(axis=1, keepdims=True) - there
+    plain = np.where(there, scores, 0)
+    mean = (plain.sum(axis=1, keepdims=True) - plain) / np.maximum(others, 1)
+    square = ((plain**2).sum(axis=1, keepdims=True) - plain**2) / np.maximum(others, 1)
+    deviation = np.sqrt(np.maximum(square - mean**2, 0))
+    # Of two other scores or fewer there is no deviation to speak of.
+    sure = (others > 2) & (deviation > 1e-9)
+    out = np.where(sure, (plain - mean) / np.where(sure, deviation, 1), 0)
+    return np.where(there, np.clip(out, -FARTHEST, FARTHEST), np.nan)

@@ -153,7 +153,7 @@ def learn_clumped(evidence: np.ndarray, expected: Expected, individuals: np.ndar
     Args:
         evidence: `[E, E]`, see :func:`estimate_population`.
         expected: of the encounters.
-        individuals: `[E]`, a number for whom each shows.
+        individuals: `[E]`, whom each shows.
 
     Returns:
         A share of the others that are still expected; 0: one by one.

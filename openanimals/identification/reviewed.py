@@ -15,7 +15,7 @@ from decimal import Decimal
 
 from openanimals.data.names import is_nobody
 from openanimals.identification.evidence import Decision, Evidence
-from openanimals.identification.table_file import SHOWN, read_cells, refuse
+from openanimals.identification.table_file import read_cells, refuse, some
 from openanimals.utils.errors import UserError
 from openanimals.utils.registry import did_you_mean
 
@@ -121,10 +121,9 @@ def read_reviewed(
     refuse(file, problems)
     gone = [one for one, own in encounters.items() if one not in annotations[own]]
     if gone:
-        more = f" and {len(gone) - SHOWN} more" if len(gone) > SHOWN else ""
         known.told[""] = (
             f"{len(gone)} photographs are not in {file} any more, nothing is decided about them: "
-            f"{', '.join(gone[:SHOWN])}{more}"
+            f"{some(gone)}"
         )
     answers = [
         (*given[0][1:], sorted(annotations[encounter])) for encounter, given in found.items()

@@ -14,9 +14,10 @@ from openanimals.identification.catalogue_file import annotation_ids, as_catalog
 from openanimals.identification.evidence import Evidence
 from openanimals.identification.identify import Identifier, Listing
 from openanimals.identification.importing import import_catalogue
-from openanimals.identification.individuals import annotate
+from openanimals.identification.individuals import annotate, resolve_table
 from openanimals.identification.learning import Settings
 from openanimals.identification.page import write_page
+from openanimals.identification.table_file import some
 from openanimals.utils.errors import UserError
 from openanimals.utils.files import expanded
 from openanimals.utils.registry import did_you_mean
@@ -28,13 +29,21 @@ DECISIONS = ".decisions.sqlite"  # after the name of the catalogue's file
 
 
 def current(catalogue: str | Path) -> Listing:
-    """Read a catalogue as it is after all decisions about it."""
+    """Read a catalogue as it is after all decisions about it; a warning counts conflicts."""
     listing = Listing.read(catalogue)
     file = decisions_of(catalogue)
     if not file.is_file():
         return listing
     with Evidence(file) as evidence:
-        return Listing(annotate(listing.table, evidence), listing.root)
+        found = resolve_table(listing.table, evidence.decisions())
+    if found.conflicts:
+        logger.warning(
+            "%d conflicts in %s, the first: %s",
+            len(found.conflicts),
+            file,
+            found.conflicts[0],
+        )
+    return Listing(annotate(listing.table, found), listing.root)
 
 
 def decisions_of(catalogue: str | Path) -> Path:
@@ -88,7 +97,9 @@ def identify_files(
             "%s was trained on %d of the %d photographs of the catalogue, so it is surer of them "
             "than of new ones, and gives names too readily; openanimals train --for-identification "
             "holds some out",
-            *(matcher["model"], seen, len(known.table)),
+            matcher["model"],
+            seen,
+            len(known.table),
         )
     identifier = Identifier(known, matchers, settings, fingerprint=fingerprint, held_out=held_out)
     matches = identifier.identify(asked)
@@ -123,7 +134,7 @@ def ids_of_both(known: Listing, asked: Listing) -> list[str]:
     if twice := sorted({*first} & {*second}):
         raise UserError(
             f"{len(twice)} photographs to identify are in the catalogue already, with a name: "
-            f"{', '.join(twice[:5])}"
+            f"{some(twice)}"
         )
     return first + second
 

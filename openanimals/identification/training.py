@@ -5,7 +5,6 @@ is trained twice in the same way: once without some encounters and some individu
 tried, and from which :func:`.learn` takes how sure a name is; then on all photographs, for use.
 """
 
-import json
 import os
 from collections import Counter
 from collections.abc import Sequence
@@ -25,7 +24,7 @@ from openanimals.identification.learning import Settings
 from openanimals.identification.open_set import FEWEST
 from openanimals.identification.run import current
 from openanimals.utils.errors import UserError
-from openanimals.utils.files import atomic_path, expanded
+from openanimals.utils.files import expanded, write_json
 
 logger = getLogger(__name__)
 
@@ -75,8 +74,7 @@ def train_for_identification(
         else:
             logger.info("first without the photographs that are held out, to see how good it is")
             named = {part: [ids[n] for n in np.flatnonzero(parts == part)] for part in PART_NAMES}
-            with atomic_path(place / PARTS) as temporary:
-                temporary.write_text(json.dumps(named, indent=1), encoding="utf-8")
+            write_json(place / PARTS, named)
         own = [
             *("DATASETS.NAMES", (f"csv:{place / 'catalogue.csv'}",), "DATASETS.TESTS", ()),
             *("DATASETS.SPLIT", "original", "DATASETS.COMBINEALL", last, "OUTPUT_DIR", str(place)),

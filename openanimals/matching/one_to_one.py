@@ -15,6 +15,7 @@ from openanimals.matching.lnbnn import KeypointTable, Matches, as_table
 from openanimals.utils.errors import UserError
 
 RATIO = 1.6  # HotSpotter's
+REACH = 3.0  # radius of what a keypoint is described by, in its standard deviations
 BLOCK = 2**23  # similarities at once, 32 MiB
 
 
@@ -34,6 +35,18 @@ class Spots(NamedTuple):
     gallery_xy: np.ndarray
     gallery_scale: np.ndarray
     weights: np.ndarray
+
+    def circles(self, most: int) -> tuple[np.ndarray, np.ndarray]:
+        """Return what the heaviest cover of each photograph: x, y and radius `[M, 3]` in pixels.
+
+        For drawings, in which 0, 0 is the corner of the first pixel, and not its middle.
+        """
+        both = (self.query_xy, self.query_scale), (self.gallery_xy, self.gallery_scale)
+        first, second = (
+            np.column_stack([xy[:most] + 0.5, REACH * scale[:most]]).astype(np.float64)
+            for xy, scale in both
+        )
+        return first, second
 
 
 def matched_spots(first: Keypoints, second: Keypoints, ratio: float = RATIO) -> Spots:

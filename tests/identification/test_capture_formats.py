@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from openanimals.identification.capture_formats import FORMATS
+from openanimals.identification.capture_formats import FORMATS, write_captures
 from openanimals.identification.captures import capture_history
 from openanimals.identification.catalogue_file import as_table, read_catalogue
 from openanimals.identification.importing import import_catalogue
@@ -37,7 +37,7 @@ ORACLE = {"007": "0.10", "Old */ Tom": "1.10", "Éva": "0.01"}
 
 
 def test_table(history, tmp_path):
-    (file,) = history.write(tmp_path / "out.csv", "table")
+    (file,) = write_captures(history, tmp_path / "out.csv", "table")
     with open(file, encoding="utf-8-sig", newline="") as handle:
         header, *lines = csv.reader(handle)
     assert header == ["identity", "2020-01-01", "2020-01-03", "2020-01-05", "2020-01-07"]
@@ -46,7 +46,7 @@ def test_table(history, tmp_path):
 
 
 def test_mark(history, tmp_path, caplog):
-    (file,) = history.write(tmp_path, "mark")
+    (file,) = write_captures(history, tmp_path, "mark")
     assert file.name == "captures.inp"
     lines = file.read_text(encoding="utf-8").splitlines()
     assert lines == ["/* 007 */ 0.10 1;", "/* Old....Tom */ 1.10 1;", "/* Éva */ 0.01 1;"]
@@ -54,14 +54,14 @@ def test_mark(history, tmp_path, caplog):
 
 
 def test_rmark(history, tmp_path):
-    (file,) = history.write(tmp_path / "new" / "folder", "rmark")
+    (file,) = write_captures(history, tmp_path / "new" / "folder", "rmark")
     table = pd.read_csv(file, sep=r"\s+", dtype=str, quotechar='"', comment="#")
     assert list(table) == ["ch", "id"]
     assert table.ch.tolist() == list(ORACLE.values())
 
 
 def test_secr(history, tmp_path, caplog):
-    captures, traps = history.write(tmp_path, "secr")
+    captures, traps = write_captures(history, tmp_path, "secr")
     assert "stations as the program can read them: North 1 -> North.1, North_1 -> North.1.2" in (
         caplog.text
     )
@@ -80,7 +80,9 @@ def test_secr(history, tmp_path, caplog):
 
 
 def test_oscr(history, tmp_path):
-    edf, tdf = (pd.read_csv(file) for file in history.write(tmp_path, "oscr", decimals=-4))
+    edf, tdf = (
+        pd.read_csv(file) for file in write_captures(history, tmp_path, "oscr", decimals=-4)
+    )
     assert list(edf) == ["session", "individual", "occasion", "trap"]
     assert set(edf.trap) <= set(tdf.trap) and set(edf.session) == {1}
     y = np.zeros((3, 2, 4), dtype=int)  # as data2oscr makes it
@@ -113,7 +115,7 @@ def test_leopard_cats(shared, tmp_path):
     days = [len(pd.date_range(*(f"2009-{end}" for end in ends))) for ends in looked]
     assert history.effort.sum(1).tolist() == days
     for name in FORMATS:
-        history.write(tmp_path / name, name)
+        write_captures(history, tmp_path / name, name)
     table = pd.read_csv(tmp_path / "table" / "captures.csv", index_col="identity", dtype=str)
     assert {name: "".join(row) for name, row in table.iterrows()} == texts
     mark = (tmp_path / "mark" / "captures.inp").read_text()
@@ -134,20 +136,20 @@ def test_leopard_cats(shared, tmp_path):
 
 def test_what_a_format_cannot_do_without(history, tmp_path):
     with pytest.raises(UserError, match=r"did you mean 'rmark'\?"):
-        history.write(tmp_path, "r-mark")
+        write_captures(history, tmp_path, "r-mark")
     (tmp_path / "file").touch()
     with pytest.raises(UserError, match="secr writes two files into a folder"):
-        history.write(tmp_path / "file", "secr")
+        write_captures(history, tmp_path / "file", "secr")
     rows = [{"path": "1", "identity": "a", "date": "2020-01-01"}]
     with pytest.raises(UserError, match="oscr needs to know where the cameras stood"):
-        capture_history(as_table(rows)).write(tmp_path, "oscr")
+        write_captures(capture_history(as_table(rows)), tmp_path, "oscr")
     strange = capture_history(as_table(rows), stations=history.places)
     with pytest.raises(UserError, match="secr needs the station of each photograph, and 1 that"):
-        strange.write(tmp_path, "secr")
+        write_captures(strange, tmp_path, "secr")
     place = tmp_path / "nowhere.csv"
     place.write_text("Station,Setup_date,Retrieval_date\nA,2020-01-01,2020-01-02\n")
     rows[0]["camera"] = "A"
     nowhere = capture_history(as_table(rows), stations=read_stations(place))
     assert nowhere.texts() == ["10"]
     with pytest.raises(UserError, match="station A has no coordinates"):
-        nowhere.write(tmp_path, "secr")
+        write_captures(nowhere, tmp_path, "secr")

@@ -10,7 +10,7 @@ import pytest
 
 from openanimals.identification.captures import capture_history
 from openanimals.identification.catalogue_file import as_table
-from openanimals.identification.clocks import clock_offset
+from openanimals.identification.dates import clock_offset
 from openanimals.identification.stations import read_stations
 from openanimals.utils.errors import UserError
 

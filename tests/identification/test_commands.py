@@ -23,7 +23,8 @@ from openanimals.identification.catalogue_file import (
 from openanimals.identification.kept_features import KeptFeatures
 from openanimals.matching.matcher import MATCHER_REGISTRY
 from openanimals.utils.errors import UserError
-from tests.identification.test_identify import Planted
+from tests.identification.importing_fixtures import photograph
+from tests.identification.planted import Planted
 
 
 @pytest.fixture
@@ -103,6 +104,20 @@ def test_what_was_proposed_can_be_accepted_but_for_rows_that_were_removed(place,
     after = read_catalogue("after.csv").set_index("path")["identity"]
     assert named and {path: after[path] for path in named} == named
     assert after[removed] is None
+
+
+def test_a_photograph_under_two_names_is_told_until_they_are_one(tmp_path, capsys):
+    for name in ("ada", "bo"):
+        photograph(tmp_path / name / "1.png", colour=1)
+        photograph(tmp_path / name / "2.png")
+    catalogue = tmp_path / "herd.csv"
+    told = "in the catalogue under two names: 1 (ada/1.png = bo/1.png (ada, bo))"
+    run("import", tmp_path, "--to", catalogue)
+    assert told in capsys.readouterr().out
+    run("catalogue", catalogue)
+    assert told in capsys.readouterr().out
+    run("catalogue", catalogue, "--merge", "ada", "bo", "--by", "Ann")
+    assert "under two names" not in capsys.readouterr().out
 
 
 def test_bad_input_is_one_clear_error(place, capsys):

@@ -2,7 +2,6 @@
 
 import json
 from pathlib import Path
-from zlib import crc32
 
 import numpy as np
 import pandas as pd
@@ -10,11 +9,10 @@ import pytest
 from PIL import Image
 
 from openanimals.cli import main
-from openanimals.identification.catalogue_file import annotation_ids, as_table, write_catalogue
+from openanimals.identification.catalogue_file import annotation_ids, write_catalogue
 from openanimals.identification.discovery import discover, learn_pairs
 from openanimals.identification.discovery_run import how_many
 from openanimals.identification.evidence import Evidence
-from openanimals.identification.identify import Listing
 from openanimals.identification.learning import Settings
 from openanimals.identification.pair_evidence import (
     Expected,
@@ -26,29 +24,9 @@ from openanimals.identification.pair_evidence import (
 from openanimals.identification.run import decisions_of
 from openanimals.matching.matcher import MATCHER_REGISTRY
 from openanimals.utils.errors import UserError
+from tests.identification.planted import Planted, listing
 
-NOISE = 0.06
-
-
-class Planted:
-    """Features by viewpoint and the animal in a file's name, ``<animal>_<number>.jpg``."""
-
-    def prepare(self, images):
-        found = []
-        for path, view in zip(images.table["path"], images.table["viewpoint"], strict=True):
-            animal = path.split("_")[0]
-            ideal = np.random.default_rng(crc32(f"{animal}{view}".encode())).normal(size=64)
-            noise = np.random.default_rng(crc32(path.encode())).normal(size=64)
-            found.append(ideal / np.linalg.norm(ideal) + NOISE * noise)
-        return np.array(found)
-
-    def score_blocks(self, query, gallery, candidates, individuals):
-        one, two = (x / np.linalg.norm(x, axis=1, keepdims=True) for x in (query, gallery))
-        yield slice(0, len(query)), 1 - one @ two.T, None
-
-
-def listing(*rows) -> Listing:
-    return Listing(as_table([{"path": p, "identity": i, **more} for p, i, more in rows]), Path("/"))
+MATCHERS = {"planted": Planted(noise=0.06)}
 
 
 def herd(named=10, unknown=6, each=4, **more):
@@ -58,7 +36,7 @@ def herd(named=10, unknown=6, each=4, **more):
 
 
 def found_in(rows, **how):
-    return discover(listing(*rows), {"planted": Planted()}, **how)
+    return discover(listing(*rows), MATCHERS, **how)
 
 
 def animals_by_group(discovery) -> dict[int, set[str]]:
@@ -88,13 +66,13 @@ def test_what_is_learnt_from_another_catalogue_serves_where_nobody_is_named():
     with pytest.raises(UserError, match="0 pairs of encounters of one animal .* --learn-from"):
         found_in(unknown)
     named = listing(*herd(12, 0))
-    model = learn_pairs(named, {"planted": Planted()}, Settings())
+    model = learn_pairs(named, MATCHERS, Settings())
     assert all(
         len(animals) == 1 for animals in animals_by_group(found_in(unknown, model=model)).values()
     )
     assert found_in(unknown, model=model).counts()["new groups"] == 9
     with pytest.raises(UserError, match="nobody has a name"):
-        learn_pairs(listing(*unknown), {"planted": Planted()}, Settings())
+        learn_pairs(listing(*unknown), MATCHERS, Settings())
 
 
 def test_decisions_boxes_and_names_are_kept(tmp_path):
@@ -190,7 +168,7 @@ def test_what_cannot_be_compared_says_nothing():
 
 def test_by_commands_and_how_many_there_are(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setitem(MATCHER_REGISTRY._entries, "planted", lambda cfg: Planted())
+    monkeypatch.setitem(MATCHER_REGISTRY._entries, "planted", lambda cfg: MATCHERS["planted"])
     left = {"viewpoint": "left"}
     rows = [*herd(9, 5, **left), ("wild0_=1+1.jpg", None, left)]
     write_catalogue("herd.csv", listing(*rows).table)

@@ -1,43 +1,15 @@
 """Names, "new" and "unsure" for encounters, by a matcher whose features are planted."""
 
-from pathlib import Path
-from zlib import crc32
-
 import numpy as np
 import pandas as pd
 import pytest
 
-from openanimals.identification.catalogue_file import as_table
 from openanimals.identification.identify import Identifier, Listing, identify
 from openanimals.identification.learning import Settings
 from openanimals.utils.errors import UserError
+from tests.identification.planted import Planted, listing
 
 EASY = Settings(wrong_names=0.05, wrong_new=0.2)
-
-
-class Planted:
-    """Features that follow from the file name: ``<individual>_<number>.jpg``, with some noise."""
-
-    def __init__(self, noise=0.12):
-        self.noise = noise
-
-    def prepare(self, images):
-        found = []
-        for path, view in zip(images.table["path"], images.table["viewpoint"], strict=True):
-            animal = path.split("/")[-1].split("_")[0]
-            ideal = np.random.default_rng(crc32(f"{animal}{view}".encode())).normal(size=16)
-            noise = np.random.default_rng(crc32(path.encode())).normal(size=16)
-            found.append(ideal / np.linalg.norm(ideal) + self.noise * noise)
-        return np.array(found)
-
-    def score_blocks(self, query, gallery, candidates, individuals):
-        one, two = (x / np.linalg.norm(x, axis=1, keepdims=True) for x in (query, gallery))
-        yield slice(0, len(query)), 1 - one @ two.T, None
-
-
-def listing(*rows) -> Listing:
-    """Rows of (path, identity, and what else a test needs)."""
-    return Listing(as_table([{"path": p, "identity": i, **more} for p, i, more in rows]), Path("/"))
 
 
 def herd(individuals=14, each=4) -> Listing:

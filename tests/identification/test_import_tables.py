@@ -146,6 +146,10 @@ def test_boxes_of_each_form(folder, form):
             imported(folder, box_table(form))
 
 
+def test_a_form_of_boxes_where_there_are_none_is_told(folder):
+    assert said(imported(folder, "file,box 1\n1.jpg,1 2 3 4\n", boxes="corners"), "no box")
+
+
 def test_columns_called_like_corners_are_asked_about(folder):
     text = "file,xmin,ymin,xmax,ymax\n1.jpg,1,2,31,42\n"
     with pytest.raises(UserError, match="say --boxes corners"):

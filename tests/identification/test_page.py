@@ -84,9 +84,10 @@ def test_photographs_of_every_mode_are_shown_and_small_ones_not_enlarged(mode, t
     assert {Image.open(io.BytesIO(data)).size for data in images(Elements(file))} == {(40, 30)}
 
 
-def test_nothing_comes_from_elsewhere(tmp_path):
+def test_nothing_comes_from_elsewhere(tmp_path, monkeypatch):
+    monkeypatch.setattr(page, "MOST", 1)
     several = matches(match(), match("e2", decision="new"))
-    for file in write_page(several, tmp_path, grey, most=1):
+    for file in write_page(several, tmp_path, grey):
         elements = Elements(file)
         assert not re.search(r"https?:|url\(|@import|//\w", file.read_text(encoding="utf-8"))
         addresses = [
@@ -127,12 +128,13 @@ def test_every_text_is_escaped(tmp_path):
     assert EVIL not in Elements(file).text
 
 
-def test_many_encounters_are_on_several_pages_the_unsure_first(tmp_path):
+def test_many_encounters_are_on_several_pages_the_unsure_first(tmp_path, monkeypatch):
+    monkeypatch.setattr(page, "MOST", 2)
     decisions = ["known", "unsure", "new", "known", "unsure"]
     many = [match(f"encounter-{n}", decision=d) for n, d in enumerate(decisions)]
     for name in ("matches-7.html", "matches-mine.html"):
         (tmp_path / name).write_text("of earlier")
-    files = write_page(matches(*many), tmp_path, grey, most=2)
+    files = write_page(matches(*many), tmp_path, grey)
     assert [file.name for file in files] == ["matches.html", "matches-2.html", "matches-3.html"]
     assert {file.name for file in tmp_path.glob("*.html")} == {
         *(file.name for file in files),

@@ -5,7 +5,8 @@ import pytest
 
 from openanimals.identification.ranking import FILE, Ranking, most_alike
 from openanimals.utils.errors import FileError
-from tests.identification.test_identify import Identifier, Planted, herd, listing
+from tests.identification.planted import Planted, listing
+from tests.identification.test_identify import Identifier, herd
 
 
 def test_most_alike_is_the_least_distance_of_each_individual():

@@ -14,6 +14,7 @@ import pandas as pd
 
 from openanimals.data.image_io import ImageError, image_size
 from openanimals.identification.exchange.raw_csv import RawCsv
+from openanimals.identification.table_file import some
 from openanimals.utils.errors import UserError, naming
 from openanimals.utils.files import atomic_path, expanded, is_address, read_json
 from openanimals.utils.registry import did_you_mean
@@ -117,7 +118,8 @@ def fill_camtrap_dp(
     if unmatched:
         logger.warning(
             "%d named photographs have no observation of one animal, or several: %s",
-            *(len(unmatched), ", ".join(unmatched[:5]) + (", ..." if len(unmatched) > 5 else "")),
+            len(unmatched),
+            some(unmatched),
         )
     return Filled(target / source.name, len(found), changed, unmatched)
 

@@ -10,7 +10,7 @@ import pandas as pd
 from openanimals.data.catalogue import UNKNOWN
 from openanimals.data.image_io import image_size
 from openanimals.identification.catalogue_file import as_catalogue
-from openanimals.utils.files import atomic_path, expanded
+from openanimals.utils.files import expanded, write_text
 
 ATTRIBUTES = ("viewpoint", "camera", "sequence", "latitude", "longitude", "note")
 
@@ -78,9 +78,8 @@ def write_coco(
         "annotations": annotations,
         "categories": categories,
     }
-    with atomic_path(expanded(file)) as temporary:
-        text = json.dumps(content, ensure_ascii=False, indent=1, allow_nan=False)
-        temporary.write_text(text, encoding="utf-8")
+    text = json.dumps(content, ensure_ascii=False, indent=1, allow_nan=False)
+    write_text(expanded(file), text)
     return expanded(file)
 
 

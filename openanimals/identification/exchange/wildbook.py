@@ -106,7 +106,8 @@ def write_wildbook(
             pairs.to_csv(temporary, index=False, encoding="utf-8-sig")
         logger.warning(
             "%d photographs have names that Wildbook does not take; new ones are in %s%s",
-            *(len(renamed), place / "renamed.csv"),
+            len(renamed),
+            place / "renamed.csv",
             "" if copies_from else ": copy them by these before you upload them",
         )
     if copies_from is not None:

@@ -110,6 +110,8 @@ def import_catalogue(
         boxes = "relative"
     else:
         rows, corners_named = read_table(place, columns, day_first, report)
+        if boxes is not None and not any(row.get("bbox") for row in rows):
+            report.append(f"boxes {boxes}: not used, as there is no box in the table")
     headers = read_headers(str(root / row["path"]) for row in rows)
     by_path = {row["path"]: headers[str(root / row["path"])] for row in rows}
     rows = _readable(root, rows, by_path, report)

@@ -14,6 +14,7 @@ from openanimals.data.names import near_equal
 
 NUMBER = re.compile(r"(\D*)(\d{3,7})")  # what a camera counts: IMG_0412, DSCN6064
 SHOWN = 5  # examples in a line of the report
+TWO_NAMES = "in the catalogue under two names"
 FIRST_YEAR = 2000  # of digital photographs in the field; earlier is a clock that was never set
 APART = 20  # numbers, at most, of two photographs whose order is compared: cards are changed, too
 SLACK = timedelta(minutes=1)  # that clocks and files may differ by
@@ -42,19 +43,11 @@ def oddities(table: pd.DataFrame, root: Path) -> list[str]:
         root: folder that its paths are relative to.
     """
     report: list[str] = []
-    copies: list[str] = []
-    contradictions: list[str] = []
     columns = (table[name].tolist() for name in ("path", "identity", "date", "viewpoint"))
     paths, names, dates, viewpoints = columns
-    for rows in find_copies([str(root / path) for path in paths], table["bbox"].tolist()):
-        found = sorted({str(names[row]) for row in rows if names[row] is not None})
-        text = " = ".join(paths[row] for row in rows)
-        if len(found) > 1:
-            contradictions.append(f"{text} ({', '.join(found)})")
-        else:
-            copies.append(text)
-    tell(report, contradictions, "in the catalogue under two names")
-    tell(report, copies, "the same photograph more than once")
+    two_names, others = copies(table, root)
+    tell(report, two_names, TWO_NAMES)
+    tell(report, others, "the same photograph more than once")
     tell(report, near_equal(name for name in names if name), "names nearly equal")
     tell(report, near_equal(name for name in table["camera"] if name), "cameras nearly equal")
     undated = [path for path, date in zip(paths, dates, strict=True) if date is None]
@@ -70,6 +63,20 @@ def oddities(table: pd.DataFrame, root: Path) -> list[str]:
     tell(report, late, "a date in the future")
     tell(report, _jumps(table), "times that run backwards while the camera's numbers go on")
     return report
+
+
+def copies(table: pd.DataFrame, root: Path) -> tuple[list[str], list[str]]:
+    """Return which photographs have the same bytes: those under two names, and the others."""
+    paths, names = table["path"].tolist(), table["identity"].tolist()
+    two_names, others = [], []
+    for rows in find_copies([str(root / path) for path in paths], table["bbox"].tolist()):
+        found = sorted({names[row] for row in rows if names[row]})
+        text = " = ".join(paths[row] for row in rows)
+        if len(found) > 1:
+            two_names.append(f"{text} ({', '.join(found)})")
+        else:
+            others.append(text)
+    return two_names, others
 
 
 def _jumps(table: pd.DataFrame) -> list[str]:

@@ -2,8 +2,6 @@
 
 import io
 import math
-import threading
-from collections import OrderedDict
 from functools import lru_cache
 from typing import Any
 
@@ -18,9 +16,8 @@ from openanimals.matching.one_to_one import matched_spots
 LARGEST = 600  # megapixels of a photograph: more than cameras have, and two of them in 4 GiB
 SIZES = {"thumb": 240, "card": 480, "full": 1600}  # pixels of the longer side
 QUALITY = 85
-KEPT = 96 * 2**20  # bytes of encoded pictures in memory
+KEPT = 256  # encoded pictures in memory, some 100 MiB; the browser keeps them, too
 MARKED = 20  # matched spots of a pair, the heaviest
-REACH = 3.0  # radius of what a keypoint is described by, in its standard deviations
 
 
 class ScaledPhotographs:
@@ -32,9 +29,7 @@ class ScaledPhotographs:
 
     def __init__(self, images: Catalogue) -> None:
         self._images, self._boxes = images, images.column("bbox")
-        self._kept: OrderedDict[tuple[int, str], bytes] = OrderedDict()
-        self._bytes = 0
-        self._lock = threading.Lock()
+        self.jpeg = lru_cache(KEPT)(self._jpeg)
         self._keypoints = lru_cache(64)(self._extract)
         self.spots = lru_cache(512)(self._spots)
         limit_megapixels(LARGEST)
@@ -42,7 +37,7 @@ class ScaledPhotographs:
     def __len__(self) -> int:
         return len(self._images)
 
-    def jpeg(self, row: int, size: str) -> bytes:
+    def _jpeg(self, row: int, size: str) -> bytes:
         """Return a photograph as JPEG.
 
         Args:
@@ -52,20 +47,9 @@ class ScaledPhotographs:
         Raises:
             ImageError: it cannot be read.
         """
-        key = row, size
-        with self._lock:
-            if key in self._kept:
-                self._kept.move_to_end(key)
-                return self._kept[key]
         memory = io.BytesIO()
         self._read(row, SIZES[size]).save(memory, "JPEG", quality=QUALITY)
-        data = memory.getvalue()
-        with self._lock:
-            self._bytes += len(data) - len(self._kept.get(key, b""))
-            self._kept[key] = data
-            while self._bytes > KEPT and len(self._kept) > 1:
-                self._bytes -= len(self._kept.popitem(last=False)[1])
-        return data
+        return memory.getvalue()
 
     def _spots(self, first: int, second: int) -> list[list[list[float]]]:
         """Return what matches in two photographs: of each its x, y and radius, in shares.
@@ -75,23 +59,9 @@ class ScaledPhotographs:
             second: the other.
         """
         pair = self._keypoints(first), self._keypoints(second)
-        spots = matched_spots(*pair)
-        found = []
-        for keypoints, places, scales in zip(
-            pair,
-            (spots.query_xy, spots.gallery_xy),
-            (spots.query_scale, spots.gallery_scale),
-            strict=True,
-        ):
-            width, height = keypoints.size
-            shares = np.column_stack(
-                [
-                    (places[:MARKED] + 0.5) / (width, height),  # 0, 0 is the middle of a pixel
-                    REACH * scales[:MARKED] / width,
-                ]
-            )
-            found.append(shares.round(4).tolist())
-        return found
+        circles = matched_spots(*pair).circles(MARKED)
+        sizes = [(width, height, width) for width, height in (each.size for each in pair)]
+        return [(each / size).round(4).tolist() for each, size in zip(circles, sizes, strict=True)]
 
     def _extract(self, row: int) -> Keypoints:
         return extract_keypoints(np.asarray(self._read(row, 640)), longest=480, points=800)
