@@ -301,9 +301,9 @@ def main() -> None:
         right = 1.0 if options.sure else RIGHT
         asked, listed = survey.reviewer(seed, right), survey.reviewer(seed, right)
         cells = list[str]()
-        for reviewer, shares in (
-            (asked, [*by_questions(survey, asked)]),
-            (listed, [*down_lists(survey, listed, options.candidates)]),
+        for shares in (
+            [*by_questions(survey, asked)],
+            [*down_lists(survey, listed, options.candidates)],
         ):
             for enough in ENOUGH:
                 cells.append(next((said for said, share in shares if share >= enough), "never"))

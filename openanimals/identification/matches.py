@@ -200,7 +200,16 @@ class Matches:
         with atomic_path(tables[0]) as temporary:
             write_csv(temporary, table)
         with atomic_path(tables[1]) as temporary:
-            write_xlsx(temporary, "matches", table, self.about(), widths=WIDTHS, to_fill="reviewed")
+            names = sorted(self.ranking.names) if self.ranking else []
+            write_xlsx(
+                temporary,
+                "matches",
+                table,
+                self.about(),
+                widths=WIDTHS,
+                to_fill="reviewed",
+                choices=["new", "?", "skip", *names],
+            )
         everything = asdict(replace(self, ranking=None))
         everything.pop("ranking")
         everything["written"] = {file.name: _digest(file) for file in tables}

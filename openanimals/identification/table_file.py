@@ -164,6 +164,7 @@ def write_xlsx(
     *,
     widths: Mapping[str, int],
     to_fill: str,
+    choices: Sequence[str],
 ) -> None:
     """Write a table as .xlsx: first line and column stay in view, and every column has a filter.
 
@@ -174,11 +175,14 @@ def write_xlsx(
         about: lines of a second sheet: label and text.
         widths: of columns, in letters, where they are not as usual.
         to_fill: the column that people write into; it is coloured.
+        choices: what its cells offer in a list, kept in a third sheet; any other text may be
+            written, too.
     """
     from openpyxl import Workbook
     from openpyxl.cell import WriteOnlyCell
     from openpyxl.styles import Font, PatternFill
     from openpyxl.utils import get_column_letter
+    from openpyxl.worksheet.datavalidation import DataValidation
 
     book = Workbook(write_only=True)  # a line at a time, however many there are
     sheet = book.create_sheet(title)
@@ -187,6 +191,11 @@ def write_xlsx(
         sheet.column_dimensions[get_column_letter(n)].width = widths.get(name, usual)
     sheet.freeze_panes = "B2"
     sheet.auto_filter.ref = f"A1:{get_column_letter(len(table.columns))}{len(table) + 1}"
+    offered = DataValidation("list", formula1=f"choices!$A$1:$A${len(choices)}", allow_blank=True)
+    offered.showErrorMessage = False  # a name that is new
+    letter = get_column_letter(list(table.columns).index(to_fill) + 1)
+    offered.add(f"{letter}2:{letter}{len(table) + 1}")
+    sheet.data_validations.append(offered)
     lines = []  # of a heading and of the values: styled once, since styling takes longest
     for heading in (True, False):
         lines.append([WriteOnlyCell(sheet) for _ in table.columns])
@@ -215,6 +224,10 @@ def write_xlsx(
     line = [WriteOnlyCell(notes), WriteOnlyCell(notes)]
     for pair in about:
         notes.append(fill(line, pair))
+    listed = book.create_sheet("choices")
+    cell = [WriteOnlyCell(listed)]
+    for choice in choices:
+        listed.append(fill(cell, [choice]))
     book.save(file)
 
 

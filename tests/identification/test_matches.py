@@ -4,12 +4,15 @@ import csv
 import json
 import math
 import os
+from dataclasses import replace
 
+import numpy as np
 import openpyxl
 import pandas as pd
 import pytest
 
 from openanimals.identification.matches import COLUMNS, NUMBERS, Candidate, Match, Matches
+from openanimals.identification.ranking import Ranking
 from openanimals.utils.errors import FileError, UserError
 
 FORMULAE = ["=2+3", "+1", "-x", "@a", "'=q", "\t=1", "''=", "="]
@@ -55,6 +58,21 @@ def test_the_table_has_a_row_a_photograph():
     assert table.loc[2:, list(NUMBERS)].isna().all(axis=None)
     assert table.loc[2, "remark"] == "black" and set(table["model"]) == {"ab12"}
     assert matches().table().columns.tolist() == list(COLUMNS)
+
+
+def test_the_cells_to_fill_offer_all_names_and_take_others(tmp_path):
+    names = ["Zuri", "=2+3", "Kesi"]
+    none = np.zeros((1, 3), int)
+    ranking = Ranking(["e1"], names, ["Kesi.jpg"], none.astype(np.float32), none, none)
+    _, file, *_ = replace(matches(match()), ranking=ranking).write(tmp_path)
+    book = openpyxl.load_workbook(file)
+    (offered,) = book["matches"].data_validations.dataValidation
+    (reviewed,) = (cell for cell in book["matches"][1] if cell.value == "reviewed")
+    letter, last = reviewed.column_letter, book["matches"].max_row
+    assert str(offered.sqref) == f"{letter}2:{letter}{last}" and not offered.showErrorMessage
+    assert (offered.type, offered.formula1) == ("list", "choices!$A$1:$A$6")
+    listed = [cell.value for (cell,) in book["choices"]["A1:A6"]]
+    assert listed == ["new", "?", "skip", *sorted(names)] and book["choices"].max_row == 6
 
 
 def test_names_stay_what_they_are_in_both_spreadsheets(tmp_path):
