@@ -194,7 +194,7 @@ def write_xlsx(
     offered = DataValidation("list", formula1=f"choices!$A$1:$A${len(choices)}", allow_blank=True)
     offered.showErrorMessage = False  # a name that is new
     letter = get_column_letter(list(table.columns).index(to_fill) + 1)
-    offered.add(f"{letter}2:{letter}{len(table) + 1}")
+    offered.add(f"{letter}2:{letter}{max(len(table), 1) + 1}")
     sheet.data_validations.append(offered)
     lines = []  # of a heading and of the values: styled once, since styling takes longest
     for heading in (True, False):
