@@ -22,8 +22,8 @@ from openanimals.identification.build import build_matchers
 from openanimals.identification.catalogue_file import as_catalogue
 from openanimals.identification.discovery import Units, score_pairs, units_of
 from openanimals.identification.grouping import group
-from openanimals.identification.identify import Listing
 from openanimals.identification.learning import Settings
+from openanimals.identification.listing import Listing
 from openanimals.identification.pair_evidence import PairEvidence, expect, pair_weights
 from openanimals.identification.pooling import Photos
 

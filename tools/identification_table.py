@@ -19,8 +19,8 @@ from openanimals.identification.build import build_matchers
 from openanimals.identification.catalogue_file import from_catalogue
 from openanimals.identification.encounters import encounters
 from openanimals.identification.evaluation import MEASURES, evaluate_identification, worded
-from openanimals.identification.identify import Listing
 from openanimals.identification.learning import Settings
+from openanimals.identification.listing import Listing
 
 MOST = 3  # photographs of an encounter
 

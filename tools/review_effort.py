@@ -35,8 +35,9 @@ from openanimals.identification.discovery import (
 from openanimals.identification.evaluation import divide
 from openanimals.identification.evidence import Evidence
 from openanimals.identification.grouping import group
-from openanimals.identification.identify import Identifier, Listing
+from openanimals.identification.identify import Identifier
 from openanimals.identification.learning import Settings
+from openanimals.identification.listing import Listing
 from openanimals.identification.matches import Matches
 from openanimals.identification.pair_evidence import (
     expect,

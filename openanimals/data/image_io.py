@@ -12,16 +12,17 @@ import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
-import torch
 from PIL import ExifTags, Image, ImageStat, UnidentifiedImageError
-from torch import Tensor
-from torch.nn import functional
 
 from openanimals.data.masks import is_shape, shape_mask
 from openanimals.data.rgb import is_dark, joined, low_byte_tiles, to_rgb
 from openanimals.utils.errors import UserError
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 # What makes an image upright, by the number in its EXIF block (1, upright already, is left out).
 UPRIGHT = {
@@ -302,6 +303,9 @@ def _read_large(
     path: str | os.PathLike[str], size: tuple[int, int], bbox: Sequence[float] | None
 ) -> np.ndarray | None:
     """Read a photograph and shrink it by torch (``[H, W, 3]``); None if Pillow is to do it."""
+    import torch
+    from torch.nn import functional
+
     with _opened(path) as image:
         plain = image.format in ("JPEG", "MPO") and image.mode in ("RGB", "L")
         edges = (0, 0, *image.size) if bbox is None else _edges(bbox, image.size)
@@ -324,7 +328,7 @@ def _read_large(
     return batch[0].permute(1, 2, 0).contiguous().numpy()
 
 
-def jpeg_pixels(data: Tensor) -> Tensor | None:
+def jpeg_pixels(data: "Tensor") -> "Tensor | None":
     """Decode the bytes of a JPEG to the same values as Pillow, RGB, uint8 ``[h, w, 3]``.
 
     None where libjpeg gives up. A file that is cut short is not filled up, as it is not by Pillow.

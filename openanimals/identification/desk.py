@@ -16,12 +16,11 @@ from openanimals.identification.evidence import Evidence
 from openanimals.identification.exchange.camtrap_dp import fill_camtrap_dp
 from openanimals.identification.exchange.coco import write_coco
 from openanimals.identification.exchange.wildbook import write_wildbook
-from openanimals.identification.identify import Listing
 from openanimals.identification.importing.report import TWO_NAMES, copies, tell
 from openanimals.identification.individuals import annotate, resolve_table
+from openanimals.identification.listing import Listing, current, decisions_of, read_new
 from openanimals.identification.matches import NEW, Matches
 from openanimals.identification.reviewed import Reviewed, apply_reviewed, read_reviewed
-from openanimals.identification.run import current, decisions_of, read_new
 from openanimals.identification.stations import read_stations
 from openanimals.utils.errors import UserError
 from openanimals.utils.files import expanded

@@ -13,8 +13,8 @@ from openanimals.identification.encounters import encounters, numbered, pooled
 from openanimals.identification.evidence import Decision
 from openanimals.identification.grouping import group
 from openanimals.identification.groups_file import Discovery, Member
-from openanimals.identification.identify import Listing
 from openanimals.identification.learning import Settings
+from openanimals.identification.listing import Listing
 from openanimals.identification.pair_evidence import (
     PairEvidence,
     expect,

@@ -13,9 +13,9 @@ from openanimals.identification.catalogue_file import annotation_ids, as_catalog
 from openanimals.identification.discovery import different_pairs, discover, learn_pairs
 from openanimals.identification.evidence import Decision, Evidence
 from openanimals.identification.groups_file import read_groups
-from openanimals.identification.identify import Listing
 from openanimals.identification.individuals import made_up
 from openanimals.identification.learning import Settings
+from openanimals.identification.listing import Listing, current, decisions_of, read_new
 from openanimals.identification.matches import Match, Matches
 from openanimals.identification.pair_evidence import Expected, PairEvidence
 from openanimals.identification.population import (
@@ -23,7 +23,6 @@ from openanimals.identification.population import (
     estimate_population,
     wrong_names_left,
 )
-from openanimals.identification.run import current, decisions_of, read_new
 from openanimals.utils.files import expanded
 from openanimals.utils.viewpoints import LATERAL, lateral_viewpoint
 

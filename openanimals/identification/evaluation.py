@@ -11,10 +11,11 @@ from openanimals.evaluation.metrics import percentage_interval
 from openanimals.identification.build import build_matchers, trained_on
 from openanimals.identification.catalogue_file import annotation_ids, as_catalogue
 from openanimals.identification.encounters import encounters
-from openanimals.identification.identify import Listing, identify
+from openanimals.identification.identify import identify
 from openanimals.identification.learning import Settings
+from openanimals.identification.listing import Listing, current, read_new
 from openanimals.identification.matches import NEW, Match, Matches
-from openanimals.identification.run import current, ids_of_both, read_new
+from openanimals.identification.run import ids_of_both
 from openanimals.matching.calibration import reliability
 from openanimals.matching.matcher import Matcher
 from openanimals.utils.errors import UserError

@@ -8,7 +8,7 @@ from openanimals.engine.predictor import Predictor
 from openanimals.engine.regions import alike_regions, share_inside
 from openanimals.evaluation.visualize import draw_pair, draw_regions
 from openanimals.identification.catalogue_file import annotation_ids, as_catalogue, as_table
-from openanimals.identification.identify import Listing
+from openanimals.identification.listing import Listing
 from openanimals.matching.keypoints import extract_keypoints
 from openanimals.matching.one_to_one import matched_spots
 from openanimals.utils.errors import UserError

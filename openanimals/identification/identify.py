@@ -5,16 +5,15 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime
 from logging import getLogger
-from pathlib import Path
-from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
 
 from openanimals.engine.matchers import CatalogueImages
-from openanimals.identification.catalogue_file import annotation_ids, as_catalogue, read_catalogue
+from openanimals.identification.catalogue_file import annotation_ids, as_catalogue
 from openanimals.identification.encounters import encounters, numbered, pooled
 from openanimals.identification.learning import HeldOut, Learnt, Settings, learn
+from openanimals.identification.listing import Listing
 from openanimals.identification.matches import Candidate, Match, Matches
 from openanimals.identification.open_set import OpenSet
 from openanimals.identification.pooling import Photos, comparable, pool, score
@@ -22,7 +21,6 @@ from openanimals.identification.ranking import Ranking, most_alike
 from openanimals.matching.matcher import Matcher
 from openanimals.matching.one_to_one import Spots
 from openanimals.utils.errors import UserError
-from openanimals.utils.files import expanded
 
 logger = getLogger(__name__)
 
@@ -30,30 +28,6 @@ SHOWN = 5  # candidates of each encounter
 SUSPECTS = 20  # names of the catalogue to check, at most
 TWO_SEEN = "asked about by itself: the photographs of this encounter show more than one animal"
 TWO_ANIMALS = 0.9  # two photographs of an encounter that are as sure as this of two names differ
-
-
-class Listing(NamedTuple):
-    """A catalogue's table (see ``catalogue_file``) and the folder that its paths start from."""
-
-    table: pd.DataFrame
-    root: Path
-
-    @classmethod
-    def read(cls, file: str | Path) -> "Listing":
-        """Read a catalogue's file; see :func:`read_catalogue`."""
-        return cls(read_catalogue(file), expanded(file).absolute().parent)
-
-    def known(self) -> "Listing":
-        """Return the photographs whose individual has a name."""
-        return self.select(self.table["identity"].notna())
-
-    def unknown(self) -> "Listing":
-        """Return those that are to be identified."""
-        return self.select(self.table["identity"].isna())
-
-    def select(self, rows: Any) -> "Listing":
-        """Return the photographs of a mask `[N]`."""
-        return Listing(self.table[rows].reset_index(drop=True), self.root)
 
 
 class Identifier:

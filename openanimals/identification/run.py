@@ -10,46 +10,17 @@ from PIL import Image
 
 from openanimals.data.image_io import read_image
 from openanimals.identification.build import build_held_out, build_matchers, trained_on
-from openanimals.identification.catalogue_file import annotation_ids, as_catalogue, rebase
-from openanimals.identification.evidence import Evidence
-from openanimals.identification.identify import Identifier, Listing
-from openanimals.identification.importing import import_catalogue
-from openanimals.identification.individuals import annotate, resolve_table
+from openanimals.identification.catalogue_file import annotation_ids, as_catalogue
+from openanimals.identification.identify import Identifier
 from openanimals.identification.learning import Settings
+from openanimals.identification.listing import Listing, current, read_new
 from openanimals.identification.page import write_page
 from openanimals.identification.table_file import some
 from openanimals.utils.errors import UserError
 from openanimals.utils.files import expanded
 from openanimals.utils.registry import did_you_mean
-from openanimals.utils.viewpoints import lateral_viewpoint
 
 logger = getLogger(__name__)
-
-DECISIONS = ".decisions.sqlite"  # after the name of the catalogue's file
-
-
-def current(catalogue: str | Path) -> Listing:
-    """Read a catalogue as it is after all decisions about it; a warning counts conflicts."""
-    listing = Listing.read(catalogue)
-    file = decisions_of(catalogue)
-    if not file.is_file():
-        return listing
-    with Evidence(file) as evidence:
-        found = resolve_table(listing.table, evidence.decisions())
-    if found.conflicts:
-        logger.warning(
-            "%d conflicts in %s, the first: %s",
-            len(found.conflicts),
-            file,
-            found.conflicts[0],
-        )
-    return Listing(annotate(listing.table, found), listing.root)
-
-
-def decisions_of(catalogue: str | Path) -> Path:
-    """Return the file of the decisions about a catalogue, which lies beside it."""
-    place = expanded(catalogue)
-    return place.with_name(place.name + DECISIONS)
 
 
 def identify_files(
@@ -137,28 +108,6 @@ def ids_of_both(known: Listing, asked: Listing) -> list[str]:
             f"{some(twice)}"
         )
     return first + second
-
-
-def read_new(new: str, root: Path) -> Listing:
-    """Read new photographs, their paths made to start from the catalogue's folder.
-
-    Folders in a folder of new photographs say where these were taken, if the photographs do not.
-    """
-    if expanded(new).is_dir():
-        found = import_catalogue(new)
-        for line in found.report:
-            logger.info("%s", line)
-        table, own = found.table, found.root
-        folders = [
-            [part for part in Path(path).parent.parts if not lateral_viewpoint(part)]
-            for path in table["path"]
-        ]
-        named = [parts[-1] if parts else None for parts in folders]
-        places = pd.Series(named, table.index, dtype=object)
-        table["camera"] = table["camera"].where(table["camera"].notna(), places)
-    else:
-        table, own = Listing.read(new)
-    return Listing(rebase(table, own, root), root)
 
 
 def _limited(table: pd.DataFrame, only: Mapping[str, Sequence[str]], file: object) -> pd.DataFrame:

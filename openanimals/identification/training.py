@@ -21,8 +21,8 @@ from openanimals.identification.catalogue_file import annotation_ids, rebase, wr
 from openanimals.identification.encounters import encounters
 from openanimals.identification.identify import learn_from
 from openanimals.identification.learning import Settings
+from openanimals.identification.listing import current
 from openanimals.identification.open_set import FEWEST
-from openanimals.identification.run import current
 from openanimals.utils.errors import UserError
 from openanimals.utils.files import expanded, write_json
 

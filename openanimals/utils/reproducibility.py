@@ -5,9 +5,12 @@ So no stream depends on the number of workers, on another stream, or on what ran
 
 import hashlib
 import random
+from typing import TYPE_CHECKING
 
 import numpy as np
-import torch
+
+if TYPE_CHECKING:
+    import torch
 
 
 def derive_seed(seed: int, purpose: str, *counters: int) -> int:
@@ -22,13 +25,17 @@ def derive_seed(seed: int, purpose: str, *counters: int) -> int:
     return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "big") >> 1
 
 
-def generator(seed: int, purpose: str, *counters: int) -> torch.Generator:
+def generator(seed: int, purpose: str, *counters: int) -> "torch.Generator":
     """Return a CPU ``torch.Generator`` seeded with :func:`derive_seed`."""
+    import torch
+
     return torch.Generator().manual_seed(derive_seed(seed, purpose, *counters))
 
 
 def seed_global_streams(seed: int, purpose: str, *counters: int) -> None:
     """Seed Python's, numpy's and torch's global streams, for code that draws from those."""
+    import torch
+
     derived = derive_seed(seed, purpose, *counters)
     random.seed(derived)
     np.random.seed(derived % 2**32)

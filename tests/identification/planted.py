@@ -6,7 +6,7 @@ from zlib import crc32
 import numpy as np
 
 from openanimals.identification.catalogue_file import as_table
-from openanimals.identification.identify import Listing
+from openanimals.identification.listing import Listing
 
 
 class Planted:

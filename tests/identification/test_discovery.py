@@ -14,6 +14,7 @@ from openanimals.identification.discovery import discover, learn_pairs
 from openanimals.identification.discovery_run import how_many
 from openanimals.identification.evidence import Evidence
 from openanimals.identification.learning import Settings
+from openanimals.identification.listing import decisions_of
 from openanimals.identification.pair_evidence import (
     Expected,
     PairEvidence,
@@ -21,7 +22,6 @@ from openanimals.identification.pair_evidence import (
     pair_probabilities,
     pair_weights,
 )
-from openanimals.identification.run import decisions_of
 from openanimals.matching.matcher import MATCHER_REGISTRY
 from openanimals.utils.errors import UserError
 from tests.identification.planted import Planted, listing

@@ -4,8 +4,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from openanimals.identification.identify import Identifier, Listing, identify
+from openanimals.identification.identify import Identifier, identify
 from openanimals.identification.learning import Settings
+from openanimals.identification.listing import Listing
 from openanimals.utils.errors import UserError
 from tests.identification.planted import Planted, listing
 
