@@ -23,7 +23,7 @@ from openanimals.identification.pair_evidence import Expected
 
 LEVEL = 0.95  # of the interval
 ENCOUNTERS = 60  # that are drawn
-LEAST = 0.02  # probability of the likeliest one at which no more are looked at,
+LEAST = 0.005  # probability of the likeliest one at which no more are looked at,
 MOST = 20  # as when so many were
 CLUMPED = np.linspace(0, 2, 41)  # of these one is learnt
 Ask = Callable[[int, int], bool | None]
