@@ -34,7 +34,7 @@ from scipy.special import expit
 
 from openanimals.identification.answers import Answer
 
-WORTH = 0.01  # photographs: questions that are expected to mend less are not asked unless demanded
+WORTH = 0.005  # photographs: questions that are expected to mend less are not asked unless demanded
 LINEUP = 10  # individuals at once, as many as there are keys with numbers
 ALONE = 0.1  # who is as likely is asked about alone
 LOOK = 1 / 3  # what one more of them costs, in questions about one; taken, not measured
