@@ -15,7 +15,13 @@ from openanimals.identification.evidence import Decision, Evidence
 from openanimals.identification.groups_file import read_groups
 from openanimals.identification.individuals import made_up
 from openanimals.identification.learning import Settings
-from openanimals.identification.listing import Listing, current, decisions_of, read_new
+from openanimals.identification.listing import (
+    Listing,
+    current,
+    decisions_of,
+    left_to_identify,
+    read_new,
+)
 from openanimals.identification.matches import Match, Matches
 from openanimals.identification.pair_evidence import Expected, PairEvidence
 from openanimals.identification.population import (
@@ -56,7 +62,7 @@ def discover_files(
     Raises:
         UserError: a file cannot be used, nobody is unknown, or there is too little to learn from.
     """
-    listing = current(catalogue)
+    listing = left_to_identify(catalogue)
     if new is not None:
         fresh = read_new(new, listing.root).table.assign(identity=None)
         fresh = fresh[~np.isin(annotation_ids(fresh), annotation_ids(listing.table))]

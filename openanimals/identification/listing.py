@@ -4,9 +4,10 @@ from logging import getLogger
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import numpy as np
 import pandas as pd
 
-from openanimals.identification.catalogue_file import read_catalogue, rebase
+from openanimals.identification.catalogue_file import annotation_ids, read_catalogue, rebase
 from openanimals.identification.evidence import Evidence
 from openanimals.identification.importing import import_catalogue
 from openanimals.identification.individuals import annotate, resolve_table
@@ -58,6 +59,23 @@ def current(catalogue: str | Path) -> Listing:
             found.conflicts[0],
         )
     return Listing(annotate(listing.table, found), listing.root)
+
+
+def left_to_identify(catalogue: str | Path) -> Listing:
+    """Read the same, without photographs of which somebody said that nobody can tell who it is."""
+    whole, file = current(catalogue), decisions_of(catalogue)
+    if not file.is_file():
+        return whole
+    with Evidence(file) as evidence:
+        told = {
+            each.first
+            for each in evidence.decisions()
+            if (each.kind, each.second, each.undone_by) == ("incomparable", None, None)
+        }
+    out = whole.table["identity"].isna() & np.isin(annotation_ids(whole.table), [*told])
+    if out.any():
+        logger.info("left out, as nobody can tell who it is: %d photographs", out.sum())
+    return whole.select(~out)
 
 
 def decisions_of(catalogue: str | Path) -> Path:

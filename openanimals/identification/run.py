@@ -13,7 +13,7 @@ from openanimals.identification.build import build_held_out, build_matchers, tra
 from openanimals.identification.catalogue_file import annotation_ids, as_catalogue
 from openanimals.identification.identify import Identifier
 from openanimals.identification.learning import Settings
-from openanimals.identification.listing import Listing, current, read_new
+from openanimals.identification.listing import Listing, left_to_identify, read_new
 from openanimals.identification.page import write_page
 from openanimals.identification.table_file import some
 from openanimals.utils.errors import UserError
@@ -51,12 +51,12 @@ def identify_files(
     Raises:
         UserError: a file cannot be used, or nothing is left to identify.
     """
-    whole = current(catalogue)
+    whole = left_to_identify(catalogue)
     asked = whole.unknown() if new is None else read_new(new, whole.root)
     if new is None and not len(asked.table):
         raise UserError(
-            f"{catalogue}: every photograph has a name; name new ones by --new, or leave the cell "
-            "identity empty"
+            f"{catalogue}: no photograph is left without a name; name new ones by --new, or leave "
+            "the cell identity empty"
         )
     known = Listing(_limited(whole.known().table, only, catalogue), whole.root)
     asked = Listing(_limited(asked.table, only, new or catalogue), asked.root)

@@ -87,6 +87,14 @@ def test_from_photographs_to_a_corrected_catalogue(place, planted, capsys):
     run("identify", *asked, "--no-page", "--to", "again")
     (left,) = json.loads((place / "again/matches.json").read_text())["matches"]
     assert left["annotations"] == ["new/bo_9.png"]
+    # Of whom nobody can tell, it is not asked again.
+    table = pd.read_csv("again/matches.csv", dtype=str).assign(reviewed="?")
+    table.to_csv("again/matches.csv", index=False)
+    run("catalogue", "herd.csv", "--apply", "again/matches.csv", "--by", "Ann")
+    assert main(["identify", *asked, "--to", "again"]) == 2
+    said = capsys.readouterr()
+    assert "nobody can tell who it is: 1 photographs" in said.out + said.err
+    assert "no photograph is left" in said.err
 
 
 def test_what_was_proposed_can_be_accepted_but_for_rows_that_were_removed(place, planted):
@@ -124,7 +132,10 @@ def test_bad_input_is_one_clear_error(place, capsys):
     run("import", "known", "--to", "herd.csv")
     capsys.readouterr()
     for arguments, message in (
-        (["identify", "--catalogue", "herd.csv"], "every photograph has a name; name new ones by"),
+        (
+            ["identify", "--catalogue", "herd.csv"],
+            "no photograph is left without a name",
+        ),
         (["identify", "--catalogue", "herd.csv", "--new", "new", "--matcher", "locl"], "'local'?"),
         (
             ["identify", "--catalogue", "herd.csv", "--new", "new", "--matcher", "cosine"],
