@@ -48,19 +48,7 @@ def nothing_in(prepared: Any) -> np.ndarray:
 
 def select(prepared: Any, rows: np.ndarray) -> Any:
     """Return what a matcher has prepared of some photographs, in the order of the rows."""
-    if not isinstance(prepared, KeypointTable):
-        return prepared[rows]
-    starts = np.searchsorted(prepared.photographs, np.arange(len(prepared.diagonals) + 1))
-    spans = [np.arange(starts[row], starts[row + 1]) for row in rows]
-    some = np.concatenate([np.empty(0, int), *spans])
-    return KeypointTable(
-        np.repeat(np.arange(len(rows)), [len(span) for span in spans]),
-        prepared.xy[some],
-        prepared.scale[some],
-        prepared.weights[some],
-        prepared.descriptors[some],
-        prepared.diagonals[rows],
-    )
+    return prepared.select(rows) if isinstance(prepared, KeypointTable) else prepared[rows]
 
 
 def comparable(query: Photos, gallery: Photos) -> np.ndarray:

@@ -12,7 +12,6 @@ import torch
 from openanimals.matching.geometry import check_matches
 from openanimals.matching.keypoints import Keypoints
 from openanimals.matching.lnbnn import KeypointTable, Matches, as_table
-from openanimals.utils.errors import UserError
 
 RATIO = 1.6  # HotSpotter's
 BLOCK = 2**23  # similarities at once, 32 MiB
@@ -36,16 +35,15 @@ class Spots(NamedTuple):
     weights: np.ndarray
 
 
-def matched_spots(first: Keypoints, second: Keypoints, ratio: float = RATIO) -> Spots:
+def matched_spots(first: Keypoints, second: Keypoints) -> Spots:
     """Return what matches in two photographs by themselves, and agrees on one map.
 
     Args:
         first: keypoints of a photograph.
         second: those of the other.
-        ratio: see :func:`one_to_one`.
     """
     query, gallery = as_table([first]), as_table([second])
-    matches = one_to_one(query, gallery, np.ones((1, 1), dtype=bool), ratio=ratio)
+    matches = one_to_one(query, gallery, np.ones((1, 1), dtype=bool))
     return as_spots(check_matches(matches, query, gallery), query, gallery)
 
 
@@ -63,12 +61,7 @@ def one_to_one(
     Returns:
         The matches, each weighing the ratio of its squared distances, times its keypoints' weights.
         A photograph with one keypoint matches nothing.
-
-    Raises:
-        UserError: the ratio is below 1.
     """
-    if not ratio >= 1:
-        raise UserError(f"the ratio of distances is {ratio}; expected 1 or more")
     starts = np.searchsorted(gallery.photographs, np.arange(len(gallery.diagonals) + 1))
     counts, most = np.diff(starts), int(np.diff(starts).max(initial=0))
     found: list[list[np.ndarray]] = [[] for _ in Matches._fields]
