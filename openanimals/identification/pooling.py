@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 
 from openanimals.matching.lnbnn import KeypointTable
-from openanimals.matching.matcher import Matcher
+from openanimals.matching.matcher import Matcher, score_individuals
 from openanimals.utils.viewpoints import lateral_viewpoint
 
 
@@ -102,11 +102,8 @@ def score(
     named, distances = [], {}
     for name, matcher in matchers.items():
         own, kept = [], []
-        blocks = matcher.score_blocks(query[name], gallery[name], candidates, individuals)
-        for rows, block, by_individual in blocks:
-            if by_individual is None:
-                near = np.where(candidates[rows], block, np.inf)
-                by_individual = np.minimum.reduceat(near[:, order], starts, axis=1)
+        given = query[name], gallery[name], candidates, individuals
+        for _, block, by_individual in score_individuals(matcher, *given):
             own.append(-np.asarray(by_individual, np.float64))
             if keep:
                 kept.append(np.asarray(block, np.float32))
