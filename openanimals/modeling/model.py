@@ -11,7 +11,7 @@ from openanimals.modeling.backbones import Backbone
 from openanimals.modeling.layers.norms import layout_of
 from openanimals.utils.errors import UserError
 from openanimals.utils.image_range import check_images
-from openanimals.utils.registry import check_name, did_you_mean
+from openanimals.utils.registry import did_you_mean
 
 # The dimension of [B, C, H, W] that is cut: into rows for upright bodies, into columns for long.
 _STRIPE_DIMS = {"rows": 2, "cols": 3}
@@ -50,7 +50,7 @@ class ReIDModel(nn.Module):
             come first, then the stripes; the test feature has this order.
 
     Raises:
-        ValueError: branches or stripes that cannot be built.
+        ValueError: branches that cannot be built.
     """
 
     pixel_mean: Tensor
@@ -67,7 +67,7 @@ class ReIDModel(nn.Module):
         pixel_std: Sequence[float] = (58.395, 57.12, 57.375),
     ) -> None:
         super().__init__()
-        _check(branches, stripes, backbone)
+        _check(branches, backbone)
         self.cuts: dict[str, dict[int, tuple[str, ...]]] = {
             f"b{number}": {count: _head_names(f"b{number}", count) for count in counts}
             for number, counts in enumerate(branches, 1)
@@ -236,9 +236,8 @@ def _head_names(branch: str, count: int) -> tuple[str, ...]:
     return (branch,) if count == 1 else tuple(f"{branch}{k}" for k in range(1, count + 1))
 
 
-def _check(branches: Sequence[Sequence[int]], stripes: str, backbone: Backbone) -> None:
+def _check(branches: Sequence[Sequence[int]], backbone: Backbone) -> None:
     """Refuse branches whose heads would not have a name of their own, or no shared stem."""
-    check_name("MODEL.HEADS.STRIPES", stripes, _STRIPE_DIMS)
     # With single digits throughout, b23 can only be the third stripe of the second branch.
     fine = 1 <= len(branches) <= 9 and all(
         counts

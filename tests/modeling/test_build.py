@@ -95,13 +95,6 @@ def test_unknown_names(cfg, section, name, message):
         build_model(cfg, 3)
 
 
-def test_wrong_depth_is_told_before_any_download(cfg):
-    cfg.MODEL.BACKBONE.PRETRAIN = True
-    cfg.MODEL.BACKBONE.DEPTH = "52x"
-    with pytest.raises(ValueError, match="DEPTH is '52x'"):
-        build_model(cfg, 3)
-
-
 def test_norms_and_attention_of_a_config(cfg):
     cfg.MODEL.BACKBONE.NORM, cfg.MODEL.HEADS.NORM = "GN", "GhostBN"
     cfg.MODEL.BACKBONE.WITH_SE = cfg.MODEL.BACKBONE.WITH_NL = True

@@ -147,11 +147,6 @@ def test_branches_that_cannot_be_named(tiny_model, branches):
         tiny_model(branches)
 
 
-def test_wrong_stripes(tiny_model):
-    with pytest.raises(ValueError, match="MODEL.HEADS.STRIPES is 'row' .did you mean 'rows'"):
-        tiny_model(stripes="row")
-
-
 def test_a_backbone_without_stem_has_one_branch():
     stem, tail, channels = tiny(None)
     backbone = Backbone(nn.Identity(), nn.Sequential(stem, tail), channels)

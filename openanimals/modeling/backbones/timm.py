@@ -55,8 +55,6 @@ def timm_backbone(
         ValueError: timm is not installed or has no such model, or the last stride cannot be 1.
         WeightsError: the weights cannot be had or are of another network.
     """
-    if last_stride not in (1, 2):
-        raise UserError(f"MODEL.BACKBONE.LAST_STRIDE is {last_stride!r}; it can be 1 or 2")
     network = timm_weights.create(name, pretrained, weights)
     if hasattr(network, "set_input_size"):  # its position embedding has a size
         network.set_input_size(img_size=tuple(image_size))

@@ -16,7 +16,6 @@ from torch import Tensor, nn
 from openanimals.modeling.layers.precision import full_precision
 from openanimals.utils import distributed
 from openanimals.utils.errors import UserError
-from openanimals.utils.registry import check_name
 
 POSITIONS = (2, 3)  # the dimensions of [B, C, H, W] that norms and pools take means over
 
@@ -89,9 +88,6 @@ class SyncBN(nn.BatchNorm2d):
     running_var: Tensor
     num_batches_tracked: Tensor
     momentum: float
-
-    def __init__(self, channels: int) -> None:
-        super().__init__(channels)
 
     def forward(self, x: Tensor) -> Tensor:
         """Return the normalised map, ``[B, C, H, W]``."""
@@ -171,9 +167,8 @@ def make_norm(name: str, channels: int) -> nn.Module:
         channels: of the map; for GN a multiple of 32.
 
     Raises:
-        ValueError: an unknown name, or channels that it cannot have.
+        UserError: channels that it cannot have.
     """
-    check_name("NORM", name, NORMS)
     return NORMS[name](channels)
 
 
