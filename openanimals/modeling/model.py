@@ -2,6 +2,7 @@
 
 import copy
 from collections.abc import Callable, Sequence
+from itertools import pairwise
 from typing import Any, NamedTuple
 
 import torch
@@ -130,15 +131,14 @@ class ReIDModel(nn.Module):
 
     def _cut(self, feature_map: Tensor, count: int) -> tuple[Tensor, ...]:
         """Cut into stripes; where sizes do not divide, the first ones are larger."""
-        stripes = cut(feature_map, count, self.stripe_dim)
-        if len(stripes) != count:
+        size = feature_map.shape[self.stripe_dim]
+        if not torch.compiler.is_compiling() and _edges(size, count)[-2] >= size:
             lines = "rows" if self.stripe_dim == 2 else "columns"
             raise UserError(
-                f"a feature map of {feature_map.shape[self.stripe_dim]} {lines} cannot be cut "
-                f"into {count} stripes; use larger images or fewer stripes in "
-                "MODEL.HEADS.BRANCHES"
+                f"a feature map of {size} {lines} cannot be cut into {count} stripes; use larger "
+                "images or fewer stripes in MODEL.HEADS.BRANCHES"
             )
-        return stripes
+        return cut(feature_map, count, self.stripe_dim)
 
     def parts(self) -> dict[str, tuple[nn.Module, ...]]:
         """Return the modules behind each name that ``MODEL.FREEZE_LAYERS`` may use.
@@ -224,11 +224,21 @@ class _Cut(torch.autograd.Function):
 def cut(x: Tensor, count: int, dim: int) -> tuple[Tensor, ...]:
     """Return views of a map, cut along a dimension like :func:`torch.chunk`.
 
-    PyTorch's own gradient would be of the map's size for each of the parts.
+    PyTorch's own gradient would be of the map's size for each of the parts, and its chunk of a size
+    that is not fixed cannot be exported.
     """
-    if count == 1 or not torch.is_grad_enabled():
-        return x.chunk(count, dim)
-    return _Cut.apply(x, count, dim)
+    if count == 1:
+        return (x,)
+    if torch.is_grad_enabled() and x.requires_grad:
+        return _Cut.apply(x, count, dim)
+    edges, before = _edges(x.shape[dim], count), (slice(None),) * dim
+    return tuple(x[before + (slice(*ends),)] for ends in pairwise(edges))
+
+
+def _edges(size: int, count: int) -> list[int]:
+    """Return where stripes begin, and the end of the last."""
+    step = (size + count - 1) // count
+    return [*(number * step for number in range(count)), size]
 
 
 def _head_names(branch: str, count: int) -> tuple[str, ...]:
