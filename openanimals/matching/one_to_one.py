@@ -64,7 +64,8 @@ def one_to_one(
     """
     starts = np.searchsorted(gallery.photographs, np.arange(len(gallery.diagonals) + 1))
     counts, most = np.diff(starts), int(np.diff(starts).max(initial=0))
-    found: list[list[np.ndarray]] = [[] for _ in Matches._fields]
+    none = np.zeros(0, dtype=np.int64)
+    parts = [Matches(none, none, none, none, np.zeros(0))]
     for row in range(len(query.diagonals)):
         own = np.flatnonzero(query.photographs == row)
         others = np.flatnonzero(candidates[row] & (counts > 1))
@@ -74,19 +75,16 @@ def one_to_one(
             squared, nearest = _two_nearest(query.descriptors[own], gallery, starts, some)
             quotient = squared[:, :, 1] / np.maximum(squared[:, :, 0], 1)
             which, keypoint = np.nonzero(quotient > ratio**2)
-            these = (
-                np.full(len(which), row),
-                some[which],
-                own[keypoint],
-                nearest[which, keypoint],
-                quotient[which, keypoint],
+            parts.append(
+                Matches(
+                    np.full(len(which), row),
+                    some[which],
+                    own[keypoint],
+                    nearest[which, keypoint],
+                    quotient[which, keypoint],
+                )
             )
-            for values, part in zip(found, these, strict=True):
-                values.append(part)
-    none = [np.zeros(0, dtype=np.int64)] * 4 + [np.zeros(0)]
-    matches = Matches(
-        *(np.concatenate([part, *own]) for part, own in zip(none, found, strict=True))
-    )
+    matches = Matches(*map(np.concatenate, zip(*parts, strict=True)))
     weights = query.weights[matches.query_keypoints] * gallery.weights[matches.gallery_keypoints]
     return matches._replace(weights=matches.weights * weights)
 
