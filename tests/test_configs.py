@@ -112,6 +112,9 @@ def test_a_method_learns_at_the_size_of_a_laptop(path):
     torch.stack(list(terms.values())).sum().backward()
     optimizer.step()
     assert all(term.isfinite() for term in terms.values())
+    for key, parameter in model.named_parameters():
+        assert parameter.requires_grad != key.endswith("neck.bias")
+        assert not parameter.requires_grad or parameter.grad.isfinite().all(), key
     assert not torch.equal(model.heads["b1"].classifier.weight, before)
     with torch.no_grad():
         assert model.eval()(images).isfinite().all()

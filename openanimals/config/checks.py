@@ -168,6 +168,13 @@ def _has_nul(value: Any) -> bool:
     return isinstance(value, str) and "\0" in value
 
 
+def train_size(cfg: CfgNode) -> tuple[str, list[int]]:
+    """Return the key of how large images are in training, and its height and width."""
+    if cfg.INPUT.CROP.ENABLED:
+        return "INPUT.CROP.SIZE", cfg.INPUT.CROP.SIZE
+    return "INPUT.SIZE_TRAIN", cfg.INPUT.SIZE_TRAIN
+
+
 def instances(cfg: CfgNode) -> int:
     """Return how many images of an identity a batch has: K, or 1 where the sampler is free."""
     return cfg.DATALOADER.NUM_INSTANCE if cfg.DATALOADER.SAMPLER_TRAIN in PK_SAMPLERS else 1

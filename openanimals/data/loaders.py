@@ -20,7 +20,7 @@ from torch.utils.data import DataLoader
 from torchvision.transforms import v2
 
 from openanimals.config import CfgNode, ConfigError
-from openanimals.config.checks import batch_problems
+from openanimals.config.checks import batch_problems, train_size
 from openanimals.data.build import TrainSet
 from openanimals.data.cache import ImageCache
 from openanimals.data.catalogue import Catalogue
@@ -307,7 +307,7 @@ def build_transforms(cfg: CfgNode) -> Compose:
         ValueError: one is not registered, or the padding is as large as the picture.
     """
     keys, bicubic = cfg.INPUT, v2.InterpolationMode.BICUBIC
-    size = keys.CROP.SIZE if keys.CROP.ENABLED else keys.SIZE_TRAIN
+    size = train_size(cfg)[1]
     if keys.PADDING.ENABLED and min(size) <= keys.PADDING.SIZE:
         raise ConfigError(
             [f"INPUT.PADDING.SIZE is {keys.PADDING.SIZE}, but must be below the sides of {size}"]

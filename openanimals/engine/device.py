@@ -9,6 +9,7 @@ import torch
 from torch import nn
 
 from openanimals.config import CfgNode
+from openanimals.config.checks import train_size
 from openanimals.data.loaders import naming_lost_workers
 from openanimals.utils import distributed
 from openanimals.utils.errors import UserError, naming_memory
@@ -72,9 +73,7 @@ def room_to_evaluate(cfg: CfgNode) -> Iterator[None]:
 
 def room_to_train(cfg: CfgNode) -> AbstractContextManager:
     """Return a context in which a lack of memory names the keys that a step's depends on."""
-    key, size = "INPUT.SIZE_TRAIN", cfg.INPUT.SIZE_TRAIN
-    if cfg.INPUT.CROP.ENABLED:
-        key, size = "INPUT.CROP.SIZE", cfg.INPUT.CROP.SIZE
+    key, size = train_size(cfg)
     return naming_memory(
         "a training step",
         f"lower SOLVER.IMS_PER_BATCH ({cfg.SOLVER.IMS_PER_BATCH}), raise SOLVER.ACCUMULATE "

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from openanimals.config import CfgNode, get_cfg
 from openanimals.engine.loading import classifiers_of
@@ -87,7 +87,7 @@ def write_onnx(
         UserError: onnx or onnxscript is missing, or the network cannot be exported.
     """
     onnx, _ = needs("onnx", "onnx"), needs("onnxscript", "onnx")
-    copied = _Sliced(copy.deepcopy(model).cpu().requires_grad_(False)).eval()
+    copied = copy.deepcopy(model).cpu().requires_grad_(False).eval()
     fixed = not any_size or any(type(m).__name__.endswith("Same") for m in model.modules())
     try:
         written = _program(copied, cfg.INPUT.SIZE_TEST, fixed)
@@ -163,30 +163,6 @@ def needs(module: str, extra: str) -> Any:
             f"{module} is not installed or cannot be loaded ({error}): "
             f"pip install 'openanimals[{extra}]'"
         ) from error
-
-
-class _Sliced(nn.Module):
-    """A model that cuts by slices, since a chunk of a size that is not fixed cannot be exported."""
-
-    def __init__(self, model: ReIDModel) -> None:
-        super().__init__()
-        self.model, self.stripe_dim = model, model.stripe_dim
-        model._cut = self._slices  # type: ignore[method-assign]
-
-    def forward(self, images: Tensor) -> Tensor:
-        features = self.model(images)
-        assert isinstance(features, Tensor)
-        return features
-
-    def _slices(self, feature_map: Tensor, count: int) -> tuple[Tensor, ...]:
-        size = feature_map.shape[self.stripe_dim]
-        step = (size + count - 1) // count
-        edges = [*(number * step for number in range(count)), size]
-        rows = self.stripe_dim == 2
-        return tuple(
-            feature_map[:, :, start:end] if rows else feature_map[:, :, :, start:end]
-            for start, end in zip(edges, edges[1:], strict=False)
-        )
 
 
 def _program(model: nn.Module, size: Sequence[int], fixed: bool) -> Any:

@@ -1,6 +1,7 @@
 """Learn from training individuals what the scores of several matchers are worth, and fuse them."""
 
 from collections.abc import Mapping
+from dataclasses import asdict
 from logging import getLogger
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,7 @@ from openanimals.config import CfgNode
 from openanimals.evaluation.build import build_protocols
 from openanimals.evaluation.by_individual import ByIndividual
 from openanimals.evaluation.protocols import Protocol
-from openanimals.matching.calibration import Fusion, brier, folds, reliability
+from openanimals.matching.calibration import Fusion, folds, reliability
 from openanimals.matching.fused import FusedMatcher, all_scores
 from openanimals.matching.matcher import Images, Matcher
 from openanimals.utils.files import read_json, write_json
@@ -55,7 +56,7 @@ def calibrated(
         rows, columns = np.nonzero(among)
         pairs = np.stack([own[rows], others[columns]], axis=1)
         fusion, measured = _fitted(cfg, {n: v[rows, columns] for n, v in values.items()}, pairs)
-        content[what] = {**fusion.as_dict(), "individuals left out": measured}
+        content[what] = {**asdict(fusion), "individuals left out": measured}
         fusions.append(fusion)
         logger.info(
             "fusion: calibrated on %d pairs of %s, %d of one individual, of %s; Brier score of "
@@ -119,6 +120,6 @@ def _measured(probabilities: np.ndarray, same: np.ndarray) -> dict[str, Any]:
     return {
         "pairs": len(same),
         "of one individual": int(same.sum()),
-        "Brier": brier(probabilities, same),
+        "Brier": float(np.mean((probabilities - same) ** 2)),
         "reliability": reliability(probabilities, same).to_dict("records"),
     }

@@ -144,13 +144,12 @@ def judge_test_set(
     results: dict[str, Result] = {}
     chosen = build_protocols(cfg, name, images, extras=extras)
     trained = images[0][TRAINED].to_numpy(bool) if TRAINED in images[0] else None
-    titled: dict[str, list[tuple[str, Protocol]]] = {}
+    groups: list[list[tuple[str, Protocol]]] = []
     for title, protocol in chosen.items():
-        titled[title] = [(title, protocol)]
+        groups.append([(title, protocol)])
         if cfg.TEST.BY_INDIVIDUAL:
             whole = f"{title[:-1]}, by" if title != name else f"{title} (by"
-            titled[title].append((f"{whole} individual)", ByIndividual(protocol)))
-    groups = list(titled.values())
+            groups[-1].append((f"{whole} individual)", ByIndividual(protocol)))
     if not callable(blocks):
         groups = [list(chain(*groups))]
     for group in groups:

@@ -66,9 +66,9 @@ class Protocol:
         note: str = "",
     ) -> None:
         self.rule, self.note = rule, note
-        given = as_pairs(
-            identities=identities, cameras=cameras, encounters=encounters, viewpoints=viewpoints
-        )
+        asked = {"identities": identities, "cameras": cameras}
+        asked |= {"encounters": encounters, "viewpoints": viewpoints}
+        given = {what: _as_pair(pair, what) for what, pair in asked.items() if pair is not None}
         self.identities = given["identities"]
         for name, pair in given.items():
             for what, names, own in zip(PARTS, self.identities, pair, strict=True):
@@ -220,7 +220,7 @@ def bursts(
         UserError: a text is no date.
     """
     codes, _ = pd.factorize(np.array(identities, dtype=object))
-    timed = [row for row, date in enumerate(dates) if has_time_of_day(date)]
+    timed = [row for row, date in enumerate(dates) if date and len(date) > len("YYYY-MM-DD")]
     times = np.array([_moment(dates[row]) for row in timed], dtype="datetime64[us]")
     times, individuals = times.astype(np.int64), codes[timed]
     order = np.lexsort((times, individuals))
@@ -230,11 +230,6 @@ def bursts(
     for place, chain in zip(order, [0, *begins.cumsum().tolist()], strict=False):
         chains[timed[place]] = chain
     return chains
-
-
-def has_time_of_day(date: str | None) -> bool:
-    """Tell whether a date holds more than a day."""
-    return date is not None and len(date) > len("YYYY-MM-DD")
 
 
 def _moment(date: str | None) -> datetime:
@@ -304,17 +299,13 @@ def as_labels(labels: Any, what: str) -> np.ndarray:
     return found
 
 
-def as_pairs(**given: Any) -> dict[str, tuple[np.ndarray, np.ndarray]]:
-    """Return labels of the queries and of the gallery by what they are, but for those not given.
+def _as_pair(pair: Any, what: str) -> tuple[np.ndarray, np.ndarray]:
+    """Return labels of the queries and of the gallery.
 
     Raises:
         UserError: there are not two sides, as for :func:`as_labels`, or the one has text and the
             other numbers, say, so that no two of them could ever be equal.
     """
-    return {what: _pair(pair, what) for what, pair in given.items() if pair is not None}
-
-
-def _pair(pair: Any, what: str) -> tuple[np.ndarray, np.ndarray]:
     if not hasattr(pair, "__len__") or len(pair) != 2:
         raise UserError(f"the {what} are {pair!r:.60}; expected the queries' and the gallery's")
     sides = tuple(as_labels(own, f"{part} {what}") for part, own in zip(PARTS, pair, strict=True))

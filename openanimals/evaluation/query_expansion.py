@@ -8,9 +8,9 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from scipy import sparse
 
 from openanimals.evaluation.distance import Features, joined, nearest
+from openanimals.evaluation.rerank import as_sparse
 from openanimals.utils.errors import UserError
 
 
@@ -68,9 +68,8 @@ def expand(
     for _ in range(expansion.rounds):
         rows, distances = nearest(images, expansion.k, "cosine", device=device)
         weights = _weights(1 - distances.astype(np.float64), expansion.alpha) / rows.shape[1]
-        starts = np.arange(0, rows.size + 1, rows.shape[1])
-        mean = sparse.csr_array((weights.ravel(), rows.ravel(), starts), shape=(len(images),) * 2)
-        images = torch.from_numpy(mean.astype(images.numpy().dtype) @ images.numpy())
+        mean = as_sparse(rows, weights).astype(images.numpy().dtype)
+        images = torch.from_numpy(mean @ images.numpy())
     return images[: len(query)].numpy(), images[len(query) :].numpy()
 
 

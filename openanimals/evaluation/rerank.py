@@ -110,13 +110,13 @@ def _encode(
 
     pairs = welcome.row, welcome.col
     further = pair_distances(images, *pairs, metric, device=device)
-    codes = mutual.multiply(_listed(ranked, _weights(distances, metric))).tocsr()
+    codes = mutual.multiply(as_sparse(ranked, _weights(distances, metric))).tocsr()
     codes += sparse.csr_array((_weights(further, metric), pairs), welcome.shape)
     total = np.maximum(codes @ np.ones(len(images)), np.finfo(float).tiny)  # of none: 0
     codes.data /= np.repeat(total, np.diff(codes.indptr))
     if rerank.k2 > 1:
         averaged = ranked[:, : rerank.k2]
-        codes = _listed(averaged, np.full(averaged.shape, 1 / averaged.shape[1])) @ codes
+        codes = as_sparse(averaged, np.full(averaged.shape, 1 / averaged.shape[1])) @ codes
     return codes
 
 
@@ -144,12 +144,12 @@ def _weights(distances: np.ndarray, metric: str) -> np.ndarray:
 
 def _reciprocal(ranked: np.ndarray) -> sparse.csr_array:
     """Return `[N, N]` with 1 where two images stand in one another's lists `[N, k]`."""
-    listed = _listed(ranked, np.ones(ranked.shape, dtype=np.int64))
+    listed = as_sparse(ranked, np.ones(ranked.shape, dtype=np.int64))
     return listed.multiply(listed.T).tocsr()
 
 
-def _listed(ranked: np.ndarray, values: np.ndarray) -> sparse.csr_array:
-    """Return `[N, N]` with a value for each image in each list `[N, k]`."""
+def as_sparse(ranked: np.ndarray, values: np.ndarray) -> sparse.csr_array:
+    """Return `[N, N]` with a value for each image in each list of rows `[N, k]`."""
     images, k = ranked.shape
     starts = np.arange(0, ranked.size + 1, k)
     return sparse.csr_array((values.ravel(), ranked.ravel(), starts), shape=(images, images))

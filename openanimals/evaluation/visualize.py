@@ -84,7 +84,6 @@ def draw_rank_lists(
     worst: int = 3,
     random: int = 3,
     k: int = 10,
-    seed: int = 0,
     spots: Callable[[int, int], Spots] | None = None,
 ) -> None:
     """Draw queries with their nearest gallery images, right ones framed green and wrong ones red.
@@ -101,7 +100,6 @@ def draw_rank_lists(
         worst: how many of those with the lowest.
         random: how many of the rest, drawn at random.
         k: how many gallery images to show; at most as many as ``result.top`` holds.
-        seed: seed of the draw.
         spots: returns what matches in a query and a gallery image, given their positions.
 
     Raises:
@@ -109,7 +107,7 @@ def draw_rank_lists(
     """
     from matplotlib.figure import Figure
 
-    sections = _choose(result, best=best, worst=worst, random=random, seed=seed)
+    sections = _choose(result, best=best, worst=worst, random=random)
     k = min(k, result.top.shape[1])
     above = TILE + GAP if spots else 0
     row_height = above + TILE + CAPTION + GAP
@@ -156,11 +154,9 @@ def draw_rank_lists(
     _save(figure, path)
 
 
-def _choose(
-    result: Result, *, best: int, worst: int, random: int, seed: int
-) -> list[tuple[str, np.ndarray]]:
+def _choose(result: Result, *, best: int, worst: int, random: int) -> list[tuple[str, np.ndarray]]:
     """Return the sections of the picture, each with its queries; empty ones are left out."""
-    queries = np.random.RandomState(seed).permutation(np.flatnonzero(result.matched))
+    queries = np.random.RandomState(0).permutation(np.flatnonzero(result.matched))
     # The draw also decides between equals, so that "best" is not one individual's first photos.
     ordered = queries[np.argsort(-result.ranking.average_precision[queries], kind="stable")]
     best = min(best, len(ordered))

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 
 from openanimals.matching.lnbnn import KeypointTable
-from openanimals.matching.matcher import Matcher
+from openanimals.matching.matcher import Matcher, score_individuals
 from openanimals.utils.viewpoints import lateral_viewpoint
 
 FARTHEST = 20.0  # that a score stands out, in deviations
@@ -50,19 +50,7 @@ def nothing_in(prepared: Any) -> np.ndarray:
 
 def select(prepared: Any, rows: np.ndarray) -> Any:
     """Return what a matcher has prepared of some photographs, in the order of the rows."""
-    if not isinstance(prepared, KeypointTable):
-        return prepared[rows]
-    starts = np.searchsorted(prepared.photographs, np.arange(len(prepared.diagonals) + 1))
-    spans = [np.arange(starts[row], starts[row + 1]) for row in rows]
-    some = np.concatenate([np.empty(0, int), *spans])
-    return KeypointTable(
-        np.repeat(np.arange(len(rows)), [len(span) for span in spans]),
-        prepared.xy[some],
-        prepared.scale[some],
-        prepared.weights[some],
-        prepared.descriptors[some],
-        prepared.diagonals[rows],
-    )
+    return prepared.select(rows) if isinstance(prepared, KeypointTable) else prepared[rows]
 
 
 def comparable(query: Photos, gallery: Photos) -> np.ndarray:
@@ -116,11 +104,8 @@ def score(
     named, distances = [], {}
     for name, matcher in matchers.items():
         own, kept = [], []
-        blocks = matcher.score_blocks(query[name], gallery[name], candidates, individuals)
-        for rows, block, by_individual in blocks:
-            if by_individual is None:
-                near = np.where(candidates[rows], block, np.inf)
-                by_individual = np.minimum.reduceat(near[:, order], starts, axis=1)
+        given = query[name], gallery[name], candidates, individuals
+        for _, block, by_individual in score_individuals(matcher, *given):
             own.append(-np.asarray(by_individual, np.float64))
             if keep:
                 kept.append(np.asarray(block, np.float32))

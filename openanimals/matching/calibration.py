@@ -6,17 +6,19 @@ al., "WildFusion: individual animal identification with calibrated similarity fu
 """
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import pandas as pd
+from scipy.special import expit
 
 from openanimals.utils.errors import UserError
 from openanimals.utils.registry import check_name
 
 KINDS = "isotonic", "logistic"
 LEAST = 10  # pairs of one individual, and of two, that a calibration can be learnt from
+FOLDS = 5
 SURE = 1e-6  # no pair's probability is nearer to 0 or 1
 
 
@@ -83,11 +85,7 @@ class Calibration:
 
     def __call__(self, scores: np.ndarray) -> np.ndarray:
         """Return the probability that pairs show one animal, of any shape."""
-        return sigmoid(self.logit(scores))
-
-    def as_dict(self) -> dict[str, Any]:
-        """Return what JSON can hold, from which ``Calibration(**...)`` makes it again."""
-        return asdict(self)
+        return expit(self.logit(scores))
 
 
 @dataclass(frozen=True)
@@ -146,48 +144,23 @@ class Fusion:
         if not self.weights:
             return np.mean([part(scores[name]) for name, part in self.parts.items()], axis=0)
         logits = [part.logit(scores[name]) for name, part in self.parts.items()]
-        return sigmoid(np.tensordot(self.weights[:-1], np.stack(logits), 1) + self.weights[-1])
-
-    def as_dict(self) -> dict[str, Any]:
-        """Return what JSON can hold."""
-        parts = {name: part.as_dict() for name, part in self.parts.items()}
-        return {"parts": parts, "weights": list(self.weights)}
-
-    @classmethod
-    def from_dict(cls, content: Mapping[str, Any]) -> "Fusion":
-        """Return what :meth:`as_dict` wrote down."""
-        parts = {
-            name: Calibration(tuple(part["scores"]), tuple(part["logits"]), part["beyond"])
-            for name, part in content["parts"].items()
-        }
-        return cls(parts, tuple(content["weights"]))
+        return expit(np.tensordot(self.weights[:-1], np.stack(logits), 1) + self.weights[-1])
 
 
 def folds(
-    individuals: Sequence[tuple[Any, Any]], number: int = 5
+    individuals: Sequence[tuple[Any, Any]],
 ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     """Yield masks `[N]` of the pairs to learn from and to judge, which share no individual.
 
     Args:
         individuals: the two individuals of each pair `[N]`; a fold judges those whose first one is
             of it, and learns from those of which neither is.
-        number: of folds.
     """
     codes, names = pd.factorize(np.asarray(individuals, dtype=object).reshape(-1))
     order = np.random.default_rng(0).permutation(len(names))
-    own = (order % number)[codes].reshape(-1, 2)
-    for fold in range(number):
+    own = (order % FOLDS)[codes].reshape(-1, 2)
+    for fold in range(FOLDS):
         yield (own != fold).all(axis=1), own[:, 0] == fold
-
-
-def sigmoid(logits: np.ndarray) -> np.ndarray:
-    """Return probabilities of logits."""
-    return 1 / (1 + np.exp(-np.asarray(logits)))
-
-
-def brier(probabilities: np.ndarray, same: np.ndarray) -> float:
-    """Return the mean squared difference of probabilities `[N]` from what is true `[N]`."""
-    return float(np.mean((np.asarray(probabilities) - np.asarray(same, float)) ** 2))
 
 
 def reliability(probabilities: np.ndarray, same: np.ndarray, bins: int = 10) -> pd.DataFrame:

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from openanimals.matching.calibration import Fusion
-from openanimals.matching.matcher import Blocks, Images, Matcher
+from openanimals.matching.matcher import Blocks, Images, Matcher, score_individuals
 from openanimals.matching.one_to_one import Spots
 
 
@@ -65,20 +65,11 @@ def all_scores(
     """Return each matcher's scores (distances times -1), of all queries.
 
     Returns:
-        By the name of the matcher, of photographs `[Q, G]` and of individuals `[Q, I]`. Of an
-        individual without a candidate it is the lowest that there is.
+        By the name of the matcher, of photographs `[Q, G]` and of individuals `[Q, I]`.
     """
-    order = np.argsort(individuals, kind="stable")
-    starts = np.searchsorted(individuals[order], np.arange(individuals.max(initial=-1) + 1))
     scores, named = {}, {}
     for name, matcher in matchers.items():
-        blocks = matcher.score_blocks(query[name], gallery[name], candidates, individuals)
-        photographs, own = [], []
-        for rows, distances, by_individual in blocks:
-            if by_individual is None:
-                near = np.where(candidates[rows], distances, distances.max())
-                by_individual = np.minimum.reduceat(near[:, order], starts, axis=1)
-            photographs.append(-distances)
-            own.append(-by_individual)
-        scores[name], named[name] = np.concatenate(photographs), np.concatenate(own)
+        given = query[name], gallery[name], candidates, individuals
+        _, photographs, own = zip(*score_individuals(matcher, *given), strict=True)
+        scores[name], named[name] = -np.concatenate(photographs), -np.concatenate(own)
     return scores, named

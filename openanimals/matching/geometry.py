@@ -14,6 +14,7 @@ from openanimals.matching.lnbnn import KeypointTable, Matches, photograph_scores
 
 MOST = 2**20  # comparisons of two matches at once, 8 MiB an array
 OPEN = 1e-10  # of the largest eigenvalue: a second map fits as well
+SCALE = 2.0  # factor by which sizes of keypoints may differ, once mapped
 LEAST = 4  # matches that may agree by more than chance
 
 
@@ -58,7 +59,6 @@ def check_matches(
     gallery: KeypointTable,
     *,
     place: float = 0.1,
-    scale: float = 2.0,
     homography: int = 7,
 ) -> Matches:
     """Keep the matches that agree with the best hypothesis of their pair of photographs.
@@ -69,7 +69,6 @@ def check_matches(
         gallery: those of the gallery.
         place: how far a query's keypoint may be mapped from its match, as a part of the diagonal of
             the gallery photograph.
-        scale: factor by which their sizes may differ, once mapped.
         homography: inliers from which on a homography is fitted to them; 0: never.
 
     Returns:
@@ -77,10 +76,10 @@ def check_matches(
     """
     keep = np.zeros(len(matches.weights), dtype=bool)
     for slots, pairs in _padded(matches, query, gallery):
-        inliers = _best_hypotheses(pairs, place, scale)
+        inliers = _best_hypotheses(pairs, place)
         if homography:
             which = np.flatnonzero(inliers.sum(1) >= max(homography, LEAST))
-            inliers[which] = _homography(pairs.select(which), inliers[which], place, scale)
+            inliers[which] = _homography(pairs.select(which), inliers[which], place)
         inliers[inliers.sum(1) < LEAST] = False
         keep[slots[inliers]] = True
     return matches.select(keep)
@@ -117,11 +116,11 @@ def _padded(
         )
 
 
-def _best_hypotheses(pairs: Pairs, place: float, scale: float) -> np.ndarray:
+def _best_hypotheses(pairs: Pairs, place: float) -> np.ndarray:
     """Return the inliers of each pair's heaviest hypothesis, bool `[P, M]`."""
     ratio = pairs.gallery_scale / pairs.query_scale
     size = np.log(ratio)
-    agree = np.abs(size[:, :, None] - size[:, None, :]) <= np.log(scale)  # [P, hypothesis, match]
+    agree = np.abs(size[:, :, None] - size[:, None, :]) <= np.log(SCALE)  # [P, hypothesis, match]
     error = np.zeros(agree.shape)
     for axis in (0, 1):
         x, y = pairs.query_xy[:, :, axis], pairs.gallery_xy[:, :, axis]
@@ -135,7 +134,7 @@ def _best_hypotheses(pairs: Pairs, place: float, scale: float) -> np.ndarray:
     return np.take_along_axis(agree, best[:, None, None], axis=1)[:, 0]
 
 
-def _homography(pairs: Pairs, inliers: np.ndarray, place: float, scale: float) -> np.ndarray:
+def _homography(pairs: Pairs, inliers: np.ndarray, place: float) -> np.ndarray:
     """Fit a homography to each pair's inliers and return all matches that agree with it."""
     weights = np.where(inliers, pairs.weights, 0.0)
     weights /= weights.sum(1, keepdims=True)
@@ -163,7 +162,7 @@ def _homography(pairs: Pairs, inliers: np.ndarray, place: float, scale: float) -
     size = np.log(np.maximum(area, 1e-300)) / 2 + np.log(gallery_unit / query_unit)[:, None]
     size -= np.log(pairs.gallery_scale / pairs.query_scale)
     good = ahead & (error <= (place * pairs.diagonals[:, None]) ** 2)
-    good &= (np.abs(size) <= np.log(scale)) & (pairs.weights > 0)
+    good &= (np.abs(size) <= np.log(SCALE)) & (pairs.weights > 0)
     # Points on one line, or in one place, leave the map open; their hypothesis holds.
     return np.where((values[:, 1] > OPEN * values[:, -1])[:, None], good, inliers)
 

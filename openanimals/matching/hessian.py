@@ -9,31 +9,24 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
-SIGMA = 1.6  # of an octave's first level, in its pixels
+SIGMA = 1.6  # of an octave's first level, in its pixels; like the next two, as SIFT has it
 LEVELS = 3  # sizes an octave
+EDGE_RATIO = 10.0  # times that one of a blob's two curvatures may be the other; more is an edge
+THRESHOLD = 1e-4  # least size of the determinant at an extremum
 CAMERA = 0.5  # how much a photograph is blurred as it is, in its pixels
 BORDER = 5  # pixels at the edges of an octave, where filters see a reflection
 LEAST_SIDE = 16  # of an octave, in pixels
 REACH = 1.5  # steps from its pixel and level that the fitted extremum may lie
-SHIFT = (
-    0.25  # the first pixel of an image of twice the size lies so far outside of that of the first
-)
+SHIFT = 0.25  # so far outside of an image's first pixel lies that of one of twice the size
 
 Points = tuple[np.ndarray, np.ndarray, np.ndarray]  # places, sizes, strengths
 
 
-def hessian_points(
-    image: np.ndarray,
-    *,
-    threshold: float = 1e-4,
-    edge_ratio: float = 10.0,
-) -> Points:
+def hessian_points(image: np.ndarray) -> Points:
     """Find the blobs of a grey image.
 
     Args:
-        image: float32 `[H, W]`, in 0..1.
-        threshold: least size of the determinant at an extremum.
-        edge_ratio: how many times one of a blob's two curvatures may be the other; more is an edge.
+        image: uint8 `[H, W]`.
 
     Returns:
         Places (x, y) `[N, 2]` and standard deviations `[N]` of the Gaussian, both in pixels, and
@@ -42,7 +35,8 @@ def hessian_points(
     import cv2
 
     step = 0.5  # at twice the size, for blobs of a standard deviation below 2 pixels
-    larger = cv2.resize(image, None, fx=2, fy=2, interpolation=cv2.INTER_LINEAR)
+    grey = image.astype(np.float32) / 255
+    larger = cv2.resize(grey, None, fx=2, fy=2, interpolation=cv2.INTER_LINEAR)
     base = _blurred(larger, 2 * CAMERA, SIGMA)
     found = [(np.zeros((0, 2)), np.zeros(0), np.zeros(0))]
     sigmas = [SIGMA * 2 ** (level / LEVELS) for level in range(LEVELS + 2)]
@@ -51,8 +45,8 @@ def hessian_points(
         for now, wanted in zip(sigmas[:-1], sigmas[1:], strict=True):
             levels.append(_blurred(levels[-1], now, wanted))
         determinants = [_determinant(*pair) for pair in zip(levels, sigmas, strict=True)]
-        places = _extrema(determinants, threshold)
-        xy, level, strength = _refined(determinants, levels, places, edge_ratio)
+        places = _extrema(determinants)
+        xy, level, strength = _refined(determinants, levels, places)
         found.append((xy * step - SHIFT, SIGMA * 2 ** (level / LEVELS) * step, strength))
         base = levels[LEVELS][::2, ::2]  # of twice the first level's size
         step *= 2
@@ -79,7 +73,7 @@ def _determinant(image: np.ndarray, sigma: float) -> np.ndarray:
     return cv2.subtract(cv2.multiply(xx, yy), cv2.multiply(xy, xy))
 
 
-def _extrema(determinants: Sequence[np.ndarray], threshold: float) -> np.ndarray:
+def _extrema(determinants: Sequence[np.ndarray]) -> np.ndarray:
     """Return level, row and column `[N, 3]` of what no neighbour in place and size exceeds."""
     import cv2
 
@@ -89,7 +83,7 @@ def _extrema(determinants: Sequence[np.ndarray], threshold: float) -> np.ndarray
     for level in range(1, len(determinants) - 1):
         top = cv2.max(cv2.max(tops[level - 1], tops[level]), tops[level + 1])
         here = cv2.compare(determinants[level], top, cv2.CMP_GE)
-        here[determinants[level] < threshold] = 0
+        here[determinants[level] < THRESHOLD] = 0
         xy = cv2.findNonZero(here[BORDER:-BORDER, BORDER:-BORDER])
         if xy is not None:
             rows = xy.reshape(-1, 2)[:, ::-1] + BORDER
@@ -98,10 +92,7 @@ def _extrema(determinants: Sequence[np.ndarray], threshold: float) -> np.ndarray
 
 
 def _refined(
-    determinants: Sequence[np.ndarray],
-    levels: Sequence[np.ndarray],
-    places: np.ndarray,
-    edge_ratio: float,
+    determinants: Sequence[np.ndarray], levels: Sequence[np.ndarray], places: np.ndarray
 ) -> Points:
     """Fit a parabola to the neighbours of each extremum, and leave out edges.
 
@@ -125,7 +116,7 @@ def _refined(
     yy, xx = (image(axis) + image(-axis) - 2 * image(0 * axis) for axis in (row, column))
     xy = image(row + column) + image(-row - column) - image(row - column) - image(column - row)
     determinant = xx * yy - (xy / 4) ** 2
-    edge = (xx + yy) ** 2 * edge_ratio > (edge_ratio + 1) ** 2 * determinant
+    edge = (xx + yy) ** 2 * EDGE_RATIO > (EDGE_RATIO + 1) ** 2 * determinant
     # A saddle is no edge, and a plateau has no parabola.
     good = ~(edge & (middle > 0)) & (np.abs(np.linalg.det(curved)) > 1e-9 * np.abs(middle) ** 3)
     places, middle, slope, curved = (part[good] for part in (places, middle, slope, curved))

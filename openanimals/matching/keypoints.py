@@ -9,15 +9,13 @@ from typing import NamedTuple
 
 import numpy as np
 
-from openanimals.matching.hessian import hessian_points
+from openanimals.matching.hessian import EDGE_RATIO, LEVELS, SIGMA, Points, hessian_points
 from openanimals.utils.errors import UserError
+from openanimals.utils.registry import check_name
 
 DETECTORS = ("dog", "hessian")
 NORM = 512  # of a descriptor, as SIFT's own
-SIGMA = 1.6  # of an octave's first level, in its pixels: SIFT's defaults
-LEVELS = 3  # sizes an octave
 CONTRAST = 0.01  # a quarter of SIFT's: few points of a small photograph pass that, the best remain
-EDGE_RATIO = 10.0
 LAST_OCTAVE = 4  # in which the largest points are described
 
 
@@ -81,7 +79,7 @@ def extract_keypoints(
         grey = cv2.resize(grey, size, interpolation=filtering)
     ratio = np.array([width / size[0], height / size[1]], dtype=np.float32)
 
-    xy, sigma, strength = _dog_points(grey) if detector == "dog" else _blobs(grey)
+    xy, sigma, strength = _dog_points(grey) if detector == "dog" else hessian_points(grey)
     places = (xy + 0.5) * ratio - 0.5
     weight = np.ones(len(xy), dtype=np.float32)
     if mask is not None:
@@ -100,7 +98,7 @@ def extract_keypoints(
     return Keypoints(places[best], scale, weight[best], descriptors, (width, height))
 
 
-def _dog_points(grey: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def _dog_points(grey: np.ndarray) -> Points:
     import cv2
 
     found = cv2.SIFT_create(0, LEVELS, CONTRAST, EDGE_RATIO, SIGMA).detect(grey, None)  # type: ignore[attr-defined]
@@ -109,10 +107,6 @@ def _dog_points(grey: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     xy = np.array([point.pt for point in found], dtype=np.float32).reshape(-1, 2)
     sigma = np.array([point.size / 2 for point in found], dtype=np.float32)
     return xy, sigma, np.array([point.response for point in found], dtype=np.float32)
-
-
-def _blobs(grey: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    return hessian_points(grey.astype(np.float32) / 255, edge_ratio=EDGE_RATIO)
 
 
 def _sift(grey: np.ndarray, xy: np.ndarray, sigma: np.ndarray) -> np.ndarray:
@@ -147,8 +141,7 @@ def _check(pixels: np.ndarray, mask: np.ndarray | None, detector: str, **numbers
             f"the mask is {mask.dtype} of the shape {list(mask.shape)}; expected bool "
             f"{list(pixels.shape[:2])}, as the photograph"
         )
-    if detector not in DETECTORS:
-        raise UserError(f"the detector is {detector!r}; expected one of {', '.join(DETECTORS)}")
+    check_name("the detector", detector, DETECTORS)
     for name, number in numbers.items():
         if not number > 0:
             raise UserError(f"{name} of keypoints is {number}; expected a number above 0")

@@ -14,6 +14,7 @@ import numpy as np
 from openanimals.matching.keypoints import NORM, Keypoints
 from openanimals.matching.nearest import Neighbours
 from openanimals.utils.errors import UserError
+from openanimals.utils.registry import check_name
 
 RULES = ("last", "name")
 VOTES = ("nsum", "csum")
@@ -37,6 +38,20 @@ class KeypointTable(NamedTuple):
     weights: np.ndarray
     descriptors: np.ndarray
     diagonals: np.ndarray
+
+    def select(self, rows: np.ndarray) -> "KeypointTable":
+        """Return the keypoints of some photographs, numbered from 0 in the order of the rows."""
+        starts = np.searchsorted(self.photographs, np.arange(len(self.diagonals) + 1))
+        spans = [np.arange(starts[row], starts[row + 1]) for row in rows]
+        some = np.concatenate([np.empty(0, int), *spans])
+        return KeypointTable(
+            np.repeat(np.arange(len(rows)), [len(span) for span in spans]),
+            self.xy[some],
+            self.scale[some],
+            self.weights[some],
+            self.descriptors[some],
+            self.diagonals[rows],
+        )
 
 
 class Matches(NamedTuple):
@@ -78,11 +93,11 @@ def lnbnn(
     query: KeypointTable,
     gallery: KeypointTable,
     candidates: np.ndarray,
+    individuals: np.ndarray,
     *,
     k: int = 4,
     normalisers: int = 1,
     rule: str = "last",
-    names: np.ndarray | None = None,
     index: Neighbours | None = None,
 ) -> Matches:
     """Match the descriptors of queries with those of their candidates.
@@ -92,11 +107,11 @@ def lnbnn(
         gallery: keypoints of G photographs.
         candidates: bool `[Q, G]`: which photographs each query may see. All others are not there
             for it, neither as matches nor as normalisers.
+        individuals: a number for each photograph of the gallery `[G]`.
         k: how many neighbours a descriptor votes for.
         normalisers: how many neighbours beyond these the normaliser is chosen from.
         rule: which of them: ``"last"``, or by ``"name"`` the first of an individual that is not
             among the k, and the last where there is none.
-        names: the individual of each gallery photograph `[G]`, for the rule ``"name"``.
         index: of the gallery's descriptors; None: an exact one, made here.
 
     Returns:
@@ -104,10 +119,13 @@ def lnbnn(
         a normaliser, matches nothing.
 
     Raises:
-        UserError: a number or a rule is none that is allowed, the shapes do not fit, or there are
-            no names for the rule ``"name"``.
+        UserError: a number or a rule is none that is allowed.
     """
-    _check(query, gallery, candidates, k, normalisers, rule, names)
+    if k < 1 or normalisers < 1:
+        raise UserError(
+            f"LNBNN looks at k = {k} neighbours and {normalisers} beyond them; expected at least 1"
+        )
+    check_name("the rule of the normaliser", rule, RULES)
     index = index or Neighbours(gallery.descriptors, gallery.photographs)
     squared, rows = index.search(query.descriptors, query.photographs, candidates, k + normalisers)
     distances = np.sqrt(squared) / NORM
@@ -115,9 +133,7 @@ def lnbnn(
     last = there.sum(1) - 1
     column = np.maximum(last, 0)
     if rule == "name":
-        assert names is not None
-        codes = np.unique(np.asarray(names), return_inverse=True)[1]
-        owners = np.append(codes[gallery.photographs], -1)  # the last row stands for none
+        owners = np.append(individuals[gallery.photographs], -1)  # the last row stands for none
         own = owners[rows]
         column = k + normaliser_columns(own[:, :k], own[:, k:])
         column = np.minimum(column, np.maximum(last, 0))
@@ -138,22 +154,18 @@ def lnbnn(
     return matches.select(order)
 
 
-def normaliser_columns(
-    nearest: np.ndarray, further: np.ndarray, own: np.ndarray | None = None
-) -> np.ndarray:
+def normaliser_columns(nearest: np.ndarray, further: np.ndarray) -> np.ndarray:
     """Choose each descriptor's normaliser by name.
 
     Args:
         nearest: individuals of its neighbours that get a score `[N, K]`; -1 where there is none.
         further: individuals of the neighbours that may be the normaliser `[N, Knorm]`.
-        own: the individual of each descriptor `[N]`, where it is known; it is no normaliser either.
 
     Returns:
         Columns of ``further`` `[N]`: the first of an individual that is not among the nearest,
         else the last.
     """
-    known = nearest if own is None else np.concatenate([nearest, own[:, None]], axis=1)
-    other = (further[:, :, None] != known[:, None, :]).all(2) & (further >= 0)
+    other = (further[:, :, None] != nearest[:, None, :]).all(2) & (further >= 0)
     return np.where(other.any(1), other.argmax(1), further.shape[1] - 1)
 
 
@@ -179,9 +191,7 @@ def individual_scores(
     Raises:
         UserError: the vote is neither.
     """
-    if vote not in VOTES:
-        raise UserError(f"the vote is {vote!r}; expected one of {', '.join(VOTES)}")
-    individuals = np.asarray(individuals, dtype=np.int64)
+    check_name("the vote", vote, VOTES)
     count = int(individuals.max(initial=-1)) + 1
     scores = np.zeros((queries, count))
     if vote == "csum":
@@ -195,32 +205,3 @@ def individual_scores(
         scores, (matches.query[first], individuals[matches.gallery[first]]), matches.weights[first]
     )
     return scores
-
-
-def _check(
-    query: KeypointTable,
-    gallery: KeypointTable,
-    candidates: np.ndarray,
-    k: int,
-    normalisers: int,
-    rule: str,
-    names: np.ndarray | None,
-) -> None:
-    if k < 1 or normalisers < 1:
-        raise UserError(
-            f"LNBNN looks at k = {k} neighbours and {normalisers} beyond them; expected at least 1"
-        )
-    if rule not in RULES:
-        raise UserError(f"the rule of the normaliser is {rule!r}; expected {' or '.join(RULES)}")
-    shape = len(query.diagonals), len(gallery.diagonals)
-    if candidates.shape != shape or candidates.dtype != bool:
-        raise UserError(
-            f"candidates are {candidates.dtype} of the shape {list(candidates.shape)}; expected "
-            f"bool {list(shape)}, queries by gallery photographs"
-        )
-    if rule == "name" and (names is None or len(names) != shape[1]):
-        given = "none" if names is None else str(len(names))
-        raise UserError(
-            f"the rule name needs the individual of each of {shape[1]} gallery photographs; "
-            f"got {given}"
-        )

@@ -118,8 +118,9 @@ class LocalMatcher:
         with Progress("matching keypoints", count, "photograph") as progress:
             for start in range(0, count, QUERIES):
                 rows = slice(start, min(start + QUERIES, count))
-                size = rows.stop - rows.start
-                found, kept = self._matches(query, gallery, candidates, individuals, rows)
+                some = query.select(np.arange(count)[rows])
+                size = len(some.diagonals)
+                found, kept = self._matches(some, gallery, candidates[rows], individuals)
                 scores = TIE * photograph_scores(found, size, photographs)
                 scores += photograph_scores(kept, size, photographs)
                 named = TIE * individual_scores(found, size, individuals, self.vote)
@@ -142,12 +143,12 @@ class LocalMatcher:
 
         @lru_cache(maxsize=1)
         def of_query(row: int) -> Matches:
-            rows = slice(row, row + 1)
-            return self._matches(query, gallery, candidates, individuals, rows)[1]
+            some = query.select(np.array([row]))
+            return self._matches(some, gallery, candidates[[row]], individuals)[1]
 
         def of_pair(row: int, column: int) -> Spots:
             matches = of_query(row)
-            some = _of_rows(query, slice(row, row + 1))
+            some = query.select(np.array([row]))
             return as_spots(matches.select(matches.gallery == column), some, gallery)
 
         return of_pair
@@ -158,27 +159,26 @@ class LocalMatcher:
         gallery: KeypointTable,
         candidates: np.ndarray,
         individuals: np.ndarray,
-        rows: slice,
     ) -> tuple[Matches, Matches]:
-        """Return the matches of some queries, which count from 0, and those that geometry keeps."""
-        some, photographs = _of_rows(query, rows), len(gallery.diagonals)
+        """Return the matches of some queries, and those that geometry keeps."""
         if self.rule == ONE_TO_ONE:
-            matches = one_to_one(some, gallery, candidates[rows])
+            matches = one_to_one(query, gallery, candidates)
         else:
             matches = lnbnn(
-                some,
+                query,
                 gallery,
-                candidates[rows],
+                candidates,
+                individuals,
                 k=self.k,
                 normalisers=self.normalisers,
                 rule=self.rule,
-                names=individuals,
-                index=self._index(gallery, some),
+                index=self._index(gallery, query),
             )
         if not self.shortlist:
             return matches, matches
-        short = shortlisted(matches, len(some.diagonals), photographs, self.shortlist)
-        return matches, check_matches(short, some, gallery)
+        sizes = len(query.diagonals), len(gallery.diagonals)
+        short = shortlisted(matches, *sizes, self.shortlist)
+        return matches, check_matches(short, query, gallery)
 
     def _index(self, gallery: KeypointTable, query: KeypointTable) -> Neighbours:
         """Return the index of a gallery, which protocols and pictures share."""
@@ -199,20 +199,6 @@ class LocalMatcher:
                 )
             self._last = gallery, index
         return self._last[1]
-
-
-def _of_rows(table: KeypointTable, rows: slice) -> KeypointTable:
-    """Return the keypoints of consecutive photographs, numbered from 0."""
-    first, last = np.searchsorted(table.photographs, [rows.start, rows.stop])
-    some = slice(first, last)
-    return KeypointTable(
-        table.photographs[some] - rows.start,
-        table.xy[some],
-        table.scale[some],
-        table.weights[some],
-        table.descriptors[some],
-        table.diagonals[rows],
-    )
 
 
 @dataclass

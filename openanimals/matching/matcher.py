@@ -61,5 +61,21 @@ class Matcher(Protocol):
         """
 
 
+def score_individuals(
+    matcher: Matcher, query: Any, gallery: Any, candidates: np.ndarray, individuals: np.ndarray
+) -> Iterator[tuple[slice, np.ndarray, np.ndarray]]:
+    """Yield a matcher's blocks, with distances of individuals whether it has its own or not.
+
+    Of an individual without a candidate it is the largest of the block, and does not count.
+    """
+    order = np.argsort(individuals, kind="stable")
+    starts = np.searchsorted(individuals[order], np.arange(individuals.max(initial=-1) + 1))
+    for rows, distances, named in matcher.score_blocks(query, gallery, candidates, individuals):
+        if named is None:
+            near = np.where(candidates[rows], distances, np.max(distances, initial=-np.inf))
+            named = np.minimum.reduceat(near[:, order], starts, axis=1)
+        yield rows, distances, named
+
+
 MATCHER_REGISTRY: Registry[Callable[[Any], Matcher]] = Registry("matcher (TEST.MATCHER)")
 """Functions ``f(cfg) -> Matcher``."""

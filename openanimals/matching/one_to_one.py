@@ -12,7 +12,6 @@ import torch
 from openanimals.matching.geometry import check_matches
 from openanimals.matching.keypoints import Keypoints
 from openanimals.matching.lnbnn import KeypointTable, Matches, as_table
-from openanimals.utils.errors import UserError
 
 RATIO = 1.6  # HotSpotter's
 REACH = 3.0  # radius of what a keypoint is described by, in its standard deviations
@@ -49,16 +48,15 @@ class Spots(NamedTuple):
         return first, second
 
 
-def matched_spots(first: Keypoints, second: Keypoints, ratio: float = RATIO) -> Spots:
+def matched_spots(first: Keypoints, second: Keypoints) -> Spots:
     """Return what matches in two photographs by themselves, and agrees on one map.
 
     Args:
         first: keypoints of a photograph.
         second: those of the other.
-        ratio: see :func:`one_to_one`.
     """
     query, gallery = as_table([first]), as_table([second])
-    matches = one_to_one(query, gallery, np.ones((1, 1), dtype=bool), ratio=ratio)
+    matches = one_to_one(query, gallery, np.ones((1, 1), dtype=bool))
     return as_spots(check_matches(matches, query, gallery), query, gallery)
 
 
@@ -76,15 +74,11 @@ def one_to_one(
     Returns:
         The matches, each weighing the ratio of its squared distances, times its keypoints' weights.
         A photograph with one keypoint matches nothing.
-
-    Raises:
-        UserError: the ratio is below 1.
     """
-    if not ratio >= 1:
-        raise UserError(f"the ratio of distances is {ratio}; expected 1 or more")
     starts = np.searchsorted(gallery.photographs, np.arange(len(gallery.diagonals) + 1))
     counts, most = np.diff(starts), int(np.diff(starts).max(initial=0))
-    found: list[list[np.ndarray]] = [[] for _ in Matches._fields]
+    none = np.zeros(0, dtype=np.int64)
+    parts = [Matches(none, none, none, none, np.zeros(0))]
     for row in range(len(query.diagonals)):
         own = np.flatnonzero(query.photographs == row)
         others = np.flatnonzero(candidates[row] & (counts > 1))
@@ -94,19 +88,16 @@ def one_to_one(
             squared, nearest = _two_nearest(query.descriptors[own], gallery, starts, some)
             quotient = squared[:, :, 1] / np.maximum(squared[:, :, 0], 1)
             which, keypoint = np.nonzero(quotient > ratio**2)
-            these = (
-                np.full(len(which), row),
-                some[which],
-                own[keypoint],
-                nearest[which, keypoint],
-                quotient[which, keypoint],
+            parts.append(
+                Matches(
+                    np.full(len(which), row),
+                    some[which],
+                    own[keypoint],
+                    nearest[which, keypoint],
+                    quotient[which, keypoint],
+                )
             )
-            for values, part in zip(found, these, strict=True):
-                values.append(part)
-    none = [np.zeros(0, dtype=np.int64)] * 4 + [np.zeros(0)]
-    matches = Matches(
-        *(np.concatenate([part, *own]) for part, own in zip(none, found, strict=True))
-    )
+    matches = Matches(*map(np.concatenate, zip(*parts, strict=True)))
     weights = query.weights[matches.query_keypoints] * gallery.weights[matches.gallery_keypoints]
     return matches._replace(weights=matches.weights * weights)
 

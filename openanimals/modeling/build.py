@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from openanimals.config.checks import train_size
 from openanimals.config.fastreid import instead_of
 from openanimals.modeling import folding, losses
 from openanimals.modeling.backbones import BACKBONE_REGISTRY, Backbone
@@ -73,10 +74,9 @@ def _build_model(cfg: Any, num_classes: int) -> ReIDModel:
     if cfg.TEST.FOLD_NORMS:
         folding.check(model)  # now, not hours later
     if name != "build_resnet_backbone":  # which sees all pixels, and ends with an activation
-        sizes = {"INPUT.SIZE_TEST": tuple(cfg.INPUT.SIZE_TEST)}
-        if num_classes:
-            sizes[_train_key(cfg)] = _train_size(cfg)
-        warn_of_unseen(model, name, sizes)
+        sizes = [("INPUT.SIZE_TEST", cfg.INPUT.SIZE_TEST)]
+        sizes += [train_size(cfg)] if num_classes else []
+        warn_of_unseen(model, name, dict(sizes))
     return model
 
 
@@ -96,8 +96,8 @@ def check_sizes(cfg: Any, model: ReIDModel) -> None:
     Raises:
         ValueError: names the key, and says what the layer says.
     """
-    keys = {tuple(cfg.INPUT.SIZE_TEST): "INPUT.SIZE_TEST"}
-    keys[_train_size(cfg)] = _train_key(cfg)
+    train_key, train = train_size(cfg)
+    keys = {tuple(cfg.INPUT.SIZE_TEST): "INPUT.SIZE_TEST", tuple(train): train_key}
     for size, key in keys.items():
         _check_size(key, size, model)
 
@@ -130,16 +130,6 @@ def _check_size(key: str, size: Sequence[int], model: ReIDModel) -> None:
         raise UserError(f"{key} is {list(size)}: {error}") from error
     finally:
         model.train(training)
-
-
-def _train_key(cfg: Any) -> str:
-    return "INPUT.CROP.SIZE" if cfg.INPUT.CROP.ENABLED else "INPUT.SIZE_TRAIN"
-
-
-def _train_size(cfg: Any) -> tuple[int, int]:
-    """Height and width of the images that the model is trained on."""
-    height, width = cfg.INPUT.CROP.SIZE if cfg.INPUT.CROP.ENABLED else cfg.INPUT.SIZE_TRAIN
-    return height, width
 
 
 def build_losses(cfg: Any, num_classes: int = 0) -> Losses:
@@ -216,7 +206,7 @@ def _timm(cfg: Any, name: str) -> Backbone:
     return timm_backbone(
         name,
         last_stride=keys.LAST_STRIDE,
-        image_size=_train_size(cfg),
+        image_size=train_size(cfg)[1],
         pooled=cfg.MODEL.HEADS.POOL_LAYER == "Identity",  # no pool of ours, so timm's own
         pretrained=keys.PRETRAIN,
         weights=keys.PRETRAIN_PATH,

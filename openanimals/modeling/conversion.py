@@ -10,7 +10,7 @@ All are read from names alone: no tensor is touched.
 """
 
 import re
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 
 from torch import Tensor
 
@@ -21,8 +21,7 @@ CONSTANTS = ("pixel_mean", "pixel_std")
 """What FastReID's first releases keep among the weights, and we and its later ones do not."""
 
 _SHARED = {"0": "conv1", "1": "bn1", "4": "layer1", "5": "layer2", "6": "layer3.0"}
-_RESNET = re.compile(r"(conv1\.weight|bn1\.\w+|layer[1-4]\.\d+(_nl)?\..+)")
-_OUR_STEM = ("conv1.", "bn1.", "layer1.", "layer2.", "layer3.0.")
+_BLOCKS = 23  # of the third stage of a ResNet-101, at most
 
 
 class ForeignError(WeightsError):
@@ -47,18 +46,16 @@ def our_names(theirs: Collection[str]) -> dict[str, str]:
         ForeignError: not a ResNet, or keys of another kind.
     """
     several = any(key.startswith("b1.") for key in theirs)
-    names: dict[str, str | None] = {}
-    for key in theirs:
-        if key in CONSTANTS:
-            continue
-        if head := re.fullmatch(r"(b\d+)_head\.(.+)" if several else r"(heads)\.(.+)", key):
-            part = _our_head(head[1], head[2], theirs)
-            names[key] = part and f"heads.{head[1] if several else 'b1'}.{part}"
-        elif several:
-            names[key] = _placed(*_of_mgn(key))
-        else:
-            names[key] = _placed("b1", _of_baseline(key, theirs))
-    return _complete(names, "only ResNets of FastReID's Baseline and MGN can be read")
+    heads = _found(r"(b\d+)_head\.", theirs) if several else ["b1"]
+    reduced = [head for head in heads if _reduces(_their_head(head, several), theirs)]
+    attended = {}
+    for stage in (2, 3):
+        blocks = len(_found(rf"backbone\.layer{stage}\.(\d+)\.", theirs))
+        count = len(_found(rf"backbone\.NL_{stage}\.(\d+)\.", theirs))
+        attended[stage] = [*range(blocks - count, blocks)]
+    table = _table(several, heads, reduced, attended)
+    names = [key for key in theirs if key not in CONSTANTS]
+    return _renamed(names, table, "only ResNets of FastReID's Baseline and MGN can be read")
 
 
 def their_names(ours: Collection[str]) -> dict[str, str]:
@@ -70,109 +67,89 @@ def their_names(ours: Collection[str]) -> dict[str, str]:
     Raises:
         ForeignError: FastReID has no such model.
     """
-    heads = {key.split(".")[1] for key in ours if key.startswith("heads.")}
-    several = heads == set(MGN_HEADS)
-    _check_fastreid_has(heads, ours)
-    names: dict[str, str | None] = {}
-    for key in ours:
-        if head := re.fullmatch(r"heads\.(\w+)\.(.+)", key):
-            part = _their_head(head[1], head[2], ours)
-            names[key] = part and f"{f'{head[1]}_head' if several else 'heads'}.{part}"
-        else:
-            found = re.fullmatch(r"(?:stem|tails\.(\w+))\.(.+)", key)
-            fits = found and _RESNET.fullmatch(found[2])
-            convert = _to_mgn if several else _to_baseline
-            names[key] = convert(found[1], found[2], ours) if found and fits else None
-    return _complete(names, "FastReID has a counterpart of our ResNets with EmbeddingHead only")
+    heads = _found(r"heads\.(\w+)\.", ours)
+    _check_fastreid_has({*heads}, ours)
+    reduced = [head for head in heads if f"heads.{head}.reduction.weight" in ours]
+    attended = {
+        stage: sorted(map(int, _found(rf".*\.layer{stage}\.(\d+)_nl\.", ours))) for stage in (2, 3)
+    }
+    table = _table(len(heads) > 1, heads, reduced, attended)
+    rule = "FastReID has a counterpart of our ResNets with EmbeddingHead only"
+    return _renamed(ours, [(name, key) for key, name in table], rule)
 
 
-def _complete(names: dict[str, str | None], rule: str) -> dict[str, str]:
-    unknown = [key for key, name in names.items() if name is None]
+def _table(
+    several: bool, heads: Iterable[str], reduced: Collection[str], attended: Mapping[int, list[int]]
+) -> list[tuple[str, str]]:
+    """Return how FastReID's names begin, and ours in their place; the first that fits counts.
+
+    Args:
+        several: whether it is MGN, of three branches, or the Baseline.
+        heads: our names of them.
+        reduced: those that have a reduction.
+        attended: by stage, the blocks that a non-local block follows.
+    """
+    table = []
+    for head in heads:
+        theirs, ours = _their_head(head, several), f"heads.{head}"
+        table += [
+            (f"{theirs}.weight", f"{ours}.classifier.weight"),
+            (f"{theirs}.pool_layer.p", f"{ours}.pool.p"),
+        ]
+        if head in reduced:
+            table.append((f"{theirs}.bottleneck.0.weight", f"{ours}.reduction.weight"))
+        table += [
+            (f"{theirs}.bottleneck.{int(head in reduced)}.", f"{ours}.neck."),
+            (f"{theirs}.classifier.weight", f"{ours}.classifier.weight"),  # these two: FastReID 0.1
+            (f"{theirs}.bnneck.", f"{ours}.neck."),
+        ]
+    if several:
+        table += [(f"backbone.{n}.", f"stem.{name}.") for n, name in _SHARED.items()]
+        for branch in ("b1", "b2", "b3"):
+            own = f"tails.{branch}"
+            table += [(f"{branch}.0.{n - 1}.", f"{own}.layer3.{n}.") for n in range(1, _BLOCKS)]
+            table.append((f"{branch}.1.", f"{own}.layer4."))
+        return table
+    for stage, blocks in attended.items():
+        part = {2: "stem", 3: "tails.b1"}[stage]
+        table += [
+            (f"backbone.NL_{stage}.{n}.", f"{part}.layer{stage}.{block}_nl.")
+            for n, block in enumerate(blocks)
+        ]
+    stem = "conv1.weight", "bn1.", "layer1.", "layer2.", "layer3.0."
+    table += [(f"backbone.{name}", f"stem.{name}") for name in stem]
+    return table + [(f"backbone.{name}", f"tails.b1.{name}") for name in ("layer3.", "layer4.")]
+
+
+def _their_head(head: str, several: bool) -> str:
+    return f"{head}_head" if several else "heads"
+
+
+def _reduces(head: str, theirs: Collection[str]) -> bool:
+    """Tell whether a head has a convolution without bias before its norm, which has one."""
+    return f"{head}.bottleneck.0.weight" in theirs and f"{head}.bottleneck.0.bias" not in theirs
+
+
+def _found(pattern: str, keys: Iterable[str]) -> list[str]:
+    """Return what a pattern's group is in the keys, each once, in order."""
+    return [*dict.fromkeys(found[1] for key in keys if (found := re.match(pattern, key)))]
+
+
+def _renamed(keys: Iterable[str], table: Sequence[tuple[str, str]], rule: str) -> dict[str, str]:
+    names = {key: _new_name(key, table) for key in keys}
+    unknown = [key for key, name in names.items() if not name]
     if unknown:
         listed = ", ".join(unknown[:5]) + (", ..." if len(unknown) > 5 else "")
         raise ForeignError(f"{len(unknown)} of {len(names)} keys not understood: {listed}; {rule}")
-    return {key: name for key, name in names.items() if name is not None}
+    return names
 
 
-def _placed(branch: str, plain: str | None) -> str | None:
-    """Put torchvision's name of a layer into our stem, or into the tail of a branch."""
-    if plain is None or not _RESNET.fullmatch(plain):
-        return None
-    return f"stem.{plain}" if plain.startswith(_OUR_STEM) else f"tails.{branch}.{plain}"
-
-
-def _of_baseline(key: str, theirs: Collection[str]) -> str | None:
-    """Return torchvision's name of a layer of the Baseline."""
-    plain = key.removeprefix("backbone.")
-    if found := re.fullmatch(r"NL_(\d)\.(\d+)\.(.+)", plain):
-        stage, number, rest = found.groups()
-        blocks = len(set(_numbers(rf"backbone\.layer{stage}\.(\d+)\.", theirs)))
-        attended = len(set(_numbers(rf"backbone\.NL_{stage}\.(\d+)\.", theirs)))
-        return f"layer{stage}.{blocks - attended + int(number)}_nl.{rest}"
-    return plain if plain != key else None
-
-
-def _to_baseline(branch: str | None, plain: str, ours: Collection[str]) -> str:
-    """Return the Baseline's name of a layer that has torchvision's."""
-    if found := re.fullmatch(r"layer(\d)\.(\d+)_nl\.(.+)", plain):
-        stage, block, rest = found.groups()
-        attended = sorted(set(_numbers(rf".*\.layer{stage}\.(\d+)_nl\.", ours)))
-        return f"backbone.NL_{stage}.{attended.index(int(block))}.{rest}"
-    return f"backbone.{plain}"
-
-
-def _of_mgn(key: str) -> tuple[str, str | None]:
-    """Return the branch, and torchvision's name of its layer or of a shared one."""
-    if (found := re.fullmatch(r"backbone\.(\d)\.(.+)", key)) and found[1] in _SHARED:
-        return "b1", f"{_SHARED[found[1]]}.{found[2]}"
-    if found := re.fullmatch(r"(b\d)\.([01])\.(\d+)\.(.+)", key):
-        branch, part, block, rest = found.groups()
-        if part == "0":  # which begins with the second block: the first is shared
-            return branch, f"layer3.{int(block) + 1}.{rest}"
-        return branch, f"layer4.{block}.{rest}"
-    return "b1", None
-
-
-def _to_mgn(branch: str | None, plain: str, ours: Collection[str]) -> str | None:
-    """Return MGN's name of a layer that has torchvision's; branch None is the stem."""
-    if branch is None:
-        for number, name in _SHARED.items():
-            if plain.startswith(f"{name}."):
-                return f"backbone.{number}{plain.removeprefix(name)}"
-        return None
-    found = re.fullmatch(r"layer([34])\.(\d+)\.(.+)", plain)
-    if not found:
-        return None
-    stage, block, rest = found.groups()
-    return f"{branch}.0.{int(block) - 1}.{rest}" if stage == "3" else f"{branch}.1.{block}.{rest}"
-
-
-def _our_head(head: str, part: str, theirs: Collection[str]) -> str | None:
-    """Return our name of a part of a head; the older names of FastReID 0.1 are understood too."""
-    head = head if head == "heads" else f"{head}_head"
-    # A convolution without bias reduces; a norm has one.
-    reduced = f"{head}.bottleneck.0.weight" in theirs and f"{head}.bottleneck.0.bias" not in theirs
-    for pattern, name in (
-        (r"(?:classifier\.)?weight", "classifier.weight"),
-        (r"pool_layer\.p", "pool.p"),
-        (r"bottleneck\.0\.weight" if reduced else r"(?!)", "reduction.weight"),
-        (rf"(?:bnneck|bottleneck\.{int(reduced)})\.(\w+)", r"neck.\1"),
-    ):
-        if found := re.fullmatch(pattern, part):
-            return found.expand(name)
-    return None
-
-
-def _their_head(head: str, part: str, ours: Collection[str]) -> str | None:
-    reduced = f"heads.{head}.reduction.weight" in ours
-    names = {
-        "classifier.weight": "weight",
-        "pool.p": "pool_layer.p",
-        "reduction.weight": "bottleneck.0.weight",
-    }
-    if part.startswith("neck."):
-        return f"bottleneck.{int(reduced)}.{part.removeprefix('neck.')}"
-    return names.get(part)
+def _new_name(key: str, table: Sequence[tuple[str, str]]) -> str:
+    """Return a key with its beginning replaced; empty if the table knows none that fits."""
+    for old, new in table:
+        if key.startswith(old):
+            return new + key.removeprefix(old)
+    return ""
 
 
 def _check_fastreid_has(heads: set[str], ours: Collection[str]) -> None:
@@ -189,15 +166,12 @@ def _check_fastreid_has(heads: set[str], ours: Collection[str]) -> None:
         )
 
 
-def _numbers(pattern: str, keys: Iterable[str]) -> list[int]:
-    return [int(found[1]) for key in keys if (found := re.match(pattern, key))]
-
-
+_MIEWID_STEM = ("conv_stem.", "bn1.", "blocks.0.", "blocks.1.", "blocks.2.", "blocks.3.0.")
 _MIEWID = (
-    (r"backbone\.((conv_stem|bn1|blocks\.[012]|blocks\.3\.0)\..+)", r"stem.\1"),
-    (r"backbone\.(.+)", r"tails.b1.\1"),
-    (r"pooling\.p", "heads.b1.pool.p"),
-    (r"bn\.(.+)", r"heads.b1.neck.\1"),
+    *((f"backbone.{name}", f"stem.{name}") for name in _MIEWID_STEM),
+    ("backbone.", "tails.b1."),
+    ("pooling.p", "heads.b1.pool.p"),
+    ("bn.", "heads.b1.neck."),
 )
 
 
@@ -209,11 +183,4 @@ def is_miewid(keys: Collection[str]) -> bool:
 def miewid_renamed(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Return the weights under our names, but for the classifier, which is of other animals."""
     kept = {key: value for key, value in state.items() if not key.startswith("final.")}
-    return {_of_miewid(key): value for key, value in kept.items()}
-
-
-def _of_miewid(key: str) -> str:
-    for pattern, ours in _MIEWID:
-        if found := re.fullmatch(pattern, key):
-            return found.expand(ours)
-    return key
+    return {_new_name(key, _MIEWID) or key: value for key, value in kept.items()}

@@ -49,7 +49,7 @@ class EmbeddingHead(nn.Module):
         margin: of the classifier.
 
     Raises:
-        ValueError: an unknown pool, norm, classifier or ``neck_feat``.
+        ValueError: an unknown pool or classifier.
     """
 
     def __init__(
@@ -68,8 +68,6 @@ class EmbeddingHead(nn.Module):
     ) -> None:
         super().__init__()
         check_name("MODEL.HEADS.POOL_LAYER", pool, POOLS)
-        check_name("MODEL.HEADS.CLS_LAYER", classifier, CLASSIFIER_REGISTRY)
-        check_name("MODEL.HEADS.NECK_FEAT", neck_feat, ("before", "after"))
         self.in_channels = in_channels
         self.out_channels = embedding_dim or in_channels
         self.pool_name = pool
@@ -123,6 +121,6 @@ class EmbeddingHead(nn.Module):
         else:
             logits = F.linear(after, weight)
         return HeadOutput(
-            feature=before if self.neck_feat == "before" else after,
+            feature={"before": before, "after": after}[self.neck_feat],
             logits=self.scaled(full_precision(logits), targets, self.scale, self.margin),
         )

@@ -12,8 +12,11 @@ from torch import Tensor, nn
 def on_meta(network: nn.Module) -> Iterator[None]:
     """Take the values of a network's weights away for the length of a block, in which it is tried.
 
-    It takes tensors on the meta device then, and gives such, of which only shape and type are real.
+    It is in eval mode then, takes tensors on the meta device, and gives such, of which only shape
+    and type are real.
     """
+    modes = [(module, module.training) for module in network.modules()]
+    network.eval()
     kept: list[tuple[dict[str, Any], str, Tensor]] = []
     for module in network.modules():
         places: tuple[dict[str, Any], ...] = (module._parameters, module._buffers)
@@ -26,3 +29,5 @@ def on_meta(network: nn.Module) -> Iterator[None]:
     finally:
         for place, name, value in kept:
             place[name] = value
+        for module, training in modes:
+            module.training = training

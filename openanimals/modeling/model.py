@@ -2,6 +2,7 @@
 
 import copy
 from collections.abc import Callable, Sequence
+from itertools import pairwise
 from typing import Any, NamedTuple
 
 import torch
@@ -11,7 +12,7 @@ from openanimals.modeling.backbones import Backbone
 from openanimals.modeling.layers.norms import layout_of
 from openanimals.utils.errors import UserError
 from openanimals.utils.image_range import check_images
-from openanimals.utils.registry import check_name, did_you_mean
+from openanimals.utils.registry import did_you_mean
 
 # The dimension of [B, C, H, W] that is cut: into rows for upright bodies, into columns for long.
 _STRIPE_DIMS = {"rows": 2, "cols": 3}
@@ -50,7 +51,7 @@ class ReIDModel(nn.Module):
             come first, then the stripes; the test feature has this order.
 
     Raises:
-        ValueError: branches or stripes that cannot be built.
+        ValueError: branches that cannot be built.
     """
 
     pixel_mean: Tensor
@@ -67,7 +68,7 @@ class ReIDModel(nn.Module):
         pixel_std: Sequence[float] = (58.395, 57.12, 57.375),
     ) -> None:
         super().__init__()
-        _check(branches, stripes, backbone)
+        _check(branches, backbone)
         self.cuts: dict[str, dict[int, tuple[str, ...]]] = {
             f"b{number}": {count: _head_names(f"b{number}", count) for count in counts}
             for number, counts in enumerate(branches, 1)
@@ -108,8 +109,7 @@ class ReIDModel(nn.Module):
             ValueError: the images have other than three channels, or a feature map has fewer rows
                 (or columns) than a cut needs.
         """
-        if images.dtype != torch.uint8 or images.shape[1:-2] != (3,):
-            check_images(self, images)
+        check_images(self, images)
         pixels = (images.to(self.pixel_mean.dtype) - self.pixel_mean).div_(self.pixel_std)
         shared = self.stem(pixels)
         maps: dict[str, Tensor] = {}
@@ -131,15 +131,14 @@ class ReIDModel(nn.Module):
 
     def _cut(self, feature_map: Tensor, count: int) -> tuple[Tensor, ...]:
         """Cut into stripes; where sizes do not divide, the first ones are larger."""
-        stripes = cut(feature_map, count, self.stripe_dim)
-        if len(stripes) != count:
+        size = feature_map.shape[self.stripe_dim]
+        if not torch.compiler.is_compiling() and _edges(size, count)[-2] >= size:
             lines = "rows" if self.stripe_dim == 2 else "columns"
             raise UserError(
-                f"a feature map of {feature_map.shape[self.stripe_dim]} {lines} cannot be cut "
-                f"into {count} stripes; use larger images or fewer stripes in "
-                "MODEL.HEADS.BRANCHES"
+                f"a feature map of {size} {lines} cannot be cut into {count} stripes; use larger "
+                "images or fewer stripes in MODEL.HEADS.BRANCHES"
             )
-        return stripes
+        return cut(feature_map, count, self.stripe_dim)
 
     def parts(self) -> dict[str, tuple[nn.Module, ...]]:
         """Return the modules behind each name that ``MODEL.FREEZE_LAYERS`` may use.
@@ -225,11 +224,21 @@ class _Cut(torch.autograd.Function):
 def cut(x: Tensor, count: int, dim: int) -> tuple[Tensor, ...]:
     """Return views of a map, cut along a dimension like :func:`torch.chunk`.
 
-    PyTorch's own gradient would be of the map's size for each of the parts.
+    PyTorch's own gradient would be of the map's size for each of the parts, and its chunk of a size
+    that is not fixed cannot be exported.
     """
-    if count == 1 or not torch.is_grad_enabled():
-        return x.chunk(count, dim)
-    return _Cut.apply(x, count, dim)
+    if count == 1:
+        return (x,)
+    if torch.is_grad_enabled() and x.requires_grad:
+        return _Cut.apply(x, count, dim)
+    edges, before = _edges(x.shape[dim], count), (slice(None),) * dim
+    return tuple(x[before + (slice(*ends),)] for ends in pairwise(edges))
+
+
+def _edges(size: int, count: int) -> list[int]:
+    """Return where stripes begin, and the end of the last."""
+    step = (size + count - 1) // count
+    return [*(number * step for number in range(count)), size]
 
 
 def _head_names(branch: str, count: int) -> tuple[str, ...]:
@@ -237,9 +246,8 @@ def _head_names(branch: str, count: int) -> tuple[str, ...]:
     return (branch,) if count == 1 else tuple(f"{branch}{k}" for k in range(1, count + 1))
 
 
-def _check(branches: Sequence[Sequence[int]], stripes: str, backbone: Backbone) -> None:
+def _check(branches: Sequence[Sequence[int]], backbone: Backbone) -> None:
     """Refuse branches whose heads would not have a name of their own, or no shared stem."""
-    check_name("MODEL.HEADS.STRIPES", stripes, _STRIPE_DIMS)
     # With single digits throughout, b23 can only be the third stripe of the second branch.
     fine = 1 <= len(branches) <= 9 and all(
         counts

@@ -1,7 +1,7 @@
 """What a model is given and does not use: pixels at the edge, the negative half of its features."""
 
 import logging
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping, Sequence
 
 import torch
 from torch import nn
@@ -19,7 +19,7 @@ _PASS_ON = ("Identity", "Drop", "Pool", "Flatten")  # in the names of layers tha
 Call = tuple[str, nn.Module, tuple[int, ...]]  # a layer's name, the layer, the shape it was given
 
 
-def warn_of_unseen(model: ReIDModel, backbone: str, sizes: Mapping[str, tuple[int, int]]) -> None:
+def warn_of_unseen(model: ReIDModel, backbone: str, sizes: Mapping[str, Sequence[int]]) -> None:
     """Warn if images of a size lose pixels, or if a pooling erases what a backbone gives.
 
     Args:
@@ -28,7 +28,7 @@ def warn_of_unseen(model: ReIDModel, backbone: str, sizes: Mapping[str, tuple[in
         sizes: (height, width) by key. Those that the model cannot take tell nothing here.
     """
     for number, (key, size) in enumerate(sizes.items()):
-        calls = list(_calls(model, size))
+        calls = _calls(model, size)
         if number == 0 and _is_signed(calls):
             clips = [type(m).__name__ for m in model.heads.modules() if isinstance(m, _CLIPS)]
             if clips:
@@ -45,12 +45,12 @@ def warn_of_unseen(model: ReIDModel, backbone: str, sizes: Mapping[str, tuple[in
             logger.warning(
                 "%s is %s, and %s reads images in patches: the last %d rows and %d columns of "
                 "pixels are never seen; take multiples of %d, such as %s",
-                *(key, list(size), backbone, *lost, unit, fitting),
+                *(key, size, backbone, *lost, unit, fitting),
             )
 
 
-def _calls(model: ReIDModel, size: tuple[int, int]) -> Iterator[Call]:
-    """Yield the layers without parts, in the order in which the backbone calls them."""
+def _calls(model: ReIDModel, size: Sequence[int]) -> list[Call]:
+    """Return the layers without parts, in the order in which the backbone calls them."""
     names = {module: name for name, module in model.named_modules()}
     calls: list[Call] = []
 
@@ -58,16 +58,12 @@ def _calls(model: ReIDModel, size: tuple[int, int]) -> Iterator[Call]:
         if module in names and inputs and not any(module.children()):
             calls.append((names[module], module, tuple(getattr(inputs[0], "shape", ()))))
 
-    modes = [(module, module.training) for module in model.modules()]
     try:
-        with on_meta(model.eval()), register_module_forward_hook(note):
+        with on_meta(model), register_module_forward_hook(note):
             model.tails["b1"](model.stem(torch.empty(1, 3, *size, device="meta")))
     except Exception:  # a size that does not fit, or a layer that needs values
-        return
-    finally:
-        for module, training in modes:
-            module.training = training
-    yield from calls
+        return []
+    return calls
 
 
 def _is_signed(calls: list[Call]) -> bool:
@@ -78,7 +74,7 @@ def _is_signed(calls: list[Call]) -> bool:
     return "Norm" in kind or isinstance(last, nn.Linear | nn.Conv2d)
 
 
-def _patches(calls: list[Call], size: tuple[int, int]) -> tuple[int, tuple[int, int] | None]:
+def _patches(calls: list[Call], size: Sequence[int]) -> tuple[int, tuple[int, int] | None]:
     """Return what a side must be a multiple of, and how many rows and columns are lost if any."""
     unit, lost = 1, [0, 0]
     for name, layer, shape in calls:

@@ -3,7 +3,6 @@
 import hashlib
 import http.client
 import logging
-import re
 import socket
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -60,18 +59,16 @@ def fetch(address: str) -> Path:
         WeightsError: offline, not there, or not the file that its name promises.
     """
     name = address.rsplit("/", 1)[1]
-    found = re.search(r"-([0-9a-f]{8,})\.", name)
-    if not found:
-        raise WeightsError(f"{address} does not end in -<SHA-256>.pth, so it cannot be checked")
+    digest = name.rsplit("-", 1)[1].removesuffix(".pth")
     path = Path(torch.hub.get_dir()) / "checkpoints" / name
-    if path.exists() and _sha256(path).startswith(found[1]):
+    if path.exists() and hashlib.sha256(path.read_bytes()).hexdigest().startswith(digest):
         return path
     logger.info("downloading %s", address)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with patience():
             torch.hub.download_url_to_file(
-                address, str(path), hash_prefix=found[1], progress=sys.stderr.isatty()
+                address, str(path), hash_prefix=digest, progress=sys.stderr.isatty()
             )
     except (OSError, RuntimeError, http.client.HTTPException) as error:
         raise WeightsError(
@@ -237,11 +234,3 @@ def _flaw(given: Tensor, own: Tensor) -> str:
 def fits_any(key: str, patterns: Iterable[str]) -> bool:
     """Tell whether a key fits one of the patterns, in which ``*`` is any text."""
     return any(fnmatchcase(key, pattern) for pattern in patterns)
-
-
-def _sha256(path: Path) -> str:
-    with open(path, "rb") as file:
-        digest = hashlib.sha256()
-        while chunk := file.read(1 << 20):
-            digest.update(chunk)
-    return digest.hexdigest()

@@ -71,14 +71,6 @@ def test_images_are_of_three_channels(shape):
         extract_features(LeftHalf(), [torch.zeros(shape)], "cpu")
 
 
-def test_images_that_are_scaled_already_are_warned_of_once(caplog):
-    images = torch.rand(2, 3, 4, 4)
-    extract_features(LeftHalf(), [255 * images, (255 * images).byte()], "cpu")
-    assert not caplog.records
-    extract_features(LeftHalf(), [images, images], "cpu")
-    assert caplog.text.count("multiply them by 255") == 1
-
-
 @pytest.fixture
 def herd():
     """Arguments of `evaluate`: 600 queries and 2300 images, of three tiles; most are equally far.

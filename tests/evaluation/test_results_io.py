@@ -221,14 +221,6 @@ def test_a_folder_may_be_called_like_a_column(saved, tmp_path):
     assert list(query.images.columns) == [*COLUMNS, "part"]
 
 
-@pytest.mark.parametrize("share", [0, 0.1, 0.5, 0.9, 0.999])
-def test_truncated_features(saved, share):
-    path, _ = saved
-    path.write_bytes(path.read_bytes()[: int(share * path.stat().st_size)])
-    with pytest.raises(SavedResultError, match="is not a file of features, or is damaged"):
-        FeatureSet.load(path)
-
-
 class Malice:
     def __reduce__(self):
         return pytest.fail, ("a pickle was executed",)
@@ -236,9 +228,10 @@ class Malice:
 
 def test_foreign_files(saved, tmp_path):
     path, _ = saved
-    path.write_bytes(pickle.dumps(Malice()))
-    with pytest.raises(SavedResultError, match="is damaged"):
-        FeatureSet.load(path)
+    for content in (pickle.dumps(Malice()), path.read_bytes()[:-1]):
+        path.write_bytes(content)
+        with pytest.raises(SavedResultError, match="is damaged"):
+            FeatureSet.load(path)
     for array in (np.ones((5, 4)), np.ones(3)):
         save_file({"features": array}, path)
         with pytest.raises(SavedResultError, match="is not a file of features"):
@@ -307,12 +300,3 @@ def test_scores_and_their_images(sides, tmp_path):
     with pytest.raises(UserError, match="rows 1 to 1 are missing"):
         save_scores(tmp_path, NAME, [(slice(0, 1), scores[:1])], query.images, gallery.images)
     np.testing.assert_array_equal(load_scores(path)[1], scores)  # still whole
-
-
-def test_a_flipped_bit_in_a_table_is_noticed(saved):
-    path = beside(saved[0], "rankings")
-    content = bytearray(path.read_bytes())
-    content[content.index(b"paper") + 1] ^= 1
-    path.write_bytes(content)
-    with pytest.raises(SavedResultError, match="CRC"):
-        read_table(path)

@@ -1,17 +1,14 @@
-import json
-
 import numpy as np
 import pytest
+from scipy.special import expit
 from sklearn.metrics import brier_score_loss
 
 from openanimals.matching.calibration import (
     Calibration,
     CalibrationError,
     Fusion,
-    brier,
     folds,
     reliability,
-    sigmoid,
 )
 
 
@@ -20,7 +17,7 @@ def pairs():
     """Scores of two matchers for the same pairs, what is true, and the known probabilities."""
     generator = np.random.default_rng(0)
     logits = generator.normal(-2, 2, 20000)
-    same = generator.random(20000) < sigmoid(logits)
+    same = generator.random(20000) < expit(logits)
     individuals = [tuple(pair) for pair in generator.integers(0, 40, (20000, 2))]
     return logits, same, individuals
 
@@ -29,12 +26,10 @@ def pairs():
 def test_known_probabilities_are_found_again(kind, pairs):
     logits, same, _ = pairs
     calibration = Calibration.fit(3 * logits + 7, same, kind)
-    error = calibration(3 * logits + 7) - sigmoid(logits)
+    error = calibration(3 * logits + 7) - expit(logits)
     assert np.abs(error).mean() < 0.01
     rising = calibration.logit(np.sort(3 * logits + 7))
     assert (np.diff(rising) >= 0).all()
-    again = Calibration(**json.loads(json.dumps(calibration.as_dict())))
-    np.testing.assert_array_equal(again(logits), calibration(logits))
 
 
 def test_a_logistic_function_goes_on_beyond_what_it_has_seen(pairs):
@@ -56,10 +51,8 @@ def test_two_matchers_that_know_different_things_are_better_together(how, pairs)
     generator = np.random.default_rng(1)
     scores = {name: logits + generator.normal(0, 2, len(logits)) for name in ("a", "b")}
     fusion = Fusion.fit(scores, same, individuals, how=how)
-    fused = brier(fusion(scores), same)
-    assert fused < min(brier(part(scores[name]), same) for name, part in fusion.parts.items())
-    again = Fusion.from_dict(json.loads(json.dumps(fusion.as_dict())))
-    np.testing.assert_array_equal(again(scores), fusion(scores))
+    alone = [brier_score_loss(same, part(scores[name])) for name, part in fusion.parts.items()]
+    assert brier_score_loss(same, fusion(scores)) < min(alone)
 
 
 def test_folds_share_no_individual(pairs):
@@ -72,10 +65,9 @@ def test_folds_share_no_individual(pairs):
     assert (judged == 1).all()
 
 
-def test_measures_against_another_library(pairs):
+def test_reliability_is_told_range_by_range(pairs):
     logits, same, _ = pairs
-    probabilities = sigmoid(logits)
-    assert brier(probabilities, same) == pytest.approx(brier_score_loss(same, probabilities))
+    probabilities = expit(logits)
     table = reliability(probabilities, same)
     assert table["pairs"].sum() == len(same)
     for row in table.itertuples():

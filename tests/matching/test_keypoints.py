@@ -94,7 +94,7 @@ def test_nothing_to_find(detector, shape):
         (np.zeros((5, 5, 4), np.uint8), {}, r"uint8 of the shape \[5, 5, 4\]"),
         (np.zeros((5, 5)), {}, "is float64"),
         (spotted(), {"mask": np.ones((3, 3), bool)}, r"expected bool \[200, 220\]"),
-        (spotted(), {"detector": "sift"}, "is 'sift'; expected one of dog, hessian"),
+        (spotted(), {"detector": "sift"}, "is 'sift'; it can be dog, hessian"),
         (spotted(), {"points": 0}, "points of keypoints is 0; expected a number above 0"),
     ],
 )

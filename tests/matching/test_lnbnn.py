@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from openanimals.matching.lnbnn import (
+    RULES,
     KeypointTable,
     Matches,
     individual_scores,
@@ -67,12 +68,12 @@ def test_scores_are_those_of_a_naive_loop(levels, rule, normalisers, cells):
     query, gallery = crowd(1, 4, 30, levels), crowd(2, 9, 150, levels)
     candidates = np.random.default_rng(3).random((4, 9)) < 0.6
     candidates[3] = False
-    names = np.array(list("aabbccddd"))
-    ways = {"k": 3, "normalisers": normalisers, "rule": rule, "names": names}
+    individuals = np.array([0, 0, 1, 1, 2, 2, 3, 3, 3])
+    ways = {"k": 3, "normalisers": normalisers, "rule": rule}
     # A query that probes all cells searches exactly.
     index = Neighbours(gallery.descriptors, gallery.photographs, cells=cells, probes=cells)
-    matches = lnbnn(query, gallery, candidates, index=index, **ways)
-    expected = naive(query, gallery, candidates, *ways.values())
+    matches = lnbnn(query, gallery, candidates, individuals, index=index, **ways)
+    expected = naive(query, gallery, candidates, *ways.values(), individuals)
     np.testing.assert_allclose(photograph_scores(matches, 4, 9), expected, atol=1e-9)
     assert (matches.weights > 0).all()
     assert expected[:3].any() and not expected[3].any()
@@ -84,13 +85,15 @@ def test_the_order_of_photographs_does_not_matter():
     turn = np.random.default_rng(7).permutation(9)
     rows = np.concatenate([np.flatnonzero(gallery.photographs == old) for old in turn])
     turned = table(gallery.descriptors[rows], np.argsort(turn)[gallery.photographs[rows]], 9)
-    scores = photograph_scores(lnbnn(query, gallery, candidates), 4, 9)
-    again = photograph_scores(lnbnn(query, turned, candidates[:, turn]), 4, 9)
+    some = np.arange(9)
+    scores = photograph_scores(lnbnn(query, gallery, candidates, some), 4, 9)
+    again = photograph_scores(lnbnn(query, turned, candidates[:, turn], some), 4, 9)
     np.testing.assert_allclose(again, scores[:, turn], atol=1e-12)
 
 
 def test_normaliser_by_name():
     """The published case: the query's own individual is 1, and no normaliser either."""
+    own = 1
     nearest = [
         [1, 1, 1],
         [1, 2, 1],
@@ -111,7 +114,7 @@ def test_normaliser_by_name():
         [6, 6, 1],
         [5, 4, 9],
     ]
-    columns = normaliser_columns(np.array(nearest), np.array(further), np.ones(8, int))
+    columns = normaliser_columns(np.insert(nearest, 0, own, axis=1), np.array(further))
     assert columns.tolist() == [2, 1, 2, 0, 0, 0, 2, 0]
 
 
@@ -138,28 +141,25 @@ def test_of_several_matches_the_best_one_votes():
 
 def test_nothing_to_see():
     query, gallery = crowd(8, 3, 20, 9), crowd(9, 4, 20, 9)
-    nobody = np.zeros((3, 4), dtype=bool)
-    assert len(lnbnn(query, gallery, nobody).weights) == 0
-    empty = table(np.zeros((0, 128)), [], 4)
-    assert len(lnbnn(query, empty, ~nobody).weights) == 0
-    by_name = {"rule": "name", "names": np.arange(4)}
-    assert len(lnbnn(query, empty, ~nobody, **by_name).weights) == 0
-    assert len(lnbnn(table(np.zeros((0, 128)), [], 3), gallery, ~nobody).weights) == 0
+    nobody, individuals = np.zeros((3, 4), dtype=bool), np.arange(4)
+    no_query, no_gallery = (table(np.zeros((0, 128)), [], count) for count in (3, 4))
+    for rule in RULES:
+        for given in ((query, gallery, nobody), (query, no_gallery, ~nobody)):
+            assert len(lnbnn(*given, individuals, rule=rule).weights) == 0
+        assert len(lnbnn(no_query, gallery, ~nobody, individuals, rule=rule).weights) == 0
 
 
 @pytest.mark.parametrize(
     ("wrong", "message"),
     [
         ({"k": 0}, "k = 0 neighbours and 1 beyond them; expected at least 1"),
-        ({"rule": "nam"}, "is 'nam'; expected last or name"),
-        ({"rule": "name"}, "each of 4 gallery photographs; got none"),
-        ({"candidates": np.ones((4, 3), bool)}, r"\[4, 3\]; expected bool \[3, 4\]"),
+        ({"rule": "nam"}, "is 'nam' .did you mean 'name'.*; it can be last, name"),
     ],
 )
 def test_wrong_input_is_named(wrong, message):
     query, gallery = crowd(8, 3, 20, 9), crowd(9, 4, 20, 9)
     with pytest.raises(UserError, match=message):
-        lnbnn(query, gallery, **{"candidates": np.ones((3, 4), bool), **wrong})
+        lnbnn(query, gallery, np.ones((3, 4), bool), np.arange(4), **wrong)
 
 
 def test_recall_is_the_share_of_true_neighbours_that_is_found():

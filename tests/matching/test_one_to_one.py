@@ -7,7 +7,6 @@ from openanimals.matching.geometry import check_matches
 from openanimals.matching.keypoints import extract_keypoints
 from openanimals.matching.local import LocalMatcher
 from openanimals.matching.one_to_one import matched_spots, one_to_one
-from openanimals.utils.errors import UserError
 from tests.matching.test_lnbnn import crowd
 
 
@@ -44,8 +43,6 @@ def test_matches_are_those_of_a_naive_loop(levels):
         np.testing.assert_array_equal(
             matches.gallery, gallery.photographs[matches.gallery_keypoints]
         )
-    with pytest.raises(UserError, match="the ratio of distances is 0.5; expected 1 or more"):
-        one_to_one(query, gallery, candidates, ratio=0.5)
 
 
 def picture(seed=0, side=200):

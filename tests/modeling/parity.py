@@ -4,29 +4,11 @@ import re
 
 import torch
 
-from openanimals.modeling import EmbeddingHead, ReIDModel
-from openanimals.modeling.backbones.resnet import resnet
+from openanimals.config import load
+from openanimals.modeling import ReIDModel, build_model
+from tests.modeling import released
 from tests.reference.fill_rule import fill_value
 
-_MULTI = [[1], [1, 2], [1, 3]]
-_GEM = {"pool": "GeneralizedMeanPoolingP"}
-# By recorded model: options of the backbone, branches, options of the heads.
-MODELS: dict[str, tuple[dict, list, dict]] = {
-    "bot_r50": ({}, [[1]], {}),
-    "bot_r50_ibn": ({"ibn": True}, [[1]], {}),
-    "agw_r50": ({"non_local": True}, [[1]], {"pool": "GeneralizedMeanPooling"}),
-    "sbs_r50": ({"non_local": True}, [[1]], _GEM),
-    "mgn_r50": ({}, _MULTI, {**_GEM, "embedding_dim": 256}),
-    "mgn_r50_ibn": ({"ibn": True}, _MULTI, {**_GEM, "embedding_dim": 256}),
-    "arbase": ({"ibn": True}, _MULTI, {}),
-    "r18_se": ({"depth": "18x", "se": True}, [[1]], {}),
-    "r34_ibn": ({"depth": "34x", "ibn": True}, [[1]], {}),
-    "r101_ibn_se_nl": (
-        {"depth": "101x", "ibn": True, "se": True, "non_local": True},
-        [[1]],
-        _GEM,
-    ),
-}
 RECORDED = ["bot_r50", "bot_r50_ibn", "agw_r50", "arbase"]  # features and losses, not keys alone
 
 _STEM = {"conv1": 0, "bn1": 1, "layer1": 4, "layer2": 5, "layer3.0": 6}
@@ -67,8 +49,8 @@ def released_keys(model: ReIDModel) -> dict[str, str]:
 
 def empty(name: str, classes: int = 5) -> ReIDModel:
     """One of the recorded models with weights of its own."""
-    backbone, branches, head = MODELS[name]
-    return ReIDModel(resnet(**backbone), branches, lambda c: EmbeddingHead(c, classes, **head))
+    keys = {**released.CONFIGS[name], **released.SIZES}
+    return build_model(load(None, released.pairs(keys)), classes)
 
 
 def build(name: str, rule: str) -> ReIDModel:

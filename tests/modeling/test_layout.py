@@ -41,7 +41,8 @@ def build(variant: str) -> ReIDModel:
 
 
 @pytest.mark.parametrize(
-    ("variant", "autocast"), [*((name, False) for name in VARIANTS), ("ARBase", True)]
+    ("variant", "autocast"),
+    [*((name, False) for name in VARIANTS), ("ARBase", True), ("SE and non-local", True)],
 )
 def test_every_convolution_receives_channels_last(variant, autocast):
     model = build(variant)

@@ -77,20 +77,6 @@ def test_branches_start_equal_and_part_ways(tiny_model):
     assert len({weight.data_ptr() for weight in weights}) == 3
 
 
-@pytest.mark.parametrize("autocast", [False, True])
-def test_every_trained_parameter_has_a_gradient(tiny_model, autocast):
-    model = tiny_model(embedding_dim=4, classifier="CircleSoftmax", scale=64.0, margin=0.35)
-    with torch.autocast("cpu", torch.bfloat16, enabled=autocast):
-        output = model(IMAGES, TARGETS)
-    total = sum(x.float().square().sum() for x in [*output.features.values()])
-    total = total + sum(x.square().sum() for x in output.logits.values())
-    assert all(x.dtype == torch.float32 for x in output.logits.values())
-    total.backward()
-    for name, parameter in model.named_parameters():
-        assert (parameter.grad is not None) == parameter.requires_grad, name
-        assert parameter.requires_grad != name.endswith("neck.bias")
-
-
 def test_parts_of_one_branch_and_of_several(tiny_model):
     one, several = tiny_model([[1]]), tiny_model()
     assert list(one.parts()) == ["backbone", "b1_head", "heads"]
@@ -145,11 +131,6 @@ def test_unknown_part_names_the_closest(tiny_model):
 def test_branches_that_cannot_be_named(tiny_model, branches):
     with pytest.raises(ValueError, match="MODEL.HEADS.BRANCHES is"):
         tiny_model(branches)
-
-
-def test_wrong_stripes(tiny_model):
-    with pytest.raises(ValueError, match="MODEL.HEADS.STRIPES is 'row' .did you mean 'rows'"):
-        tiny_model(stripes="row")
 
 
 def test_a_backbone_without_stem_has_one_branch():

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from openanimals.modeling import Losses, LossTerm, losses
-from tests.modeling import parity
+from tests.modeling import parity, released
 from tests.reference import load_arrays, load_json
 from tests.reference.fill_rule import make_images
 
@@ -79,7 +79,7 @@ def test_training_step(name):
     assert fixed == {key for key, value in parameters.items() if not value.requires_grad}
 
 
-@pytest.mark.parametrize("name", parity.MODELS)
+@pytest.mark.parametrize("name", released.NAMES)
 def test_state_dict_has_the_releases_entries(name):
     recorded = load_json("state_dict_keys.json")[name]
     with torch.device("meta"):

@@ -139,10 +139,3 @@ def test_frozen_non_local_blocks_are_told(caplog):
     with torch.device("meta"):
         resnet("18x", norm="FrozenBN", non_local=True)
     assert "WITH_NL: with NORM FrozenBN" in caplog.text
-
-
-def test_wrong_keys():
-    with pytest.raises(ValueError, match="DEPTH is '50' .did you mean '50x'"):
-        resnet("50")
-    with pytest.raises(ValueError, match="LAST_STRIDE is 3; it can be 1 or 2"):
-        resnet("18x", last_stride=3)

@@ -118,18 +118,6 @@ def test_weights_from_a_file(tmp_path, suffix):
         timm_backbone("resnet10t", pretrained=True, weights=path)
 
 
-@torch.no_grad()
-def test_real_weights_in_the_shared_folder(shared):
-    load_file = pytest.importorskip("safetensors.torch").load_file
-    path = shared / "weights" / "tf_efficientnet_lite0_in1k.safetensors"
-    theirs = timm.create_model("tf_efficientnet_lite0").eval()
-    theirs.load_state_dict(load_file(path))
-    backbone = timm_backbone("tf_efficientnet_lite0", last_stride=2, pretrained=True, weights=path)
-    images = torch.randn(1, 3, 128, 128)
-    feature_map = backbone.tail.eval()(backbone.stem.eval()(images))
-    assert torch.equal(feature_map, theirs.forward_features(images))
-
-
 def test_failed_download_says_what_to_set(monkeypatch):
     create = timm.create_model
 

@@ -12,7 +12,6 @@ from torch import nn
 from openanimals.modeling.backbones.resnet import resnet
 from openanimals.modeling.weights import (
     HEAD_CLASSIFIERS,
-    RESNET_WEIGHTS,
     ArchitectureError,
     WeightsError,
     fetch,
@@ -88,14 +87,6 @@ def test_failed_download_says_what_to_do(server, tmp_path, trouble):
     ):
         assert expected in str(error.value)
     assert not list((tmp_path / "cache").rglob("net-*"))
-
-
-def test_every_resnet_has_an_address_with_a_hash():
-    assert {depth for depth, _ in RESNET_WEIGHTS} == {"18x", "34x", "50x", "101x"}
-    assert RESNET_WEIGHTS["50x", True].endswith("v1.0/resnet50_ibn_a-d9d0bb7b.pth")
-    assert RESNET_WEIGHTS["50x", False].endswith("resnet50-19c8e357.pth")
-    with pytest.raises(WeightsError, match="cannot be checked"):
-        fetch("https://example.org/resnet50.pth")
 
 
 def test_pretrained_resnet_ibn(tmp_path):

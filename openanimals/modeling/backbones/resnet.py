@@ -13,8 +13,6 @@ from openanimals.modeling.backbones import Backbone
 from openanimals.modeling.layers.attention import NonLocal, SqueezeExcitation
 from openanimals.modeling.layers.norms import IBN, make_norm
 from openanimals.modeling.weights import load_pretrained
-from openanimals.utils.errors import UserError
-from openanimals.utils.registry import check_name
 
 logger = getLogger(__name__)
 
@@ -94,12 +92,8 @@ def resnet(
             ``non_local`` add starts from random where the file lacks it.
 
     Raises:
-        ValueError: an unknown depth, norm or last stride.
         ArchitectureError: the weights are of another network.
     """
-    check_name("MODEL.BACKBONE.DEPTH", depth, _DEPTHS)
-    if last_stride not in (1, 2):
-        raise UserError(f"MODEL.BACKBONE.LAST_STRIDE is {last_stride!r}; it can be 1 or 2")
     block, counts = _DEPTHS[depth]
     make = partial(make_norm, norm)
     network = ResNet(_WITH_SE[block] if se else block, counts, norm_layer=make)

@@ -2,6 +2,7 @@
 
 import math
 from collections import OrderedDict
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -24,7 +25,7 @@ def timm_backbone(
     name: str,
     *,
     last_stride: int = 1,
-    image_size: tuple[int, int] = (224, 224),
+    image_size: Sequence[int] = (224, 224),
     pooled: bool = False,
     pretrained: bool = False,
     weights: str | Path | None = None,
@@ -54,22 +55,17 @@ def timm_backbone(
         ValueError: timm is not installed or has no such model, or the last stride cannot be 1.
         WeightsError: the weights cannot be had or are of another network.
     """
-    if last_stride not in (1, 2):
-        raise UserError(f"MODEL.BACKBONE.LAST_STRIDE is {last_stride!r}; it can be 1 or 2")
     network = timm_weights.create(name, pretrained, weights)
     if hasattr(network, "set_input_size"):  # its position embedding has a size
-        network.set_input_size(img_size=image_size)
-    network.eval()
+        network.set_input_size(img_size=tuple(image_size))
     with on_meta(network):
         backbone = (None if pooled else _cut(network)) or _whole(network, image_size, pooled)
         if last_stride == 1:
             _keep_stride_16(name, backbone, image_size)
-    for part in (backbone.stem, backbone.tail):
-        part.train()
     return backbone
 
 
-def _images(size: tuple[int, int] = (_PROBE, _PROBE)) -> Tensor:
+def _images(size: Sequence[int] = (_PROBE, _PROBE)) -> Tensor:
     return torch.empty(1, 3, *size, device="meta")
 
 
@@ -204,12 +200,12 @@ class _Whole(nn.Module):
         return self.network.forward_head(features, pre_logits=True)[:, :, None, None]
 
 
-def _whole(network: nn.Module, image_size: tuple[int, int], pooled: bool) -> Backbone:
+def _whole(network: nn.Module, image_size: Sequence[int], pooled: bool) -> Backbone:
     tail = _Whole(network, pooled)
     return Backbone(nn.Identity(), tail, tail(_images(image_size)).shape[1])
 
 
-def _keep_stride_16(name: str, backbone: Backbone, image_size: tuple[int, int]) -> None:
+def _keep_stride_16(name: str, backbone: Backbone, image_size: Sequence[int]) -> None:
     """Take the strides out of a tail that starts at 1/16, or say that it cannot be done.
 
     A 2x2 convolution, as in ConvNeXt, then makes the map one row and one column smaller.

@@ -45,12 +45,11 @@ class SqueezeExcitation(nn.Module):
 
     Args:
         channels: of the map.
-        reduction: how much narrower the layer in between is.
     """
 
-    def __init__(self, channels: int, reduction: int = 16) -> None:
+    def __init__(self, channels: int) -> None:
         super().__init__()
-        inner = channels // reduction
+        inner = channels // 16
         self.fc = nn.Sequential(
             nn.Linear(channels, inner, bias=False),
             nn.ReLU(inplace=True),

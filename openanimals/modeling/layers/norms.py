@@ -16,9 +16,6 @@ from torch import Tensor, nn
 from openanimals.modeling.layers.precision import full_precision
 from openanimals.utils import distributed
 from openanimals.utils.errors import UserError
-from openanimals.utils.registry import check_name
-
-POSITIONS = (2, 3)  # the dimensions of [B, C, H, W] that norms and pools take means over
 
 
 def layout_of(x: Tensor) -> torch.memory_format:
@@ -89,9 +86,6 @@ class SyncBN(nn.BatchNorm2d):
     running_var: Tensor
     num_batches_tracked: Tensor
     momentum: float
-
-    def __init__(self, channels: int) -> None:
-        super().__init__(channels)
 
     def forward(self, x: Tensor) -> Tensor:
         """Return the normalised map, ``[B, C, H, W]``."""
@@ -171,9 +165,8 @@ def make_norm(name: str, channels: int) -> nn.Module:
         channels: of the map; for GN a multiple of 32.
 
     Raises:
-        ValueError: an unknown name, or channels that it cannot have.
+        UserError: channels that it cannot have.
     """
-    check_name("NORM", name, NORMS)
     return NORMS[name](channels)
 
 
@@ -186,9 +179,8 @@ def make_neck(norm: str, channels: int) -> nn.Module:
         norm: one of :data:`NORMS`.
         channels: of the feature.
     """
-    neck = make_norm(norm, channels)
-    for name, parameter in neck.named_parameters():
-        parameter.requires_grad_(name != "bias")
+    neck: Any = make_norm(norm, channels)
+    neck.bias.requires_grad_(False)
     return neck
 
 
@@ -220,9 +212,9 @@ class _Normalise(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor, eps: float) -> Tensor:
         wide = x.to(torch.promote_types(x.dtype, torch.float32))
-        mean = wide.mean(POSITIONS, keepdim=True)  # [B, C, 1, 1]
+        mean = wide.mean((2, 3), keepdim=True)  # [B, C, 1, 1]
         deviation = wide - mean
-        factor = (deviation.square().mean(POSITIONS, keepdim=True) + eps).rsqrt()
+        factor = (deviation.square().mean((2, 3), keepdim=True) + eps).rsqrt()
         ctx.save_for_backward(x, mean, factor, weight)
         scale, shift = factor * weight[:, None, None], bias[:, None, None]
         return torch.addcmul(shift, deviation, scale).to(x.dtype)
@@ -232,8 +224,8 @@ class _Normalise(torch.autograd.Function):
         x, mean, factor, weight = ctx.saved_tensors
         gradient = full_precision(gradients[0])
         normal = (full_precision(x) - mean) * factor
-        mean_gradient = gradient.mean(POSITIONS, keepdim=True)
-        mean_product = (gradient * normal).mean(POSITIONS, keepdim=True)
+        mean_gradient = gradient.mean((2, 3), keepdim=True)
+        mean_product = (gradient * normal).mean((2, 3), keepdim=True)
         # x also moves its mean and its variance, which takes these two parts out.
         inner = (gradient - mean_gradient).addcmul_(normal, mean_product, value=-1)
         positions = x.shape[2:].numel()

@@ -4,12 +4,15 @@ Names and numerics are FastReID's, so that its configs and checkpoints keep thei
 """
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from openanimals.modeling.layers.precision import full_precision
+
+LEAST = 1e-6  # activations are clamped at this from below, which keeps powers real
 
 
 class _Mean(torch.autograd.Function):
@@ -45,13 +48,6 @@ class GlobalAvgPool(nn.Module):
         return mean(x)
 
 
-class GlobalMaxPool(nn.AdaptiveMaxPool2d):
-    """Maximum over positions: ``[B, C, H, W]`` to ``[B, C, 1, 1]``."""
-
-    def __init__(self) -> None:
-        super().__init__(1)
-
-
 class GeneralizedMeanPooling(nn.Module):
     """GeM, ``mean(x**p)**(1/p)``: ``[B, C, H, W]`` to ``[B, C, 1, 1]``.
 
@@ -59,27 +55,25 @@ class GeneralizedMeanPooling(nn.Module):
 
     Args:
         p: the exponent; 1 is the mean, infinity the maximum.
-        eps: activations are clamped at this from below, which keeps the power real.
     """
 
     p: float | Tensor
 
-    def __init__(self, p: float = 3.0, eps: float = 1e-6) -> None:
+    def __init__(self, p: float = 3.0) -> None:
         super().__init__()
         self.p = p
-        self.eps = eps
 
     def forward(self, x: Tensor) -> Tensor:
-        """Pool ``[B, C, H, W]``; float32 if that is half precision, in which eps**p is 0."""
+        """Pool ``[B, C, H, W]``; float32 if that is half precision, in which LEAST**p is 0."""
         x = full_precision(x)
-        return mean(x.clamp(min=self.eps).pow(self.p)).pow(1.0 / self.p)
+        return mean(x.clamp(min=LEAST).pow(self.p)).pow(1.0 / self.p)
 
 
 class GeneralizedMeanPoolingP(GeneralizedMeanPooling):
     """GeM whose exponent is learnt, starting from ``p``."""
 
-    def __init__(self, p: float = 3.0, eps: float = 1e-6) -> None:
-        super().__init__(p, eps)
+    def __init__(self, p: float = 3.0) -> None:
+        super().__init__()
         del self.p
         self.p = nn.Parameter(torch.full((1,), p))
 
@@ -104,7 +98,7 @@ POOLS: dict[str, Callable[[], nn.Module]] = {
     "Identity": nn.Identity,
     "Flatten": Flatten,
     "GlobalAvgPool": GlobalAvgPool,
-    "GlobalMaxPool": GlobalMaxPool,
+    "GlobalMaxPool": partial(nn.AdaptiveMaxPool2d, 1),
     "GeneralizedMeanPooling": GeneralizedMeanPooling,
     "GeneralizedMeanPoolingP": GeneralizedMeanPoolingP,
     "FastGlobalAvgPool": GlobalAvgPool,  # a name that FastReID's configs use
