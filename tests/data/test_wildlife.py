@@ -278,12 +278,3 @@ def test_write_protected_data_is_cached_for_the_user(package, data, tmp_path, pa
     assert list((tmp_path / "user-cache/openanimals/catalogues").iterdir())
     data.rename(tmp_path / "elsewhere")
     assert wildlife.read("HyenaID2022", tmp_path / "elsewhere").path(0).is_file()
-
-
-def test_no_place_for_a_cache(package, data, monkeypatch, caplog, parsed):
-    fixtures.make_hyena(data, identities=1, images=2)
-    blocked = data / "blocked"
-    blocked.touch()
-    monkeypatch.setattr(wildlife, "_cache_files", lambda _: [blocked / "x.json"])
-    assert len(wildlife.read("HyenaID2022", data)) == 2
-    assert "could not be cached" in caplog.text
