@@ -12,6 +12,7 @@ import pytest
 
 from openanimals.config import get_cfg, load
 from openanimals.config.fastreid import REFUSED
+from openanimals.engine import evaluate, train
 from tests.conftest import REPOSITORY
 from tests.data.wildlife_fixtures import coat, make_hyena
 from tests.engine.tiny_run import overrides
@@ -70,6 +71,11 @@ def workplace(tmp_path_factory) -> Path:
 
 
 def test_readme_runs_from_top_to_bottom(workplace, monkeypatch):
+    def draw(folder, *more):  # of one run, as they take most of the time
+        if folder.name == "my_photos":
+            evaluate.draw_results(folder, *more)
+
+    monkeypatch.setattr(train, "draw_results", draw)
     monkeypatch.chdir(workplace)
     monkeypatch.syspath_prepend(workplace)
     for name in ("REID_DATASETS", "FASTREID_DATASETS"):

@@ -167,16 +167,21 @@ def test_transforms_of_ones_own_come_last_in_their_order(monkeypatch):
     assert torch.equal(found, images.flip(-1) * 2 + 1)
 
 
-@pytest.mark.parametrize("end", ["kill", "memory"])
-def test_a_lost_worker_is_one_clear_error(zoo, monkeypatch, end):
+LOST = r"(worker \(pid|MemoryError).*/dev/shm: lower DATALOADER.NUM_WORKERS .*--resume"
+STOPPED = r"no images have come for 1 s \(TIMEOUT\): .* was stopped, .*--resume"
+
+
+@pytest.mark.parametrize(
+    ("end", "told"), [(signal.SIGKILL, LOST), ("memory", LOST), (signal.SIGSTOP, STOPPED)]
+)
+def test_a_lost_worker_is_one_clear_error(zoo, monkeypatch, end, told):
     def read(self, row):
         if end == "memory":
             raise MemoryError
-        os.kill(os.getpid(), signal.SIGKILL)
+        os.kill(os.getpid(), end)
 
     monkeypatch.setattr(ReIDDataset, "read", read)
-    keys = cfg(DATALOADER__NUM_WORKERS=1)
-    told = r"(worker \(pid|MemoryError).*/dev/shm: lower DATALOADER.NUM_WORKERS .*--resume"
+    keys = cfg(DATALOADER__NUM_WORKERS=1, TIMEOUT=1 if end == signal.SIGSTOP else 60)
     for loader in (build_train_loader(keys, TrainSet.of(zoo)), build_test_loader(keys, zoo)):
         with pytest.raises(LoaderError, match=told):
             first(loader)

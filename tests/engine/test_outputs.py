@@ -32,11 +32,10 @@ def test_names_of_any_letters_are_drawn(tmp_path, recwarn):
     assert not [str(warning.message) for warning in recwarn]
 
 
-def test_pictures_that_fail_cost_no_table(tmp_path, herd_root, monkeypatch, capsys):
+def test_pictures_that_fail_cost_no_table(tmp_path, herd_root, pictures, monkeypatch, capsys):
     def fail(*_, **__):
         raise RuntimeError("no font")
 
-    monkeypatch.setattr(run, "draw_results", testing.draw_results)
     monkeypatch.setattr(testing, "plot_cmc", fail)
     monkeypatch.setattr(testing, "draw_rank_lists", fail)
     run.train(tiny_cfg(tmp_path / "run", herd_root, SOLVER__MAX_EPOCH=1))
@@ -46,8 +45,7 @@ def test_pictures_that_fail_cost_no_table(tmp_path, herd_root, monkeypatch, caps
     assert json.loads((tmp_path / "run/results.json").read_text()).keys() >= {HERD}
 
 
-def test_a_run_with_names_of_any_letters(tmp_path, line, monkeypatch, capfdbinary):
-    monkeypatch.setattr(run, "draw_results", testing.draw_results)
+def test_a_run_with_names_of_any_letters(tmp_path, line, pictures, capfdbinary):
     rows = photographs.herd()
     for row in rows:
         row["identity"] += "\n12:00:00 \x1b[2K雪"
