@@ -167,13 +167,6 @@ def test_cmyk_becomes_rgb_and_black_outside(tmp_path):
     assert (pixels[:, 4:] == 0).all()
 
 
-def test_the_first_frame_of_an_animation_is_read(tmp_path):
-    path = tmp_path / "image.webp"
-    first, second = Image.fromarray(SOURCE), Image.new("RGB", (WIDTH, HEIGHT))
-    first.save(path, save_all=True, append_images=[second], lossless=True)
-    np.testing.assert_array_equal(read_image(path), SOURCE)
-
-
 @pytest.mark.parametrize(
     ("bbox", "expected"),
     [

@@ -267,18 +267,6 @@ def assert_same_batches(ours, theirs, count=3):
             assert images.is_contiguous(memory_format=torch.channels_last)
 
 
-@pytest.mark.parametrize("mode", [*MODES, "off"])
-@pytest.mark.parametrize("exact", [True, False])
-def test_a_cache_changes_no_batch(zoo, tmp_path, mode, exact):
-    keys = cfg(INPUT__EXACT_TRAIN=exact, INPUT__EXACT_TEST=exact)
-    train, cache = TrainSet.of(zoo), cache_of(keys, tmp_path, mode)
-    for start in (0, 2):
-        cached = build_train_loader(keys, train, start=start, cache=cache)
-        assert_same_batches(cached, build_train_loader(keys, train, start=start))
-    cached = build_test_loader(keys, zoo, range(3, 20), cache=cache)
-    assert_same_batches(cached, build_test_loader(keys, zoo, range(3, 20)), 9)
-
-
 @pytest.mark.parametrize("mode", MODES)
 @pytest.mark.parametrize("auto_augment", [False, True])
 def test_unreadable_images_are_told_from_the_cache_as_without(zoo, tmp_path, mode, auto_augment):

@@ -254,12 +254,11 @@ def test_a_cache_of_another_version_or_format_is_not_used(
     assert len(parsed) == 2
 
 
-@pytest.mark.parametrize("damage", ["", "[]", "\udcff"])
-def test_damaged_cache_is_built_again(package, data, parsed, damage):
+def test_damaged_cache_is_built_again(package, data, parsed):
     fixtures.make_hyena(data, identities=1, images=2)
     first = wildlife.read("HyenaID2022", data)
     file = data / ".openanimals" / "HyenaID2022.json"
-    file.write_bytes(damage.encode(errors="surrogateescape"))
+    file.write_bytes(b"\xff")
     for _ in range(2):
         assert wildlife.read("HyenaID2022", data).digest() == first.digest()
     assert len(parsed) == 2
