@@ -8,6 +8,7 @@ import pytest
 import torch
 
 import tests.tiny  # noqa: F401  (registers the backbone "tiny")
+from openanimals.engine import evaluate, train
 from openanimals.utils.logging import LOGGER, close_logging
 
 REPOSITORY = Path(__file__).parent.parent
@@ -30,6 +31,20 @@ def _own_user_cache(tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("user-cache")))
         yield
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _no_pictures():
+    """Runs draw nothing, which would take most of their time."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(train, "draw_results", lambda *_: None)
+        yield
+
+
+@pytest.fixture
+def pictures(monkeypatch):
+    """In this test, runs draw their pictures all the same."""
+    monkeypatch.setattr(train, "draw_results", evaluate.draw_results)
 
 
 @pytest.fixture(autouse=True)

@@ -18,7 +18,8 @@ from tests.engine.tiny_run import HERD
 CONFIGS = REPOSITORY / "configs"
 FILES = sorted(CONFIGS.rglob("*.yml"))
 AGW, CPU, HYENA = (CONFIGS / f for f in ("Base-AGW.yml", "sizes/cpu.yml", "species/hyena.yml"))
-METHODS = [path for path in FILES if path.parent == CONFIGS and "lite" not in path.stem]
+METHODS = [path for path in FILES if path.parent == CONFIGS and path.stem.count("-") == 1]
+BUILT: set[str] = set()  # models and solvers of the files so far
 UNTRAINED = ["MODEL.BACKBONE.PRETRAIN", False]
 
 
@@ -49,6 +50,9 @@ def test_a_file_opens_with_the_command_that_runs_it(path):
 def test_a_file_builds_its_model_and_optimiser(path):
     cfg = load(composed(path), UNTRAINED)
     assert cfg.MODEL.DEVICE == "auto"
+    if f"{cfg.MODEL}{cfg.SOLVER}{cfg.INPUT}" in BUILT:  # a species has no model of its own
+        return
+    BUILT.add(f"{cfg.MODEL}{cfg.SOLVER}{cfg.INPUT}")
     with torch.device("meta"):
         model = build_model(cfg, num_classes=10)
     check_sizes(cfg, model)
@@ -57,7 +61,7 @@ def test_a_file_builds_its_model_and_optimiser(path):
     assert build_losses(cfg)
     model.freeze(cfg.MODEL.FREEZE_LAYERS)
     model.unfreeze()
-    optimizer = build_optimizer(cfg, model.to_empty(device="cpu"))
+    optimizer = build_optimizer(cfg, model)
     assert sum(len(group["params"]) for group in optimizer.param_groups) > 10
     assert build_schedule(cfg, 23).lr_at(0, cfg.SOLVER.BASE_LR) > 0
 

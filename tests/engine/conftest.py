@@ -7,7 +7,6 @@ from functools import partial
 import pytest
 
 from openanimals import cli
-from openanimals.engine import train
 from tests.conftest import REPOSITORY
 from tests.engine.photographs import herd, source
 from tests.engine.tiny_run import overrides
@@ -16,14 +15,6 @@ needs_wildlife = pytest.mark.skipif(
     importlib.util.find_spec("wildlife_datasets") is None, reason="needs wildlife-datasets"
 )
 BASE = str(REPOSITORY / "configs" / "Base-ARBase.yml")
-
-
-@pytest.fixture(scope="package", autouse=True)
-def _no_pictures():
-    """Runs draw nothing, which would take most of their time, unless a test undoes this."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(train, "draw_results", lambda *_: None)
-        yield
 
 
 def command_line(place, *options, rows=None, config=BASE, **keys) -> list[str]:

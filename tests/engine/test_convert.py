@@ -74,7 +74,6 @@ def test_theirs_to_ours_with_a_config_file(theirs, tmp_path):
 @pytest.mark.parametrize(
     "changes",
     [
-        {},
         {"MODEL__BACKBONE__WITH_IBN": True, "MODEL__HEADS__BRANCHES": [[1], [1, 2], [1, 3]]},
         {"MODEL__HEADS__POOL_LAYER": "GeneralizedMeanPoolingP", "MODEL__HEADS__EMBEDDING_DIM": 8},
         {"MODEL__HEADS__WITH_BNNECK": False, "MODEL__BACKBONE__NORM": "GN"},

@@ -141,8 +141,7 @@ def test_processes_that_were_not_started_alike_say_what_differs(tmp_path, herd_r
     assert not (tmp_path / "run").exists()
 
 
-@pytest.mark.parametrize("option", ["--resume", "--eval-only"])
-def test_processes_with_other_weights(option, trained, tmp_path, herd_root):
+def test_processes_with_other_weights(trained, tmp_path, herd_root):
     """The same file name on two machines, and another content: here in two homes."""
     started = environments(2)
     for rank in range(2):
@@ -150,8 +149,7 @@ def test_processes_with_other_weights(option, trained, tmp_path, herd_root):
         content = checkpoint.read(trained / "model_final.pth")
         content["model"]["stem.0.weight"] += rank
         checkpoint.write(tmp_path / str(rank) / "model_last.pth", content)
-    place = {"OUTPUT_DIR": "~"} if option == "--resume" else {"MODEL__WEIGHTS": "~/model_last.pth"}
-    arguments = command(tmp_path / "run", herd_root, option, **KEYS, **place)
+    arguments = command(tmp_path / "run", herd_root, "--resume", **KEYS, OUTPUT_DIR="~")
     for finished in run_together(arguments, started):
         assert finished.returncode == 2
         assert "do not agree; start all of them alike:\n    - the weights" in finished.stderr

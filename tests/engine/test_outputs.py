@@ -2,7 +2,6 @@
 
 import json
 import logging
-import shutil
 import sys
 
 import numpy as np
@@ -11,7 +10,7 @@ import pytest
 from openanimals import cli
 from openanimals.engine import evaluate as testing
 from openanimals.engine import train as run
-from openanimals.engine.writers import MetricsFile, TensorBoard
+from openanimals.engine.writers import TensorBoard
 from openanimals.evaluation import evaluate
 from openanimals.evaluation.visualize import draw_rank_lists, plot_cmc
 from tests.engine import photographs
@@ -32,11 +31,10 @@ def test_names_of_any_letters_are_drawn(tmp_path, recwarn):
     assert not [str(warning.message) for warning in recwarn]
 
 
-def test_pictures_that_fail_cost_no_table(tmp_path, herd_root, monkeypatch, capsys):
+def test_pictures_that_fail_cost_no_table(tmp_path, herd_root, pictures, monkeypatch, capsys):
     def fail(*_, **__):
         raise RuntimeError("no font")
 
-    monkeypatch.setattr(run, "draw_results", testing.draw_results)
     monkeypatch.setattr(testing, "plot_cmc", fail)
     monkeypatch.setattr(testing, "draw_rank_lists", fail)
     run.train(tiny_cfg(tmp_path / "run", herd_root, SOLVER__MAX_EPOCH=1))
@@ -46,8 +44,7 @@ def test_pictures_that_fail_cost_no_table(tmp_path, herd_root, monkeypatch, caps
     assert json.loads((tmp_path / "run/results.json").read_text()).keys() >= {HERD}
 
 
-def test_a_run_with_names_of_any_letters(tmp_path, line, monkeypatch, capfdbinary):
-    monkeypatch.setattr(run, "draw_results", testing.draw_results)
+def test_a_run_with_names_of_any_letters(tmp_path, line, pictures, capfdbinary):
     rows = photographs.herd()
     for row in rows:
         row["identity"] += "\n12:00:00 \x1b[2K雪"
@@ -92,25 +89,3 @@ def test_curves_of_two_sets_are_two(tmp_path, monkeypatch):
     curves.write(0, {"loss": 1, "folder:a b/mAP": 1, "folder:a_b/mAP": 2, "Animals-Zoo/mAP": 3})
     curves.close()
     assert len({*written}) == 4 and {"loss", "Animals-Zoo/mAP"} < {*written}
-
-
-def test_a_folder_that_is_removed_in_mid_run(tmp_path, line, refused, monkeypatch):
-    write = MetricsFile.write
-
-    def remove(self, iteration, scalars):
-        if iteration > 0:
-            shutil.rmtree(tmp_path / "run", ignore_errors=True)
-        write(self, iteration, scalars)
-
-    monkeypatch.setattr(MetricsFile, "write", remove)
-    error = refused(line())
-    assert "metrics.json was removed in mid-run" in error and "Traceback" not in error
-    assert not (tmp_path / "run").exists()
-
-
-def test_a_line_of_the_metrics_that_a_kill_cut_short_is_forgotten(tmp_path):
-    (tmp_path / "metrics.json").write_text(
-        '{"iteration": 1}\n{"iteration": 2}\n{"iteration": 1, "lo'
-    )
-    MetricsFile(tmp_path, 2, 10).close()
-    assert (tmp_path / "metrics.json").read_text() == '{"iteration": 1}\n'

@@ -2,12 +2,15 @@
 
 import json
 import math
+import shutil
 
 import pytest
 import torch
 
 from openanimals.engine import checkpoint
-from tests.engine.tiny_run import command
+from openanimals.engine import train as engine_train
+from openanimals.utils.errors import UserError
+from tests.engine.tiny_run import command, tiny_cfg
 from tests.processes import run
 
 pytestmark = pytest.mark.cli
@@ -20,7 +23,9 @@ KEYS = {
     "SOLVER__CHECKPOINT_PERIOD": 3,
     "TEST__EVAL_PERIOD": 2,
     "MODEL__BACKBONE__NAME": "tiny_dropout",
-    "IMPORTS": ["tests.engine.kill"],
+    "MODEL__HEADS__NAME": "PrototypeHead",  # whose class weights have their own names
+    "MODEL__LOSSES__NAME": ("CrossEntropyLoss", "TripletLoss", "Proxies"),  # the last one learns
+    "IMPORTS": ["tests.engine.kill", "tests.engine.own_parts"],
     "INPUT__AUTOAUG__ENABLED": True,
     "INPUT__AUTOAUG__PROB": 0.5,
     "INPUT__REA__ENABLED": True,
@@ -45,14 +50,10 @@ MOMENTS = [
     ("step 2", "before the first checkpoint"),
     ("save 1", "in the first checkpoint"),
     ("after model_last.pth 1", "before the first pointer"),
-    ("step 2", "in the middle of an epoch"),
     ("before metrics.json 1", "while resuming"),
     ("features 1", "in a periodic evaluation"),
-    ("save 1", "while saving the best"),
     ("save 2", "while a rolling save replaces another"),
-    ("after last_checkpoint 1", "right after a rolling save"),
     ("after model_0002.pth 1", "between checkpoint and pointer"),
-    ("features 2", "in the last evaluation"),
     ("before model_final.pth 1", "in the last save"),
     ("after model_final.pth 1", "before the final pointer"),
     ("before results.json 1", "before the results are written"),
@@ -67,6 +68,13 @@ def test_killed_and_resumed_ends_like_an_uninterrupted_run(whole, tmp_path, herd
     assert resumed.returncode == 0, resumed.stderr
     assert_same_outcome(tmp_path, whole)
     assert not list(tmp_path.glob(".*")), "half-written files are left"
+
+
+def test_it_goes_on_with_the_losses_that_it_began_with(whole, tmp_path, herd_root):
+    shutil.copytree(whole, tmp_path, dirs_exist_ok=True)
+    others = {"MODEL__LOSSES__NAME": ("CrossEntropyLoss",)}
+    with pytest.raises(UserError, match=r"MODEL\.LOSSES keys that the run began with"):
+        engine_train.train(tiny_cfg(tmp_path, herd_root, **KEYS | others), resume=True)
 
 
 def test_workers_change_nothing(whole, tmp_path, herd_root):

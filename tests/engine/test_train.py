@@ -142,11 +142,11 @@ def test_validation_looks_at_cameras_no_more_than_its_source(kind, tmp_path, her
 
 
 def test_training_learns(tmp_path, herd_root):
-    cfg = tiny_cfg(tmp_path, herd_root, SOLVER__MAX_EPOCH=30, SOLVER__BASE_LR=0.01, LOG_PERIOD=9)
+    cfg = tiny_cfg(tmp_path, herd_root, SOLVER__MAX_EPOCH=15, SOLVER__BASE_LR=0.01, LOG_PERIOD=5)
     run.train(cfg)
     lines = map(json.loads, (tmp_path / "metrics.json").read_text().splitlines())
     losses = [line["total_loss"] for line in lines if "total_loss" in line]
-    assert np.mean(losses[-3:]) < 0.9 * np.mean(losses[:3])
+    assert np.mean(losses[-2:]) < 0.9 * np.mean(losses[:2])
 
 
 def test_best_checkpoint_says_what_it_was_selected_on(finished, tmp_path, herd_root):
@@ -185,16 +185,6 @@ def test_frozen_layers_do_not_move_and_then_do(tmp_path, herd_root, until):
     assert not moved(states[0], states[1], "heads.b1.")
     assert moved(states[0], states[1], "tails.b2.")
     assert moved(states[1], states[2], "tails.b1.")
-
-
-def test_a_run_with_everything_frozen_ends_as_it_began(tmp_path, herd_root):
-    keys = {"MODEL__FREEZE_LAYERS": ["backbone", "b1", "b2", "b3", "heads"]}
-    cfg = tiny_cfg(tmp_path, herd_root, SOLVER__FREEZE_ITERS=9, **keys)  # 3 epochs of 3
-    began = Trainer(cfg, load_sets(cfg).train, CPU).model.state_dict()
-    run.train(cfg)
-    ended = checkpoint.read(tmp_path / "model_final.pth")
-    assert ended["iteration"] == 9
-    assert_same_weights(ended["model"], dict(began))
 
 
 def test_without_the_pointer_a_run_goes_on_from_its_newest_checkpoint(finished, tmp_path):

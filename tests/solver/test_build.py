@@ -156,7 +156,7 @@ def test_clipping_takes_each_parameter_on_its_own():
     torch.testing.assert_close(small.grad, torch.tensor([0.3, 0.35]))
 
 
-@pytest.mark.parametrize("steps", [4, pytest.param(None, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("steps", [3, pytest.param(None, marks=pytest.mark.slow)])
 @pytest.mark.parametrize("variant", RECORDED)
 def test_follows_the_recorded_training(variant, steps):
     recorded = RECORDED[variant]
@@ -172,13 +172,16 @@ def test_follows_the_recorded_training(variant, steps):
     assert groups == {tuple(group) for group in recorded["groups"]}
 
     targets = torch.tensor([0, 0, 1, 1, 2, 2, 3, 3])
-    for iteration, expected in enumerate(recorded["losses"][:steps]):
+    losses = recorded["losses"][:steps]
+    for iteration, expected in enumerate(losses):
         model.freeze(cfg.MODEL.FREEZE_LAYERS if iteration < cfg.SOLVER.FREEZE_ITERS else [])
         for group in optimizer.param_groups:
             group["lr"] = schedule.lr_at(iteration, group["initial_lr"])
         images = torch.from_numpy(make_images(8, 64, 64, 1000 + iteration)).double()
         values = terms(model(images, targets), targets)
         assert [value.item() for value in values.values()] == pytest.approx(expected, rel=1e-9)
+        if expected is losses[-1]:
+            break  # what this step would do nobody sees
         optimizer.zero_grad()
         sum(values.values()).backward()
         clip = cfg.SOLVER.CLIP_GRADIENTS

@@ -72,11 +72,6 @@ def test_schedules_in_proportion(method, warm_up, frozen, delay, steps):
     }
 
 
-def test_the_example_of_a_scaled_schedule():
-    scaled = scaled_schedule(load(CONFIGS / "Base-bagtricks.yml").SOLVER, 12, 10)
-    assert (scaled["SOLVER.WARMUP_ITERS"], scaled["SOLVER.STEPS"]) == (43, [4, 9])
-
-
 @pytest.mark.parametrize("method", ["bagtricks", "AGW", "SBS", "MGN", "ARBase"])
 def test_the_published_budget_is_the_published_schedule(method):
     cfg = load(CONFIGS / f"Base-{method}.yml")

@@ -1,7 +1,6 @@
 """tools/reproduce.py with a stand-in for each training: what runs, what it tells and refuses."""
 
 import json
-import os
 import re
 
 import numpy as np
@@ -14,7 +13,7 @@ from reproduce import command, run
 from reproduce.command import main
 
 STAND_IN = """
-import json, os, pathlib, sys, time, yaml
+import json, os, pathlib, sys, yaml
 folder = pathlib.Path(sys.argv[-1]).parent
 row, species, seed = folder.parts[-3:]
 (folder / "gpu").write_text(os.environ.get("CUDA_VISIBLE_DEVICES", ""))
@@ -86,13 +85,6 @@ def test_what_trains_nothing_is_evaluated_once(tmp_path, tool):
     assert "- HotSpotter on demo: nothing is trained" in (out / "main.md").read_text()
 
 
-def test_a_run_whose_results_are_empty_is_not_left_out_in_silence(tool, folder, capfd):
-    assert tool(*bot()) == 0
-    (folder / "results.json").write_text("{}")
-    assert tool(*bot()) == 2
-    assert "results.json is damaged: it holds no result" in capfd.readouterr().err
-
-
 def test_a_finished_run_is_never_repeated(tmp_path, tool, folder):
     assert tool(*bot()) == 0
     before = {file: file.stat().st_mtime_ns for file in folder.iterdir()}
@@ -132,9 +124,10 @@ def test_a_failed_run_is_shown_the_others_are_done_and_the_next_call_tries_again
 def test_each_gpu_trains_one_run_at_a_time(tmp_path, tool, monkeypatch):
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "4,7,9")
     monkeypatch.setattr(command.torch.cuda, "device_count", lambda: 3)
-    assert tool("--species", "demo", "--seeds", "1", "--gpus", "2") == 0
+    methods = ["--methods", "BoT", "AGW", "SBS", "MGN"]
+    assert tool(*methods, "--species", "demo", "--seeds", "1", "--gpus", "2") == 0
     gpus = [file.read_text() for file in (tmp_path / "out").glob("main/*/demo/seed0/gpu")]
-    assert len(gpus) == len(command.TABLES["main"]["rows"]) and set(gpus) == {"4", "7"}
+    assert len(gpus) == 4 and set(gpus) == {"4", "7"}
 
 
 def test_rows_that_are_the_same_share_their_runs(tmp_path, tool):
@@ -159,12 +152,12 @@ def test_data_that_are_missing_are_told_once_and_other_species_done(
         return 800
 
     monkeypatch.setattr(command, "count_training_images", count)
-    assert tool("--species", "hyena", "demo", "--seeds", "2", "--methods", "BoT", "AGW") == 2
+    assert tool("--species", "hyena", "demo", "--seeds", "1", "--methods", "BoT", "AGW") == 2
     told = capfd.readouterr()
-    assert told.out.count("no hyenas here") == 1 and "4 of 8 runs failed" in told.err
+    assert told.out.count("no hyenas here") == 1 and "2 of 4 runs failed" in told.err
     table = markdown(tmp_path / "out/main.md", "hyena")
-    assert table["BoT"][:3] == ["0, 2 failed", "failed", "failed"]
-    assert markdown(tmp_path / "out/main.md", "demo")["BoT"][0] == "2"
+    assert table["BoT"][:3] == ["0, 1 failed", "failed", "failed"]
+    assert markdown(tmp_path / "out/main.md", "demo")["BoT"][0] == "1"
 
 
 # Settings
@@ -186,13 +179,6 @@ def test_runs_of_other_settings_are_refused(tmp_path, tool, folder, capfd):
     assert tool(*bot(), "--species", "hyena", "DATASETS.NAMES", "folder:x") == 0
     runs = [file.parent.parent.name for file in (tmp_path / "out").glob("*/*/*/*/starts")]
     assert sorted(runs) == ["demo", "hyena"]
-
-
-def test_other_settings_are_fine_where_nothing_was_trained(tmp_path, tool, monkeypatch):
-    monkeypatch.setenv("FAILS", "BoT")
-    assert tool(*bot("SOLVER.BASE_LR", "1")) == 2
-    monkeypatch.delenv("FAILS")
-    assert tool(*bot()) == 0
 
 
 def test_two_tools_do_not_share_a_folder(tmp_path, tool, folder, capfd):
@@ -234,7 +220,7 @@ def test_mistakes_end_in_a_message(arguments, message, tmp_path, capsys):
 
 
 def test_mean_and_deviation_beside_the_published(tmp_path, tool):
-    assert tool("--species", "hyena", "--methods", "ARBase", "SBS-fair") == 0
+    assert tool("--species", "hyena", "--methods", "ARBase") == 0
     table = markdown(tmp_path / "out/main.md", "hyena (Animals-HyenaID2022)")
     assert table["method"][1:3] == ["Rank-1", "mAP"]
     assert table["method"][3:] == [
@@ -243,7 +229,6 @@ def test_mean_and_deviation_beside_the_published(tmp_path, tool):
     ours = [70, 71, 74]
     number = f"{np.mean(ours):.2f} ± {np.std(ours, ddof=1):.2f}"
     assert table["ARBase"] == ["3", *[number, "39.00 ± 1.00"] * 2, "73.18", "44.87"]
-    assert table["SBS-fair"][-2:] == ["–", "–"]
     lines = pd.read_csv(tmp_path / "out/main.csv")
     line = lines[(lines["row"] == "ARBase") & (lines["protocol"] == "headline")].iloc[0]
     assert line["Rank-1"] == pytest.approx(np.mean(ours)) and np.isnan(line["Rank-1 low"])
@@ -268,17 +253,6 @@ def test_what_made_a_run_is_noted(tmp_path, tool, folder):
     assert all(facts[name] in text for name in ("command", "commit", "device", "schedule"))
 
 
-def test_seconds_add_up_over_starts_that_were_killed(tool, folder):
-    assert tool(*bot()) == 0
-    facts = json.loads((folder / "run.json").read_text())
-    facts |= {"status": "running", "started": "2026-01-01T00:00:00+00:00", "seconds": 100}
-    (folder / "run.json").write_text(json.dumps(facts))
-    for file in folder.iterdir():
-        os.utime(file, (1767225600 + 40, 1767225600 + 40))
-    assert tool(*bot()) == 0
-    assert 140 < json.loads((folder / "run.json").read_text())["seconds"] < 160
-
-
 def test_collect_needs_no_settings_but_refuses_others(tmp_path, tool, folder, capfd):
     assert tool(*bot("--size", "cpu", "--epochs", "5")) == 0
     for file in (tmp_path / "out").glob("main*.*"):
@@ -291,9 +265,12 @@ def test_collect_needs_no_settings_but_refuses_others(tmp_path, tool, folder, ca
     assert len(starts(tmp_path)) == 1
 
 
-@pytest.mark.parametrize("name", ["run.json", "results.json", "../../../options.json"])
-def test_damaged_files_are_named(name, tool, folder, capfd):
+def test_damaged_files_are_named(tool, folder, capfd):
     assert tool(*bot()) == 0
-    (folder / name).write_text('{"status": "fin')
-    assert tool("--collect") == 2
-    assert f"{(folder / name).name} is damaged" in capfd.readouterr().err
+    for name in ("run.json", "results.json", "../../../options.json"):
+        whole = (folder / name).read_text()
+        for damaged in ('{"status": "fin', "{}"):
+            (folder / name).write_text(damaged)
+            assert tool("--collect") == 2
+            assert f"{(folder / name).name} is damaged" in capfd.readouterr().err
+        (folder / name).write_text(whole)

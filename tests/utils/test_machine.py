@@ -1,15 +1,6 @@
-import os
 from pathlib import Path
 
-from openanimals.utils.machine import cores, user_cache
-
-
-def test_cores_are_those_that_the_process_may_use(monkeypatch):
-    monkeypatch.setattr(os, "sched_getaffinity", lambda process: {3, 5, 6}, raising=False)
-    assert cores() == 3
-    monkeypatch.delattr(os, "sched_getaffinity")  # as on macOS
-    monkeypatch.setattr(os, "cpu_count", lambda: 7)
-    assert cores() == 7
+from openanimals.utils.machine import user_cache
 
 
 def test_cache_is_in_the_users_folder(monkeypatch, tmp_path):
