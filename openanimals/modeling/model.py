@@ -109,7 +109,8 @@ class ReIDModel(nn.Module):
             ValueError: the images have other than three channels, or a feature map has fewer rows
                 (or columns) than a cut needs.
         """
-        check_images(self, images)
+        if images.dtype != torch.uint8 or images.shape[1:-2] != (3,):
+            check_images(self, images)
         pixels = (images.to(self.pixel_mean.dtype) - self.pixel_mean).div_(self.pixel_std)
         shared = self.stem(pixels)
         maps: dict[str, Tensor] = {}

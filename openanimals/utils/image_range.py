@@ -29,12 +29,10 @@ def check_images(model: nn.Module, images: Tensor) -> None:
             f"the images have the shape {list(images.shape)}; expected RGB, [B, 3, H, W] (of grey "
             "ones, three equal channels)"
         )
-    if images.dtype == torch.uint8:
-        return
     # A step of training never waits for its device.
     waits = model.training and images.device.type != "cpu"
     has_values = images.numel() and not images.is_meta and not torch.compiler.is_compiling()
-    if waits or not has_values or model in _looked_at:
+    if images.dtype == torch.uint8 or waits or not has_values or model in _looked_at:
         return
     _looked_at.add(model)
     largest = images.float().abs().max().item()

@@ -51,6 +51,51 @@ def test_every_ablation_is_known_here():
     assert shipped == {*ABLATIONS, "bot-384x384"}
 
 
+# By technique: whether BoT has it, and what being on is, as opposed to off.
+TECHNIQUES = {
+    "random-erasing": (True, {"INPUT.REA.ENABLED": True}),
+    "label-smoothing": (True, {"MODEL.LOSSES.CE.EPSILON": 0.1}),
+    "last-stride-1": (True, {"MODEL.BACKBONE.LAST_STRIDE": 1}),
+    "bnneck": (True, {"MODEL.HEADS.WITH_BNNECK": True}),
+    "non-local": (False, {"MODEL.BACKBONE.WITH_NL": True}),
+    "gem": (False, {"MODEL.HEADS.POOL_LAYER": "GeneralizedMeanPooling"}),
+    "weighted-triplet": (
+        False,
+        {"MODEL.LOSSES.TRI.HARD_MINING": False, "MODEL.LOSSES.TRI.MARGIN": 0.0},
+    ),
+    "freeze-training": (
+        False,
+        {"MODEL.FREEZE_LAYERS": ["backbone"], "SOLVER.FREEZE_ITERS": 1000},
+    ),
+    "autoaugment": (False, {"INPUT.AUTOAUG.ENABLED": True, "INPUT.AUTOAUG.PROB": 0.1}),
+    "cosine-annealing": (
+        False,
+        {
+            "SOLVER.SCHED": "CosineAnnealingLR",
+            "SOLVER.DELAY_EPOCHS": 60,
+            "SOLVER.ETA_MIN_LR": 7e-7,
+        },
+    ),
+    "multi-branch": (
+        False,
+        {"MODEL.META_ARCHITECTURE": "MGN", "MODEL.HEADS.BRANCHES": [[1], [1, 2], [1, 3]]},
+    ),
+}
+
+
+@pytest.mark.parametrize("name", TECHNIQUES)
+def test_a_technique_is_a_pair_of_which_one_is_bot(name):
+    in_bot, on = TECHNIQUES[name]
+    on_file, off_file = (f"techniques/{name}-{state}" for state in ("on", "off"))
+    assert changed(off_file, on_file) == on
+    assert changed("Base-bagtricks", on_file if in_bot else off_file) == {}
+
+
+def test_every_technique_is_known_here():
+    shipped = {path.stem for path in (CONFIGS / "techniques").iterdir()}
+    assert shipped == {f"{name}-{state}" for name in TECHNIQUES for state in ("on", "off")}
+
+
 FAIR = {"DATALOADER.NUM_INSTANCE": 4, "SOLVER.WARMUP_EPOCHS": 10, "SOLVER.FREEZE_EPOCHS": 5}
 
 

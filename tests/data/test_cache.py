@@ -12,7 +12,9 @@ import torch
 from PIL import Image
 
 from openanimals.data import dataset as dataset_module
-from openanimals.data.image_io import read_image
+from openanimals.data.cache import CachedImages
+from openanimals.data.dataset import ReIDDataset
+from openanimals.data.image_io import ImageError, read_image
 from tests.data.pictures import (
     BYTES,
     COUNT,
@@ -152,7 +154,27 @@ def test_unreadable_images_are_black_and_told_until_they_can_be_read(cache, nois
     assert not assert_holds(cache, noise, reads, again=True).unreadable
 
 
+def test_an_image_that_could_not_be_read_for_a_moment_is_tried_again(cache, noise, monkeypatch):
+    def fails(self, row):
+        if row == 5:
+            raise ImageError("the disk is away")
+        return read(self, row)
+
+    read = ReIDDataset.read
+    with monkeypatch.context() as patch:
+        patch.setattr(ReIDDataset, "read", fails)
+        assert cache().open(noise).unreadable == {5: "the disk is away"}
+        assert cache().open(noise).unreadable == {5: "the disk is away"}
+    assert not cache().open(noise).unreadable
+
+
 # Batches
+
+
+def test_a_batch_is_gathered():
+    images = np.random.default_rng(0).integers(0, 256, (9, 5, 7, 3), np.uint8)
+    batch = CachedImages(torch.from_numpy(images), {}).take(torch.tensor([8, 0, 0, 3]))
+    np.testing.assert_array_equal(batch, images[[8, 0, 0, 3]])
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")

@@ -13,6 +13,7 @@ from openanimals.data.dataset import ReIDDataset
 from tests.data.pictures import (
     BYTES,
     COUNT,
+    ROW_BYTES,
     as_pillow_reads,
     assert_holds,
     noise_dataset,
@@ -26,16 +27,46 @@ def fail(number):
     return failing
 
 
-@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT])
+class FullDisk:
+    """A file that takes so many bytes and no more."""
+
+    def __init__(self, file, space):
+        self.file, self.space = file, space
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *error):
+        self.file.close()
+
+    def fileno(self):
+        return self.file.fileno()
+
+    def write(self, content):
+        self.space -= len(bytes(content))
+        return self.file.write(content) if self.space >= 0 else fail(errno.ENOSPC)()
+
+
 @pytest.mark.parametrize("mode", ["auto", "disk"])
+@pytest.mark.parametrize("when", ["reserving", "writing", "quota"])
 def test_a_full_disk_is_told_and_costs_only_the_cache(
-    mode, number, cache, noise, monkeypatch, caplog
+    mode, when, cache, noise, monkeypatch, caplog
 ):
-    monkeypatch.setattr(os, "posix_fallocate", fail(number), raising=False)
+    if when == "writing":
+
+        def limited(path, *mode):
+            return FullDisk(open(path, *mode), space=4 * ROW_BYTES)
+
+        monkeypatch.delattr(os, "posix_fallocate", raising=False)
+        monkeypatch.setattr(cache_module, "open", limited, raising=False)
+    else:
+        number = errno.EDQUOT if when == "quota" else errno.ENOSPC
+        monkeypatch.setattr(os, "posix_fallocate", fail(number), raising=False)
     own = cache(mode)
     assert own.open(noise) is None
     assert own.open(noise) is None
-    assert caplog.text.count("no cache: ") == 1 and os.strerror(number) in caplog.text
+    assert caplog.text.count("no cache: ") == 1
+    assert ("quota" if when == "quota" else "No space left on device") in caplog.text
     assert set(os.listdir(own.folder)) <= {".lock"}
 
 

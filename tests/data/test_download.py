@@ -172,6 +172,14 @@ def test_several_files_one_of_them_no_archive(package, server, root, tmp_path, m
     assert (root / "MacaqueFaces/list.csv").stat().st_nlink == 1
 
 
+def test_disks_without_hard_links(hyena, root, monkeypatch):
+    def refuse(*_):
+        raise OSError("no links here")
+
+    monkeypatch.setattr(download.os, "link", refuse)
+    assert len(download.prepare("HyenaID2022", root)) == 31
+
+
 def test_kaggle_that_is_not_set_up_and_its_archive_by_hand(package, root, tmp_path, monkeypatch):
     programs = tmp_path / "bin"
     programs.mkdir()

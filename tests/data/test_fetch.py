@@ -47,11 +47,33 @@ def test_goes_on_with_what_has_arrived(server, tmp_path, arrived, server_has, lo
     assert [(wanted, sent) for _, wanted, sent in server.log] == log
 
 
+def test_server_without_ranges_that_never_gets_further_is_given_up(server, tmp_path):
+    server.files["a.bin"] = BODY
+    server.ranges, server.cuts = False, [100_000, 50_000, 100_000, 99_999, 100_000]
+    with pytest.raises(DownloadError, match="the next try goes on there if the server can"):
+        fetch(server.url("a.bin"), tmp_path / "a.bin")
+    assert server.cuts == []
+
+
+def test_wrong_size_is_an_error_that_keeps_what_came(server, tmp_path):
+    server.files["a.bin"] = BODY
+    server.cuts = [100_000, 0, 0, 0, 0]  # then it promises the rest and never sends any
+    with pytest.raises(DownloadError, match="100000 of 300000 bytes.*a.bin.part keeps what"):
+        fetch(server.url("a.bin"), tmp_path / "a.bin")
+    assert [file.name for file in tmp_path.iterdir()] == ["a.bin.part"]
+    assert len(server.log) == 5
+
+
 def test_missing_file_is_not_asked_for_again(server, tmp_path):
     with pytest.raises(DownloadError, match="absent.bin: HTTP Error 404"):
         fetch(server.url("absent.bin"), tmp_path / "a.bin")
     assert len(server.log) == 1
     assert not list(tmp_path.iterdir())
+
+
+def test_no_server(server, tmp_path):
+    with pytest.raises(DownloadError, match="refused"):
+        fetch("http://127.0.0.1:9/a.bin", tmp_path / "a.bin")
 
 
 def test_no_room_is_said_before_the_first_byte(server, tmp_path, monkeypatch):

@@ -62,6 +62,13 @@ def test_links_do_not_multiply_images(tmp_path, caplog):
         folder.read(tmp_path / "loop")
 
 
+def test_two_links_to_one_folder_elsewhere_are_one_individual(tmp_path):
+    herd(tmp_path, "elsewhere/left/1.jpg", "herd/z/2.jpg")
+    for link, target in {"x": "", "y": "", "z/left": "left"}.items():
+        (tmp_path / "herd" / link).symlink_to(tmp_path / "elsewhere" / target)
+    assert folder.read(tmp_path / "herd").column("path") == ["x/left/1.jpg", "z/2.jpg"]
+
+
 def test_a_folder_that_cannot_be_listed_is_named(tmp_path, monkeypatch):
     herd(tmp_path, "cow/1.jpg", "secret/1.jpg")
     scandir = os.scandir
@@ -135,6 +142,12 @@ def test_the_pattern_of_the_docs_finds_when_holstein_recordings_began(tmp_path):
     herd(tmp_path, *(f"cow/{name}" for name in names))
     assert dated(tmp_path, RECORDING) == list(names.values())
     assert RECORDING in (DOCS / "your-photos.md").read_text(encoding="utf-8")
+
+
+def test_holstein_names_that_carry_a_time(shared):
+    dates = dated(shared / "data" / "HolsteinFaces", RECORDING)
+    assert (len(dates), sum(date is not None for date in dates)) == (3621, 1554)
+    assert len({date[:10] for date in dates if date}) == 7
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,6 @@
 """Reading one image, against recorded values and against plain numpy on hand-made files."""
 
+import os
 import warnings
 from pathlib import Path
 
@@ -76,6 +77,19 @@ def test_rotates_by_exif_before_it_crops(tmp_path, orientation, suffix):
     np.testing.assert_array_equal(read_image(path), upright)
     np.testing.assert_array_equal(read_image(path, bbox=(4, 7, 30, 20)), upright[7:27, 4:34])
     assert image_size(path) == (upright.shape[1], upright.shape[0])
+
+
+def test_exif_after_the_pixels_of_a_png_counts(photo):
+    chunks = photo.read_bytes()
+    end = chunks.index(b"IEND") - 4
+    rotated = photo.with_name("rotated.png")
+    Image.fromarray(SOURCE).save(rotated, exif=exif(6))
+    with_exif = rotated.read_bytes()
+    start = with_exif.index(b"eXIf") - 4
+    length = int.from_bytes(with_exif[start : start + 4], "big") + 12
+    photo.write_bytes(chunks[:end] + with_exif[start : start + length] + chunks[end:])
+    assert image_size(photo) == (HEIGHT, WIDTH)
+    np.testing.assert_array_equal(read_image(photo), UPRIGHT[6](SOURCE))
 
 
 def test_a_broken_exif_block_counts_as_none(tmp_path):
@@ -167,6 +181,13 @@ def test_cmyk_becomes_rgb_and_black_outside(tmp_path):
     assert (pixels[:, 4:] == 0).all()
 
 
+def test_the_first_frame_of_an_animation_is_read(tmp_path):
+    path = tmp_path / "image.webp"
+    first, second = Image.fromarray(SOURCE), Image.new("RGB", (WIDTH, HEIGHT))
+    first.save(path, save_all=True, append_images=[second], lossless=True)
+    np.testing.assert_array_equal(read_image(path), SOURCE)
+
+
 @pytest.mark.parametrize(
     ("bbox", "expected"),
     [
@@ -246,6 +267,16 @@ def test_an_image_too_large_to_be_true_is_an_error(photo, monkeypatch):
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 100)
     with pytest.raises(ImageError, match=r"photo\.png: Image size.*raise INPUT.MAX_MEGAPIXELS"):
         read_image(photo)
+
+
+def test_files_are_closed_again(photo):
+    descriptors = Path("/proc/self/fd")
+    if not descriptors.exists():
+        pytest.skip("needs /proc to count open files")
+    before = len(os.listdir(descriptors))
+    images = [open_image(photo) for _ in range(5)]
+    assert len(os.listdir(descriptors)) == before
+    assert len(images) == 5
 
 
 @pytest.mark.parametrize("mode", ["L", "P", "CMYK", "RGBA", "RGB"])

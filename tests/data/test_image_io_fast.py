@@ -154,6 +154,14 @@ def test_what_stands_behind_the_picture_does_not_count(tmp_path, by_torch):
     assert_nearly_equal(fast(path), expected)
 
 
+def test_damage_in_the_pixels_shows_as_with_pillow(tmp_path):
+    data = bytearray(save(tmp_path / "photo.jpg").read_bytes())
+    data[len(data) // 2] ^= 0x55
+    (tmp_path / "photo.jpg").write_bytes(data)
+    found = jpeg_pixels(torch.frombuffer(data, dtype=torch.uint8))
+    np.testing.assert_array_equal(found, np.asarray(Image.open(tmp_path / "photo.jpg")))
+
+
 def test_pillow_has_the_last_word_on_a_file_that_torchvision_refuses(tmp_path, monkeypatch):
     def refuse(*args):
         raise RuntimeError("Unsupported marker type")
@@ -161,3 +169,29 @@ def test_pillow_has_the_last_word_on_a_file_that_torchvision_refuses(tmp_path, m
     monkeypatch.setattr(torchvision.io, "decode_jpeg", refuse)
     path = save(tmp_path / "photo.jpg")
     np.testing.assert_array_equal(fast(path), pillow(path))
+
+
+@pytest.mark.parametrize(
+    ("damage", "cause"),
+    [
+        (lambda data: data.replace(b"\xff\xc0\x00\x11\x08", b"\xff\xc0\x00\x11\x0c"), "Pillow"),
+        (lambda data: b"GIF89a" + data[6:], r"\w+"),
+        (lambda data: data.replace(b"\xff\xd8\xff", b"\xff\xd8\x00", 1), "not an image"),
+        (lambda data: data.replace(b"\xff\xdb", b"\xff\xfe"), r"\w+"),
+    ],
+    ids=["12 bits", "a GIF's name", "no second marker", "no quantisation tables"],
+)
+def test_a_corrupt_header_is_an_error(tmp_path, damage, cause):
+    path = save(tmp_path / "photo.jpg")
+    path.write_bytes(damage(path.read_bytes()))
+    with pytest.raises(ImageError, match=rf"cannot read image .*photo\.jpg: .*{cause}"):
+        fast(path)
+
+
+def test_a_missing_file_and_a_bad_box_are_errors(tmp_path):
+    with pytest.raises(ImageError, match=r"missing\.jpg: no such file"):
+        fast(tmp_path / "missing.jpg")
+    path = save(tmp_path / "photo.jpg")
+    for box in ((5, 5, 0, 10), (WIDTH, 0, 500, 500), (float("nan"), 0, 200, 170)):
+        with pytest.raises(ImageError, match=r"cannot crop .*photo\.jpg to the box"):
+            fast(path, SIZE, box)

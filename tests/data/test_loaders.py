@@ -10,6 +10,7 @@ import pandas as pd
 import pytest
 import torch
 from PIL import Image
+from torch.utils.data import DataLoader
 
 from openanimals.config import load
 from openanimals.data import loaders
@@ -22,6 +23,7 @@ from openanimals.data.loaders import (
     build_cache,
     build_test_loader,
     build_train_loader,
+    naming_lost_workers,
 )
 from openanimals.data.samplers import balanced_stream, identity_stream, shuffled_stream
 from openanimals.data.validate import check_data
@@ -187,6 +189,11 @@ def test_a_lost_worker_is_one_clear_error(zoo, monkeypatch, end, told):
             first(loader)
 
 
+def test_other_errors_in_a_loader_keep_their_traceback():
+    with pytest.raises(RuntimeError, match="^a bug$"), naming_lost_workers():
+        raise RuntimeError("a bug")
+
+
 @pytest.mark.parametrize("wanted", [None, range(7, 21), range(0)])
 def test_test_images_come_once_each_in_row_order(zoo, wanted):
     loader = build_test_loader(cfg(), zoo, wanted)
@@ -267,6 +274,30 @@ def assert_same_batches(ours, theirs, count=3):
             assert images.is_contiguous(memory_format=torch.channels_last)
 
 
+@pytest.mark.parametrize("mode", [*MODES, "off"])
+@pytest.mark.parametrize("exact", [True, False])
+def test_a_cache_changes_no_batch(zoo, tmp_path, mode, exact):
+    keys = cfg(INPUT__EXACT_TRAIN=exact, INPUT__EXACT_TEST=exact)
+    train, cache = TrainSet.of(zoo), cache_of(keys, tmp_path, mode)
+    for start in (0, 2):
+        cached = build_train_loader(keys, train, start=start, cache=cache)
+        assert_same_batches(cached, build_train_loader(keys, train, start=start))
+    cached = build_test_loader(keys, zoo, range(3, 20), cache=cache)
+    assert_same_batches(cached, build_test_loader(keys, zoo, range(3, 20)), 9)
+
+
+@pytest.mark.parametrize(("mode", "workers"), [("ram", 0), ("disk", 2)])
+def test_what_auto_augment_changes_is_read_past_the_cache(zoo, tmp_path, mode, workers, caplog):
+    caplog.set_level("INFO")
+    keys = cfg(
+        INPUT__AUTOAUG__ENABLED=True, INPUT__AUTOAUG__PROB=0.5, DATALOADER__NUM_WORKERS=workers
+    )
+    train, cache = TrainSet.of(zoo), cache_of(keys, tmp_path, mode)
+    cached = build_train_loader(keys, train, cache=cache)
+    assert_same_batches(cached, build_train_loader(keys, train), 4)
+    assert "images that it changes (50 %) are read from their files" in caplog.text
+
+
 @pytest.mark.parametrize("mode", MODES)
 @pytest.mark.parametrize("auto_augment", [False, True])
 def test_unreadable_images_are_told_from_the_cache_as_without(zoo, tmp_path, mode, auto_augment):
@@ -290,6 +321,46 @@ def test_unreadable_images_are_told_from_the_cache_as_without(zoo, tmp_path, mod
     assert_same_batches(*tested, 9)
     assert len(tested[0].unreadable) == 1 + IMAGES
     assert tested[0].unreadable == tested[1].unreadable
+
+
+def test_nothing_is_read_once_the_cache_has_it(zoo, tmp_path):
+    keys, train = cfg(DATALOADER__NUM_WORKERS=2), TrainSet.of(zoo)
+    expected = first(build_train_loader(keys, train))
+    found = iter(build_train_loader(keys, train, cache=cache_of(keys, tmp_path)))
+    batch = next(found)
+    for row in range(len(zoo)):
+        zoo.path(row).unlink()
+    assert_same_batches([batch, *islice(found, 2)], expected)
+
+
+def test_no_process_is_started_where_nothing_is_read(zoo, tmp_path, monkeypatch):
+    asked = []
+
+    def watched(*arguments, **options):
+        asked.append(options["num_workers"])
+        return DataLoader(
+            *arguments, **options | {"num_workers": 0, "prefetch_factor": None, "timeout": 0}
+        )
+
+    monkeypatch.setattr(loaders, "DataLoader", watched)
+    monkeypatch.setattr(loaders, "CORES", 8)
+    keys, train = cfg(DATALOADER__NUM_WORKERS=2), TrainSet.of(zoo)
+    cache = cache_of(keys, tmp_path)
+    for loader in (build_train_loader(keys, train, cache=cache), build_train_loader(keys, train)):
+        first(loader, 1)
+    assert asked == [0, 2]
+
+
+def test_an_evaluation_alone_uses_a_cache_but_makes_none(zoo, tmp_path):
+    folder = tmp_path / "cache"
+    once = cache_of(cfg(), tmp_path, build=False)
+    first(build_test_loader(cfg(), zoo, cache=once), 1)
+    assert not folder.exists()
+    first(build_test_loader(cfg(), zoo, cache=cache_of(cfg(), tmp_path)), 1)
+    used = next(folder.glob("*.images"))
+    os.utime(used, ns=(5, 5))
+    first(build_test_loader(cfg(), zoo, cache=cache_of(cfg(), tmp_path, build=False)), 1)
+    assert used.stat().st_mtime_ns > 5
 
 
 def test_the_cache_is_where_the_keys_say(zoo, tmp_path, monkeypatch):

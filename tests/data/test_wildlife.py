@@ -254,11 +254,12 @@ def test_a_cache_of_another_version_or_format_is_not_used(
     assert len(parsed) == 2
 
 
-def test_damaged_cache_is_built_again(package, data, parsed):
+@pytest.mark.parametrize("damage", ["", "[]", "\udcff"])
+def test_damaged_cache_is_built_again(package, data, parsed, damage):
     fixtures.make_hyena(data, identities=1, images=2)
     first = wildlife.read("HyenaID2022", data)
     file = data / ".openanimals" / "HyenaID2022.json"
-    file.write_bytes(b"\xff")
+    file.write_bytes(damage.encode(errors="surrogateescape"))
     for _ in range(2):
         assert wildlife.read("HyenaID2022", data).digest() == first.digest()
     assert len(parsed) == 2
@@ -277,3 +278,12 @@ def test_write_protected_data_is_cached_for_the_user(package, data, tmp_path, pa
     assert list((tmp_path / "user-cache/openanimals/catalogues").iterdir())
     data.rename(tmp_path / "elsewhere")
     assert wildlife.read("HyenaID2022", tmp_path / "elsewhere").path(0).is_file()
+
+
+def test_no_place_for_a_cache(package, data, monkeypatch, caplog, parsed):
+    fixtures.make_hyena(data, identities=1, images=2)
+    blocked = data / "blocked"
+    blocked.touch()
+    monkeypatch.setattr(wildlife, "_cache_files", lambda _: [blocked / "x.json"])
+    assert len(wildlife.read("HyenaID2022", data)) == 2
+    assert "could not be cached" in caplog.text

@@ -168,6 +168,25 @@ def test_files_and_folders_that_cannot_be_used(refused, tmp_path, monkeypatch, a
     assert message in refused(arguments)
 
 
+def test_a_mistake_in_a_plugin_shows_where_it_is(line, tmp_path, monkeypatch):
+    """Not one line without file or place, as if the user could mend it without opening a file."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "numpy_loss.py").write_text(
+        "import numpy as np\n"
+        "from openanimals.modeling import LOSS_REGISTRY, LossTerm\n"
+        "@LOSS_REGISTRY.register('NumpyLoss')\n"
+        "def build(cfg):\n"
+        "    def loss(features, targets):\n"
+        "        return np.zeros(3) + np.zeros(4)\n"
+        "    return LossTerm('loss_numpy', 'features', loss, scale=1.0)\n"
+    )
+    arguments = line(IMPORTS="['tests.tiny', 'numpy_loss']", MODEL__LOSSES__NAME="NumpyLoss")
+    with pytest.raises(ValueError, match="operands could not be broadcast") as error:
+        cli.main(arguments)
+    assert error.traceback[-1].path == tmp_path / "numpy_loss.py"
+    assert error.traceback[-1].lineno == 5  # counted from 0
+
+
 def test_a_mistake_of_the_users_shows_its_traceback_if_asked_to(line, monkeypatch):
     monkeypatch.setenv("OPENANIMALS_TRACEBACK", "1")
     with pytest.raises(UserError, match="unknown backbone"):

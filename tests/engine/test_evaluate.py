@@ -161,6 +161,12 @@ def test_a_side_without_a_match_is_skipped():
     assert "herd: without the side right: no match for its 0 queries" in notes
 
 
+def test_curves_get_the_first_protocol_only(caplog):
+    caplog.set_level(logging.INFO, "openanimals")
+    assert list(score(cfg(PROTOCOL="flank"), herd(), CPU, extras=False)) == ["herd"]
+    assert not caplog.text
+
+
 DATELESS = [[row[:4] + [None] + row[5:] for row in part] for part in (QUERY, GALLERY)]
 
 
@@ -193,6 +199,12 @@ def test_what_cannot_be_applied_ends_a_run_before_it_begins(key, value, message,
     with pytest.raises(ProtocolError, match=message):
         run.train(tiny_cfg(tmp_path / "run", tmp_path, **keys))
     assert not (tmp_path / "run").exists()
+
+
+def test_a_wrong_date_is_no_reason_to_leave_a_protocol_out():
+    images = herd([[*QUERY[0][:4], "1/5/2025", None, None]])
+    with pytest.raises(ValueError, match="'1/5/2025' is no date"):
+        score(cfg(), images, CPU)
 
 
 def test_flanks_that_nobody_knows():

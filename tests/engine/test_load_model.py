@@ -10,6 +10,7 @@ import pytest
 import torch
 
 import openanimals
+from openanimals import cli
 from openanimals.config import load, load_text
 from openanimals.engine import checkpoint
 from openanimals.engine import train as run
@@ -17,7 +18,7 @@ from openanimals.engine.loading import load_weights
 from openanimals.modeling import build_model
 from openanimals.modeling.backbones.resnet import resnet
 from openanimals.modeling.weights import read_state_dict
-from tests.engine.tiny_run import tiny_cfg
+from tests.engine.tiny_run import HERD, tiny_cfg
 from tests.modeling import parity, released
 from tests.reference import load_arrays
 from tests.reference.fill_rule import make_images
@@ -66,8 +67,8 @@ def undrawn(monkeypatch):
 # Models of FastReID and of the release
 
 
-@pytest.mark.parametrize("name", ["r18_se", "mgn_r50_ibn", "arbase"])
-def test_a_recorded_model_is_loaded_whole(files, name, caplog, undrawn):
+@pytest.mark.parametrize("name", released.NAMES)
+def test_every_recorded_model_is_loaded_whole(files, name, caplog, undrawn):
     caplog.set_level(logging.INFO)
     yaml, weights = files(name, parallel=name == "r18_se")
     model = openanimals.load_model(yaml, weights=weights)
@@ -79,9 +80,9 @@ def test_a_recorded_model_is_loaded_whole(files, name, caplog, undrawn):
     assert f"{count - heads} of the model's {count - heads} weights loaded" in caplog.text
 
 
+@pytest.mark.parametrize("name", parity.RECORDED)
 @torch.no_grad()
-def test_recorded_features(tmp_path, undrawn):
-    name = "bot_r50"
+def test_recorded_features(tmp_path, name, undrawn):
     torch.save({"model": released.filled(name)}, tmp_path / "weights.pth")
     model = openanimals.load_model(write_yaml(tmp_path / "m.yml", name), tmp_path / "weights.pth")
     images = torch.from_numpy(make_images(2, 128, 128, 1))
@@ -112,6 +113,17 @@ def test_training_starts_from_fastreids_weights_without_their_classifier(files):
     assert torch.equal(model.heads["b1"].classifier.weight, drawn)
     found, theirs = model.state_dict(), expected(model)
     assert all((found[key] == theirs[key]).all() for key in theirs if "classifier" not in key)
+
+
+def test_evaluating_fastreids_weights(files, tmp_path, herd_root):
+    yaml, weights = files("r18_se")
+    torch.save({"model": released.filled("r18_se")}, weights)
+    options = ["--eval-only", "--config-file", str(yaml), "MODEL.WEIGHTS", str(weights)]
+    options += ["DATASETS.NAMES", f"('{HERD}',)", "DATASETS.ROOT", str(herd_root)]
+    options += ["MODEL.DEVICE", "cpu", "DATALOADER.NUM_WORKERS", "0", "INPUT.SIZE_TEST", "[48, 48]"]
+    assert cli.main(["train", *options, "OUTPUT_DIR", str(tmp_path / "out")]) == 0
+    assert (tmp_path / "out" / "results.json").is_file()
+    assert "1 classifiers left out" in (tmp_path / "out" / "log.txt").read_text()
 
 
 def test_older_files_of_fastreid_name_their_constants(files, tmp_path):
@@ -285,6 +297,17 @@ def test_another_network_of_fastreid(tmp_path):
     torch.save({"model": state}, tmp_path / "vit.pth")
     with pytest.raises(ValueError, match=r"vit\.pth: 1 of 2 keys not understood: backbone\.cls_t"):
         openanimals.load_model(tmp_path / "vit.pth")
+
+
+@pytest.mark.parametrize("head", ["heads.0.weight", "heads.head.weight", "heads.weight"])
+def test_heads_of_another_package_tell_nothing(tmp_path, head):
+    content = {"model": {head: torch.zeros(2)}, "config": {"depth": 3}}
+    torch.save(content, tmp_path / "other.pth")
+    yaml = write_yaml(tmp_path / "m.yml", "r18_se")
+    with pytest.raises(ValueError, match=rf"1 not expected: {head}. Which configuration they fit"):
+        openanimals.load_model(yaml, tmp_path / "other.pth")
+    with pytest.raises(ValueError, match=r"carries no configuration, and its weights do not tell"):
+        openanimals.load_model(tmp_path / "other.pth")
 
 
 # Bad files

@@ -2,6 +2,7 @@
 
 import json
 import logging
+import shutil
 import sys
 
 import numpy as np
@@ -10,7 +11,7 @@ import pytest
 from openanimals import cli
 from openanimals.engine import evaluate as testing
 from openanimals.engine import train as run
-from openanimals.engine.writers import TensorBoard
+from openanimals.engine.writers import MetricsFile, TensorBoard
 from openanimals.evaluation import evaluate
 from openanimals.evaluation.visualize import draw_rank_lists, plot_cmc
 from tests.engine import photographs
@@ -89,3 +90,25 @@ def test_curves_of_two_sets_are_two(tmp_path, monkeypatch):
     curves.write(0, {"loss": 1, "folder:a b/mAP": 1, "folder:a_b/mAP": 2, "Animals-Zoo/mAP": 3})
     curves.close()
     assert len({*written}) == 4 and {"loss", "Animals-Zoo/mAP"} < {*written}
+
+
+def test_a_folder_that_is_removed_in_mid_run(tmp_path, line, refused, monkeypatch):
+    write = MetricsFile.write
+
+    def remove(self, iteration, scalars):
+        if iteration > 0:
+            shutil.rmtree(tmp_path / "run", ignore_errors=True)
+        write(self, iteration, scalars)
+
+    monkeypatch.setattr(MetricsFile, "write", remove)
+    error = refused(line())
+    assert "metrics.json was removed in mid-run" in error and "Traceback" not in error
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_line_of_the_metrics_that_a_kill_cut_short_is_forgotten(tmp_path):
+    (tmp_path / "metrics.json").write_text(
+        '{"iteration": 1}\n{"iteration": 2}\n{"iteration": 1, "lo'
+    )
+    MetricsFile(tmp_path, 2, 10).close()
+    assert (tmp_path / "metrics.json").read_text() == '{"iteration": 1}\n'

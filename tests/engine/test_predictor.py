@@ -1,6 +1,7 @@
 """Photographs to features: as an evaluation computes them, whatever names the photographs."""
 
 import importlib
+import json
 import logging
 
 import numpy as np
@@ -16,7 +17,7 @@ from openanimals.data.image_io import read_image
 from openanimals.engine import evaluate as evaluation
 from openanimals.engine.rescore import rescore
 from openanimals.engine.train import train
-from openanimals.evaluation.results_io import load_evaluation
+from openanimals.evaluation.results_io import load_evaluation, save_scores
 from openanimals.utils.errors import UserError
 from tests.conftest import REPOSITORY
 from tests.data.wildlife_fixtures import coat
@@ -98,6 +99,13 @@ def test_what_is_no_photograph(given, message, predictor):
         predictor.embed(given)
 
 
+def test_boxes_of_another_form_are_refused(predictor, tmp_path):
+    coat(1, 0, 48).save(tmp_path / "1.png")
+    rows = {"path": ["1.png"] * 3, "identity": "x", "bbox": [(0.1, 0.1, 0.5, 0.5)] * 3}
+    with pytest.raises(UserError, match="look like shares of the photograph"):
+        predictor.embed(Catalogue("shares", tmp_path, pd.DataFrame(rows)))
+
+
 def test_photographs_of_nobody_match_no_other(predictor, tmp_path):
     paths = []
     for name in ("unknown", "ada"):
@@ -128,6 +136,22 @@ def test_features_of_two_models_are_not_mixed(predictor, run):
     for mix in (openanimals.FeatureSet.concatenate, lambda sets: openanimals.evaluate(*sets)):
         with pytest.raises(UserError, match="cannot be compared"):
             mix([one, other])
+
+
+def test_scores_are_judged_like_the_features_that_they_are_of(run, tmp_path, monkeypatch):
+    folder, _ = run
+    query, gallery = load_evaluation(folder, HERD)
+    unit = [
+        part.features / np.linalg.norm(part.features, axis=1)[:, None] for part in (query, gallery)
+    ]
+    save_scores(tmp_path, HERD, 1 - unit[0] @ unit[1].T, query.images, gallery.images)
+    results = rescore(tmp_path)
+    expected = json.loads((folder / "results.json").read_text())
+    assert results.keys() == expected.keys()
+    for name, result in results.items():
+        assert result.mAP == pytest.approx(expected[name]["mAP"], abs=0.5)  # other rounding
+    with pytest.raises(UserError, match=r"TEST\.METRIC cannot be changed"):
+        rescore(tmp_path, ["TEST.METRIC", "euclidean"])
 
 
 def test_the_page_of_the_api_runs(run, tmp_path, monkeypatch):

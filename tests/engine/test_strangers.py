@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from openanimals.config import ConfigError
+from openanimals.engine import train as run
 from openanimals.engine.loading import config_from_checkpoint
 from openanimals.engine.predictor import load_model
 from openanimals.modeling import build_model
@@ -69,3 +70,14 @@ def test_a_folder_to_write_to_is_passed_over_and_told(stranger, tmp_path, caplog
     assert not cfg.INPUT.CACHE_DIR
     assert f"its INPUT.CACHE_DIR {tmp_path}/victims is not used, but the default" in caplog.text
     assert f"its OUTPUT_DIR {tmp_path}/victim is not used, but {tmp_path}/gift" in caplog.text
+
+
+def test_a_run_goes_on_with_the_backbone_that_its_command_names(tmp_path, herd_root):
+    """Its checkpoint is not a stranger's."""
+    pytest.importorskip("timm")
+    (tmp_path / "config.json").write_text('{"architecture": "test_resnet", "num_classes": 0}')
+    backbone = {"NAME": f"timm/local-dir:{tmp_path}", "FEAT_DIM": 96, "WITH_IBN": False}
+    keys = {f"MODEL__BACKBONE__{key}": value for key, value in backbone.items()}
+    for epochs in (1, 2):
+        cfg = tiny_cfg(tmp_path / "run", herd_root, SOLVER__MAX_EPOCH=epochs, **keys)
+        assert run.train(cfg, resume=True)

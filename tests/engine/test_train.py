@@ -187,6 +187,16 @@ def test_frozen_layers_do_not_move_and_then_do(tmp_path, herd_root, until):
     assert moved(states[1], states[2], "tails.b1.")
 
 
+def test_a_run_with_everything_frozen_ends_as_it_began(tmp_path, herd_root):
+    keys = {"MODEL__FREEZE_LAYERS": ["backbone", "b1", "b2", "b3", "heads"]}
+    cfg = tiny_cfg(tmp_path, herd_root, SOLVER__FREEZE_ITERS=9, **keys)  # 3 epochs of 3
+    began = Trainer(cfg, load_sets(cfg).train, CPU).model.state_dict()
+    run.train(cfg)
+    ended = checkpoint.read(tmp_path / "model_final.pth")
+    assert ended["iteration"] == 9
+    assert_same_weights(ended["model"], dict(began))
+
+
 def test_without_the_pointer_a_run_goes_on_from_its_newest_checkpoint(finished, tmp_path):
     folder, cfg, _ = finished
     for age, name in enumerate(("model_best.pth", "model_0001.pth", "model_last.pth")):

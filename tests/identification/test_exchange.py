@@ -265,6 +265,13 @@ def test_the_package_is_still_valid(package, named, tmp_path):
     assert errors(filled.file.parent), "the check would find nothing"
 
 
+def test_filling_twice_changes_nothing_more(package, named, tmp_path):
+    fill_camtrap_dp(package, named, tmp_path / "one", by="me")
+    fill_camtrap_dp(tmp_path / "one", named, tmp_path / "two", by="you", root=package)
+    one, two = (tmp_path / name / "observations.csv" for name in ("one", "two"))
+    assert one.read_bytes() == two.read_bytes()
+
+
 def test_two_animals_without_boxes_get_no_name(package, named, tmp_path):
     named["bbox"] = None
     filled = fill_camtrap_dp(package, named, tmp_path / "out", by="me")

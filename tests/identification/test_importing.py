@@ -1,10 +1,13 @@
 """Photographs in, from folders and from what the photographs themselves say."""
 
 import os
+import time
 from datetime import datetime, timedelta
 
 import pytest
+from PIL import ImageFile
 
+from openanimals.identification.catalogue_file import read_catalogue
 from openanimals.identification.importing import import_catalogue
 from openanimals.identification.importing.exif import camera_and_time, read_tags
 from openanimals.identification.importing.folders import viewpoint_of
@@ -205,6 +208,17 @@ def test_stations_give_cameras_and_places(tmp_path):
     assert (named["camera"], named["identity"], named["longitude"]) == ("North", "Ana", "36.25")
 
 
+def test_written_catalogue_names_the_same_files(tmp_path):
+    photograph(tmp_path / "photos" / "Ana" / "1.jpg")
+    imported = import_catalogue(tmp_path / "photos")
+    for file, path in (
+        (tmp_path / "catalogue.csv", "photos/Ana/1.jpg"),
+        (tmp_path / "elsewhere" / "catalogue.csv", (tmp_path / "photos/Ana/1.jpg").as_posix()),
+    ):
+        imported.write(file)
+        assert read_catalogue(file)["path"].tolist() == [path]
+
+
 def test_sources_that_cannot_be_used(tmp_path):
     (tmp_path / "empty").mkdir()
     (tmp_path / "a.pdf").write_bytes(b"x")
@@ -217,6 +231,17 @@ def test_sources_that_cannot_be_used(tmp_path):
     ):
         with pytest.raises(UserError, match=message):
             import_catalogue(source, **options)
+
+
+def test_headers_alone_are_read(tmp_path, monkeypatch):
+    for number in range(200):
+        photograph(tmp_path / f"{number}.{'png' if number % 2 else 'jpg'}")
+    monkeypatch.setattr(
+        ImageFile.ImageFile, "load", lambda self: pytest.fail("pixels were decoded")
+    )
+    start = time.process_time()
+    import_catalogue(tmp_path)
+    assert time.process_time() - start < 2  # of a thousand, a few seconds
 
 
 def test_leopard_cats(shared):

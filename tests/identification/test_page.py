@@ -3,6 +3,7 @@
 import base64
 import io
 import re
+import tracemalloc
 from html.parser import HTMLParser
 
 import numpy as np
@@ -250,3 +251,18 @@ def test_what_is_proposed_in_words():
         "Perhaps a new animal, 50 %, or Mara, 6 %",
         "Cannot tell",
     ]
+
+
+def test_memory_does_not_grow_with_the_page(tmp_path, monkeypatch):
+    monkeypatch.setattr(page, "KEPT", 1)
+    random = np.random.default_rng(0)
+
+    def noise(_):
+        return Image.fromarray(random.integers(0, 256, (120, 160, 3), np.uint8))
+
+    many = matches(*(match(f"e{n}", annotations=(f"{n}.jpg",)) for n in range(100)))
+    tracemalloc.start()
+    (file,) = write_page(many, tmp_path, noise)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < file.stat().st_size / 3

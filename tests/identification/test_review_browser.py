@@ -206,6 +206,7 @@ def test_a_review_by_keyboard_with_all_that_may_happen(tmp_path, review, browser
     assert "is kept here" in page.text("#alert")
     ada.start()
     page.until(f"document.querySelector('#left .title').textContent !== '{here[0]}'")
+    page.until("document.body.dataset.state === 'ready'")
     expected.extend(decided(here, "s", "Ada"))
     assert said(folder) == expected and page.script("document.getElementById('alert').hidden")
     press("n")
