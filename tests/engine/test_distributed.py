@@ -1,10 +1,7 @@
-"""Two processes on the CPU (gloo): by --num-gpus, by torchrun, or by torchrun's variables."""
+"""Two processes on the CPU (gloo): by --num-gpus, or by torchrun's variables."""
 
 import json
-import os
 import re
-import subprocess
-import sys
 
 import pandas as pd
 import pytest
@@ -15,7 +12,7 @@ from openanimals.engine import checkpoint
 from tests.engine import tiny_run
 from tests.engine.photographs import animals, herd, source
 from tests.engine.tiny_run import command
-from tests.processes import REPOSITORY, environments, run, run_together
+from tests.processes import environments, run, run_together
 
 pytestmark = pytest.mark.cli
 
@@ -25,7 +22,6 @@ KEYS = {
     "SOLVER__MAX_EPOCH": 2,
 }
 TWO = ("--num-gpus", "2")
-TORCHRUN = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
 UNAUGMENTED = {"INPUT__FLIP__ENABLED": False, "INPUT__PADDING__ENABLED": False}
 
 
@@ -173,21 +169,11 @@ def test_a_mistake_that_all_processes_see_is_one_error(tmp_path, herd_root):
     assert "Traceback" not in finished.stderr
 
 
-@pytest.mark.parametrize(
-    "launcher", ["torchrun", pytest.param("--num-gpus", marks=pytest.mark.slow)]
-)
-def test_killed_process_is_replaced_and_nothing_is_lost(launcher, trained, tmp_path, herd_root):
+def test_killed_process_is_replaced_and_nothing_is_lost(trained, tmp_path, herd_root):
     keys = {**KEYS, "TEST__EVAL_PERIOD": 1, "IMPORTS": ["tests.engine.kill"]}
-    if launcher == "torchrun":
-        arguments = command(tmp_path, herd_root, "--resume", **keys)[1:]
-        arguments = [*TORCHRUN, "--max-restarts=1", *arguments]
-    else:
-        arguments = command(tmp_path, herd_root, *TWO, "--max-restarts", "1", **keys)
+    arguments = command(tmp_path, herd_root, *TWO, "--max-restarts", "1", **keys)
     # One step before the last: the first process cannot end the second epoch alone, and save it.
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "KILL_AT": "step 3", "KILL_RANK": "1"}
-    finished = subprocess.run(
-        arguments, cwd=REPOSITORY, env=environment, capture_output=True, text=True, timeout=600
-    )
+    finished = run(arguments, KILL_AT="step 3", KILL_RANK="1")
     assert finished.returncode == 0, finished.stderr
     assert "at iteration 2" in finished.stdout  # resumed after the first epoch
     ours, theirs = (checkpoint.read(f / "model_final.pth")["model"] for f in (tmp_path, trained))
