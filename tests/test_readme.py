@@ -70,6 +70,7 @@ def workplace(tmp_path_factory) -> Path:
     return folder
 
 
+@pytest.mark.cli
 def test_readme_runs_from_top_to_bottom(workplace, monkeypatch):
     def draw(folder, *more):  # of one run, as they take most of the time
         if folder.name == "my_photos":
