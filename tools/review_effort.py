@@ -174,7 +174,7 @@ def by_questions(survey: Survey, reviewer: SimulatedReviewer) -> Iterator[tuple[
                 if "same" not in said and sum(each.probability for each in asked.lineup) > 0.5:
                     said = reviewer.of_lineup(str(one), shown)
                 if "same" not in said:
-                    questions.none_of(asked.lineup, BY)
+                    questions.none_of(asked.encounter.encounter, asked.lineup, BY)
                     continue
                 choice = asked.lineup[len(said) - 1]
                 answer = reviewer(str(one), f"={choice.individual}")

@@ -48,10 +48,10 @@ class Answer:
     holds: bool
 
     @property
-    def in_lineup(self) -> int:
-        """Its place among answers that one press of a key has given, from 1; 0: it was alone."""
+    def lineup(self) -> int:
+        """The first decision of the line-up that it was given to, with others; 0: it was alone."""
         found = _IN_LINEUP.search(self.note)
-        return int(found[1]) if found else 0
+        return self.numbers[0] - int(found[1]) + 1 if found else 0
 
     @property
     def pair(self) -> tuple[int | None, About]:
@@ -130,6 +130,14 @@ def _goes_on(last: Answer, one: Answer) -> bool:
     return (last.answer, last.about) == (one.answer, one.about) and isinstance(one.about, str)
 
 
+def counted_once(answers: Iterable[Answer]) -> list[Answer]:
+    """Return the answers, of those to a line-up only the first."""
+    first: dict[int, Answer] = {}
+    for each in answers:
+        first.setdefault(each.lineup or each.numbers[0], each)
+    return [*first.values()]
+
+
 def due_again(
     given: Sequence[Answer], again: Collection[tuple[int | None, About]], every: int
 ) -> Answer | None:
@@ -142,7 +150,7 @@ def due_again(
     """
     paired = ("same", "different", "incomparable")
     given = [each for each in given if each.answer in paired and each.about is not None]
-    given = [each for each in given if each.in_lineup <= 1]
+    given = counted_once(given)
     for each in given[every - 1 : -LATER : every] if every else ():
         # "New" is said of the encounter alone.
         seen = each.pair in again or (each.encounter, None) in again

@@ -9,7 +9,7 @@ where it was.
 """
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -26,6 +26,7 @@ from openanimals.identification.answers import (
     Progress,
     agreement,
     answers_of,
+    counted_once,
     disagreements,
     due_again,
     pair_of,
@@ -52,7 +53,7 @@ class Question:
         encounter: that is asked about.
         choice: the candidate.
         worth: photographs that the answer is expected to mend, by what it costs to look.
-        lineup: if several are shown at once, all of them, the candidate first.
+        lineup: if several are shown at once, all of them, the most probable first.
     """
 
     encounter: Match
@@ -128,24 +129,21 @@ class Questions:
         if again is not None and again.encounter is not None and wanted[again.encounter]:
             return self._question(again.encounter, again.about, by + SECOND_LOOK)
         own = self._own(by)
-        doubt = own.doubt
-        worth, of_lineups, of_pairs = own.worth(wanted & ~self._nothing_seen)
-        best = int(worth.argmax()) if len(worth) else -1
-        many = int(of_lineups.argmax()) if len(worth) else -1
-        pair = int(of_pairs.argmax()) if len(of_pairs) else -1
+        worths = worth, of_lineups, of_pairs = own.worth(wanted & ~self._nothing_seen)
+        best, many, pair = (int(each.argmax()) if len(each) else -1 for each in worths)
         if pair >= 0 and of_pairs[pair] > max(WORTH, worth[best], of_lineups[many]):
-            return self._question(*doubt.most_alike(pair), by, float(of_pairs[pair]))
+            return self._question(*own.doubt.most_alike(pair), by, float(of_pairs[pair]))
         if many >= 0 and of_lineups[many] > max(WORTH, worth[best]):
             lineup = self.lineup(self.matches[many].encounter, by)
             return Question(self.matches[many], lineup[0], float(of_lineups[many]), lineup)
         if best >= 0 and worth[best] >= WORTH:
             return self._about_individual(best, by, float(worth[best]))
-        left = np.flatnonzero(wanted & (doubt.asks >= 0))
+        left = np.flatnonzero(wanted & (own.doubt.asks >= 0))
         if not everything or not len(left):
             return None
         # What was skipped comes last, the longest ago first.
-        skipped = np.array([doubt.put_off.get(each, 0) for each in left.tolist()])
-        worth, *_ = doubt.worth(wanted)
+        skipped = np.array([own.doubt.put_off.get(each, 0) for each in left.tolist()])
+        worth, *_ = own.doubt.worth(wanted)
         first = int(left[np.lexsort((-worth[left], self._nothing_seen[left], skipped))[0]])
         return self._about_individual(first, by, float(worth[first]))
 
@@ -245,11 +243,20 @@ class Questions:
             two = choice.query, choice.photographs[0]
             return [self.evidence.decide(answer, *two, by=by, note=note)]
 
-    def none_of(self, choices: Sequence[Choice], by: str, note: str = "") -> list[int]:
-        """Decide that an encounter is different from all of its line-up, see :meth:`answer`."""
+    def none_of(
+        self, encounter: str, choices: Sequence[Choice], by: str, note: str = ""
+    ) -> list[int]:
+        """Decide that an encounter is different from all of a line-up, see :meth:`answer`."""
+        number = self.candidates.position(encounter)
         with self.evidence.transaction():
-            some = [choice for choice in choices if choice.answered != "different"]
-            numbers = []
+            self.refresh()
+            before, some, numbers = self._own(by).said, list[Choice](), list[int]()
+            for choice in choices:
+                earlier = before.get(pair_of(number, self.candidates.about(choice)))
+                if earlier is None or earlier.answer != "different":
+                    some.append(choice)
+                    for undone in earlier.numbers if earlier else ():
+                        self.evidence.undo(undone, by=by)
             for place, choice in enumerate(some, start=1):
                 own = f"{note} {IN_LINEUP.format(place=place, count=len(some))}".strip()
                 two = choice.query, choice.photographs[0]
@@ -259,7 +266,7 @@ class Questions:
     def undo(self, by: str) -> Answer | None:
         """Undo the last answer of a reviewer that holds, with all its decisions, and return it.
 
-        Of a line-up, this is the answer about its first individual.
+        All answers to a line-up are undone, and the first of them is returned.
         """
         with self.evidence.transaction():
             self.refresh()
@@ -267,20 +274,18 @@ class Questions:
             own = [each for each in self.answers if each.by in names and each.holds]
             if not own:
                 return None
-            own.sort(key=lambda each: each.numbers[-1])
-            while True:
-                last = own.pop()
-                for number in last.numbers:
-                    self.evidence.undo(number, by=last.by)
-                if not own or own[-1].in_lineup != last.in_lineup - 1 or last.in_lineup == 1:
-                    return last
+            last = max(own, key=lambda each: each.numbers[-1])
+            undone = [each for each in own if last.lineup and each.lineup == last.lineup] or [last]
+            for number in (number for each in undone for number in each.numbers):
+                self.evidence.undo(number, by=last.by)
+        return undone[0]
 
     def progress(self, by: str) -> Progress:
         """Return how far a reviewer is."""
         self.refresh()
         own = self._own(by)
         about = [each for each in self.answers if each.holds and each.encounter is not None]
-        given = [each for each in about if each.in_lineup <= 1]
+        given = counted_once(about)
         return Progress(
             answered=Counter(each.answer for each in given if each.by == by),
             left=own.left(~self._nothing_seen, self.candidates.pairs),
@@ -310,7 +315,7 @@ class Questions:
         own = self.candidates
         answers = answers_of(decisions, own.encounter_of, own.individual_of, own.called)
         for by, each in self._reviewers.items():
-            each.take(_by(by, answers), decided_alone(decisions, by))
+            each.take([a for a in answers if a.by == by], decided_alone(decisions, by))
         self.answers += answers
         self.last = decisions[-1].number
 
@@ -318,7 +323,8 @@ class Questions:
         """Return what a reviewer has decided."""
         if by not in self._reviewers:
             own = self._reviewers[by] = Reviewer(self._untouched.copy())
-            own.take(_by(by, self.answers), decided_alone(self.evidence.decisions(), by))
+            given = [each for each in self.answers if each.by == by]
+            own.take(given, decided_alone(self.evidence.decisions(), by))
         return self._reviewers[by]
 
     def _second_look(self, by: str) -> Answer | None:
@@ -341,7 +347,3 @@ class Questions:
             chance = float(chances[0, self.candidates.columns[str(about)]])
         said = own.said.get(pair_of(number, about))
         return self.candidates.choice(number, about, chance, said.answer if said else "")
-
-
-def _by(name: str, answers: Iterable[Answer]) -> list[Answer]:
-    return [each for each in answers if each.by == name]

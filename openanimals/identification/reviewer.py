@@ -39,7 +39,7 @@ class Reviewer:
             self.alone[name] += decisions
 
     def worth(self, wanted: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Return what each question is worth, see :meth:`Doubt.worth`; what was skipped: nothing.
+        """Return what each question is worth, see :meth:`Doubt.worth`, but for what was skipped.
 
         Args:
             wanted: bool `[E]`, about which encounters.

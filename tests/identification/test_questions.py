@@ -156,7 +156,7 @@ def test_none_of_a_line_up_is_one_answer_about_each(world):
         assert question.choice == question.lineup[0]
         for _ in range(2):  # sent twice, it counts once
             lineup = [questions.choice("e0", "Ada", individual=name) for name in names[:10]]
-            questions.none_of(lineup, "Ada", note)
+            questions.none_of("e0", lineup, "Ada", note)
             assert made.said() == [
                 ("different", "e0-1.jpg", f"{n}-1.jpg", "Ada") for n in names[:10]
             ]
@@ -173,6 +173,23 @@ def test_none_of_a_line_up_is_one_answer_about_each(world):
     assert made.identity()["e0-0.jpg"] == "seal 3"
 
 
+def test_a_line_up_takes_the_place_of_what_was_said_of_its_individuals(world):
+    names = [f"seal {n}" for n in range(12)]
+    made = world(np.full((1, 12), 0.05), [2], names=names)
+    questions = made.questions()
+    questions.answer("e0", questions.choice("e0", "Ada", individual="seal 3"), "same", "Ada")
+    questions.none_of("e0", questions.lineup("e0", "Ada"), "Ada")
+    shown = {second for kind, _, second, _ in made.said() if kind == "different"}
+    assert len(made.said()) == len(shown) == 10 and "seal 3-1.jpg" in shown
+    assert made.identity()["e0-0.jpg"] is None
+    # One of them is answered otherwise; the others are still undone as one.
+    questions.answer("e0", questions.choice("e0", "Ada", individual="seal 5"), "same", "Ada")
+    assert len(made.said()) == 9 + 2
+    assert questions.undo("Ada").about == "seal 5" and len(made.said()) == 9
+    assert questions.progress("Ada").answered == {"different": 1}
+    assert questions.undo("Ada").lineup and made.said() == []
+
+
 def test_a_line_up_leaves_out_who_was_answered_and_is_looked_at_again_as_one(world):
     names = [f"seal {n}" for n in range(12)]
     made = world(np.full((EVERY + LATER, 12), 0.05), names=names)
@@ -183,7 +200,7 @@ def test_a_line_up_leaves_out_who_was_answered_and_is_looked_at_again_as_one(wor
     assert shown == [name for name in names if name not in ("seal 1", "seal 4")]
     for number in range(1, EVERY + LATER - 1):
         assert questions.next("Ada").lineup
-        questions.none_of(questions.lineup(f"e{number}", "Ada"), "Ada")
+        questions.none_of(f"e{number}", questions.lineup(f"e{number}", "Ada"), "Ada")
     again = questions.next("Ada")  # of the twentieth answer, not the twentieth individual
     assert asked(again) == (f"e{EVERY - 2}", "seal 0") and not again.lineup
 

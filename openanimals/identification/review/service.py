@@ -125,7 +125,7 @@ class Service:
             self._questions.choice(name, self.by, individual=individual)
             for individual in individuals
         ]
-        return self._questions.none_of(lineup, self.by, note)
+        return self._questions.none_of(name, lineup, self.by, note)
 
     def undo(self) -> Plain:
         """Undo the last answer, and return the question that it was given to."""
@@ -138,7 +138,7 @@ class Service:
             other = undone.about if isinstance(undone.about, int) else None
             if individual not in self._questions.candidates.columns:
                 individual = ""
-            told |= self.question(undone.encounter, individual, other, undone.in_lineup > 0)
+            told |= self.question(undone.encounter, individual, other, undone.lineup > 0)
         return told
 
     def progress(self) -> Plain:

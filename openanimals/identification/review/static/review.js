@@ -26,7 +26,7 @@ const left = new Side("left", photographChanged);
 const right = new Side("right", photographChanged);
 
 function photographChanged() {
-  if (spots) markSpots(left, right, spots);
+  if (spots) markSpots(left, right, !lineup.length);
 }
 
 const place = () => ({
@@ -50,7 +50,7 @@ async function show(found, remember = true) {
   document.body.classList.toggle("without-question", question === null);
   document.body.dataset.state = question ? "loading" : "nothing";
   refreshCounts();
-  const lineupSeen = showLineup(question ? found.lineup : [], chooseOther);
+  const lineupSeen = showLineup(question ? found.lineup : [], found.encounter?.name, chooseOther);
   if (!question) return void (document.body.dataset.asked = ++asked);
   const {encounter} = question;
   setTitle(left, encounter.name);
@@ -96,6 +96,7 @@ async function moreCandidates() {
 }
 
 async function turnCandidate(step) {
+  if (lineup.length) return showOther(question.choice);
   while (!candidates.some(isShown) || candidates.findIndex(isShown) + step >= candidates.length)
     if (!await moreCandidates()) break;
   const chosen = candidates[candidates.findIndex(isShown) + step];
@@ -122,8 +123,10 @@ async function turnLineup() {
   const found = await get("question", {...place(), lineup: true});
   if (!found.lineup.length) return alertUser(say("no_lineup"));
   alertUser("");
-  await showLineup(found.lineup, chooseOther);
+  const seen = showLineup(found.lineup, question.encounter.name, chooseOther);
   history.replaceState(place(), "");
+  photographChanged();
+  await seen;
 }
 
 // Fetch the photographs of what will be asked next, while this one is looked at.
@@ -175,7 +178,9 @@ function isUnlikely(said) {
 }
 
 async function answer(said) {
-  if (!question) return;
+  // What cannot be seen yet has nobody looked at.
+  const looked = document.body.dataset.state === "ready" || !["same", "different"].includes(said);
+  if (!question || !looked) return;
   if (lineup.length && ["same", "incomparable"].includes(said)) return alertUser(say("choose_first"));
   if (lineup.length && said === "different") said = "none";
   if (isUnlikely(said)) {
@@ -225,7 +230,7 @@ const actions = {
     spots = !spots;
     document.querySelector("[data-action=spots]").setAttribute("aria-pressed", spots);
     alertUser("");
-    markSpots(left, right, spots);
+    markSpots(left, right, spots && !lineup.length);
   },
 };
 
