@@ -148,8 +148,8 @@ def judge_test_set(
     for title, protocol in chosen.items():
         groups.append([(title, protocol)])
         if cfg.TEST.BY_INDIVIDUAL:
-            whole = f"{title[:-1]}, by" if title != name else f"{title} (by"
-            groups[-1].append((f"{whole} individual)", ByIndividual(protocol)))
+            start = f"{name} (" if title == name else f"{title[:-1]}, "
+            groups[-1].append((f"{start}by individual)", ByIndividual(protocol)))
     if not callable(blocks):
         groups = [list(chain(*groups))]
     for group in groups:

@@ -90,7 +90,7 @@ class LocalMatcher:
             for keypoints, damaged in DataLoader(
                 rows, batch_size=None, num_workers=self.workers, collate_fn=_as_it_is
             ):
-                own.append(Keypoints(*keypoints))
+                own.append(keypoints)
                 again += damaged
                 progress.update(1)
         if again:
@@ -213,23 +213,23 @@ class _Rows:
     def __len__(self) -> int:
         return len(self.photographs)
 
-    def __getitem__(self, row: int) -> tuple[tuple, bool]:
+    def __getitem__(self, row: int) -> tuple[Keypoints, bool]:
         if self.folder is None:
-            return tuple(self.extract(*self.photographs[row])), False
+            return self.extract(*self.photographs[row]), False
         key = f"{self.settings} {self.photographs.key(row)}"
         path = self.folder / f"{hashlib.sha256(key.encode()).hexdigest()[:32]}.npz"
         damaged = False
         if path.is_file():
             try:
                 with np.load(path) as kept:
-                    return tuple(kept[name] for name in Keypoints._fields), False
+                    return Keypoints(*(kept[name] for name in Keypoints._fields)), False
             except Exception:  # whatever numpy and zipfile raise for what is cut short
                 damaged = True
         keypoints = self.extract(*self.photographs[row])
         path.parent.mkdir(parents=True, exist_ok=True)
         with atomic_path(path) as temporary, open(temporary, "wb") as file:
             np.savez(file, **keypoints._asdict())
-        return tuple(keypoints), damaged
+        return keypoints, damaged
 
 
 def _as_it_is(item: Any) -> Any:

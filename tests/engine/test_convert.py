@@ -15,7 +15,6 @@ from openanimals.modeling import build_model
 from tests.conftest import REPOSITORY
 from tests.engine.tiny_run import HERD
 from tests.modeling import released
-from tests.modeling.parity import released_keys
 
 
 @pytest.fixture
@@ -64,7 +63,7 @@ def test_theirs_to_ours_with_a_config_file(theirs, tmp_path):
     files = [tmp_path / "r18.yml", tmp_path / "sizes.yml"]
     convert(theirs, tmp_path / "ours.pth", files, ["MODEL.BACKBONE.LAST_STRIDE", 2])
     model = openanimals.load_model(tmp_path / "ours.pth")
-    names = {ours: key for ours, key in released_keys(model).items()}
+    names = {ours: key for ours, key in released.their_names(model).items()}
     state = released.filled("r18_se")
     assert same(dict(model.state_dict()), {ours: state[key] for ours, key in names.items()})
     cfg = load_text(checkpoint.read(tmp_path / "ours.pth")["config"])
@@ -86,7 +85,8 @@ def test_ours_to_theirs_to_ours_is_the_identity(tmp_path, changes):
     written = torch.load(tmp_path / "theirs.pth", weights_only=True)
     assert written.keys() == {"model"}
     ours = dict(model.state_dict())
-    assert same(written["model"], {key: ours[name] for name, key in released_keys(model).items()})
+    names = released.their_names(model).items()
+    assert same(written["model"], {key: ours[name] for name, key in names})
     convert(tmp_path / "theirs.pth", tmp_path / "again.pth")
     assert same(checkpoint.read(tmp_path / "again.pth")["model"], ours)
 

@@ -19,7 +19,7 @@ from openanimals.modeling import build_model
 from openanimals.modeling.backbones.resnet import resnet
 from openanimals.modeling.weights import read_state_dict
 from tests.engine.tiny_run import HERD, tiny_cfg
-from tests.modeling import parity, released
+from tests.modeling import released
 from tests.reference import load_arrays
 from tests.reference.fill_rule import make_images
 
@@ -54,7 +54,7 @@ def loaded_from(model):
 
 def expected(model):
     """The number that FastReID's tensor of that name holds, for each weight of a model."""
-    return {key: released.mark(theirs) for key, theirs in parity.released_keys(model).items()}
+    return {key: released.mark(theirs) for key, theirs in released.their_names(model).items()}
 
 
 @pytest.fixture
@@ -80,7 +80,7 @@ def test_every_recorded_model_is_loaded_whole(files, name, caplog, undrawn):
     assert f"{count - heads} of the model's {count - heads} weights loaded" in caplog.text
 
 
-@pytest.mark.parametrize("name", parity.RECORDED)
+@pytest.mark.parametrize("name", released.RECORDED)
 @torch.no_grad()
 def test_recorded_features(tmp_path, name, undrawn):
     torch.save({"model": released.filled(name)}, tmp_path / "weights.pth")

@@ -1,12 +1,16 @@
-"""State dicts of the release's models: recorded names and shapes, and configurations of ours."""
+"""The release's models: recorded names and shapes, and ours of the same architecture."""
 
+import re
 import zlib
 
 import torch
 
+from openanimals.config import load
+from openanimals.modeling import ReIDModel, build_model
 from tests.reference import load_json
 from tests.reference.fill_rule import fill_value
 
+_STEM = {"conv1": 0, "bn1": 1, "layer1": 4, "layer2": 5, "layer3.0": 6}
 _BATCH_NORM = ("weight", "bias", "running_mean", "running_var")
 _MGN = {"MODEL.HEADS.BRANCHES": [[1], [1, 2], [1, 3]]}
 _IBN = {"MODEL.BACKBONE.WITH_IBN": True}
@@ -43,6 +47,7 @@ CONFIGS = {
 """The keys that make ours of the same architecture."""
 
 NAMES = tuple(CONFIGS)
+RECORDED = ["bot_r50", "bot_r50_ibn", "agw_r50", "arbase"]  # features and losses, not keys alone
 SIZES = {"INPUT.SIZE_TRAIN": [80, 80], "INPUT.SIZE_TEST": [80, 80]}
 
 
@@ -69,10 +74,10 @@ def state(name: str) -> dict[str, torch.Tensor]:
     }
 
 
-def filled(name: str) -> dict[str, torch.Tensor]:
+def filled(name: str, rule: str = "unit") -> dict[str, torch.Tensor]:
     """The state dict that the recorded features were computed with."""
     return {
-        key: torch.from_numpy(fill_value(key, shape, "unit")) for key, shape in shapes(name).items()
+        key: torch.from_numpy(fill_value(key, shape, rule)) for key, shape in shapes(name).items()
     }
 
 
@@ -93,3 +98,48 @@ def pairs(keys: dict) -> list:
 def yaml(keys: dict) -> str:
     """YAML text of dotted keys; the loader takes them as they are."""
     return "".join(f"{key}: {value}\n" for key, value in keys.items())
+
+
+def empty(name: str, classes: int = 5) -> ReIDModel:
+    """One of the recorded models with weights of its own."""
+    return build_model(load(None, pairs({**CONFIGS[name], **SIZES})), classes)
+
+
+def build(name: str, rule: str) -> ReIDModel:
+    """One of the recorded models with the recorded weights, 5 classes."""
+    model, state = empty(name), filled(name, rule)
+    model.load_state_dict({key: state[theirs] for key, theirs in their_names(model).items()})
+    return model
+
+
+def their_name(key: str, keys: list[str]) -> str:
+    """The release's name of one of our keys, given all of them."""
+    one_branch = not any(other.startswith("tails.b2.") for other in keys)
+    if match := re.fullmatch(r"heads\.(\w+)\.(pool|reduction|neck|classifier)\.(.*)", key):
+        name, part, rest = match.groups()
+        head = "heads" if one_branch else f"{name}_head"
+        after_reduction = int(f"heads.{name}.reduction.weight" in keys)
+        return {
+            "pool": f"{head}.pool_layer.{rest}",
+            "reduction": f"{head}.bottleneck.0.{rest}",
+            "neck": f"{head}.bottleneck.{after_reduction}.{rest}",
+            "classifier": f"{head}.{rest}",
+        }[part]
+    if one_branch:
+        if match := re.search(r"layer(\d)\.(\d+)_nl\.(.*)", key):
+            pattern = rf".*layer{match[1]}\.(\d+)_nl\..*"
+            found = {int(m[1]) for other in keys if (m := re.fullmatch(pattern, other))}
+            return f"backbone.NL_{match[1]}.{sorted(found).index(int(match[2]))}.{match[3]}"
+        return re.sub(r"^(stem|tails\.b1)\.", "backbone.", key)
+    if match := re.fullmatch(r"stem\.(layer3\.0|\w+)\.(.*)", key):
+        return f"backbone.{_STEM[match[1]]}.{match[2]}"
+    match = re.fullmatch(r"tails\.(\w+)\.layer([34])\.(\d+)\.(.*)", key)
+    assert match, key
+    block = int(match[3]) - (match[2] == "3")  # layer3.0 is in the stem
+    return f"{match[1]}.{int(match[2]) - 3}.{block}.{match[4]}"
+
+
+def their_names(model: ReIDModel) -> dict[str, str]:
+    """Our keys to the release's."""
+    keys = list(model.state_dict())
+    return {key: their_name(key, keys) for key in keys}

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from openanimals.modeling import Losses, LossTerm, losses
-from tests.modeling import parity, released
+from tests.modeling import released
 from tests.reference import load_arrays, load_json
 from tests.reference.fill_rule import make_images
 
@@ -22,10 +22,10 @@ IMAGES = {
 
 
 @pytest.mark.parametrize("rule", ["unit", "brief"])
-@pytest.mark.parametrize("name", parity.RECORDED)
+@pytest.mark.parametrize("name", released.RECORDED)
 @torch.no_grad()
 def test_features(name, rule):
-    model = parity.build(name, rule).eval()
+    model = released.build(name, rule).eval()
     recorded = load_arrays("model_features.npz")
     cases = [key for key in recorded if key.startswith(f"{name}__{rule}__")]
     cases = [key.removesuffix("__some") for key in cases if key.endswith("__some")]
@@ -48,10 +48,10 @@ def test_features(name, rule):
             assert error < tolerance, f"{case} {kind}"
 
 
-@pytest.mark.parametrize("name", parity.RECORDED)
+@pytest.mark.parametrize("name", released.RECORDED)
 def test_training_step(name):
     recorded = load_json("model_train.json")[name]
-    model = parity.build(name, "brief").double().train()
+    model = released.build(name, "brief").double().train()
     targets = torch.tensor([0, 0, 1, 1, 2, 2, 4, 4])
     output = model(torch.from_numpy(IMAGES["eval96"]()), targets)
     triplet = losses.triplet
@@ -68,7 +68,7 @@ def test_training_step(name):
         assert value.item() == pytest.approx(expected, rel=1e-9)
 
     sum(values.values()).backward()
-    ours = {theirs: key for key, theirs in parity.released_keys(model).items()}
+    ours = {theirs: key for key, theirs in released.their_names(model).items()}
     parameters, buffers = dict(model.named_parameters()), dict(model.named_buffers())
     for key, norm in recorded["grad_norm"].items():
         assert parameters[ours[key]].grad.norm().item() == pytest.approx(norm, rel=1e-7), key
@@ -83,9 +83,9 @@ def test_training_step(name):
 def test_state_dict_has_the_releases_entries(name):
     recorded = load_json("state_dict_keys.json")[name]
     with torch.device("meta"):
-        model = parity.empty(name)
+        model = released.empty(name)
     state = model.state_dict()
-    entries = sorted([k, list(state[o].shape)] for o, k in parity.released_keys(model).items())
+    entries = sorted([k, list(state[o].shape)] for o, k in released.their_names(model).items())
     assert len(entries) == recorded["keys"]
     assert hashlib.sha256(json.dumps(entries).encode()).hexdigest() == recorded["keys_sha256"]
 
@@ -97,6 +97,6 @@ def test_state_dict_has_the_releases_entries(name):
 def test_published_number_of_parameters(name, classes, millions):
     """ResNet-50 has 25.557 M, of which 2.049 M make torchvision's classifier; the neck 4096."""
     with torch.device("meta"):
-        model = parity.empty(name, classes)
+        model = released.empty(name, classes)
     count = sum(math.prod(parameter.shape) for parameter in model.parameters())
     assert round(count / 1e6, 2) == millions

@@ -15,7 +15,7 @@ from openanimals.solver import (
 )
 from openanimals.utils.errors import UserError
 from tests.conftest import REPOSITORY
-from tests.modeling.parity import released_keys
+from tests.modeling import released
 from tests.reference import load_json
 from tests.reference.fill_rule import fill_value, make_images
 
@@ -195,7 +195,7 @@ def _recorded_model(cfg):
     shapes = {key: tuple(value.shape) for key, value in model.state_dict().items()}
     filled = {
         key: torch.from_numpy(fill_value(theirs, shapes[key], "unit"))
-        for key, theirs in released_keys(model).items()
+        for key, theirs in released.their_names(model).items()
     }
     model.load_state_dict(filled)
     return model.double().train()
