@@ -42,7 +42,10 @@ class Neighbours:
     ) -> None:
         self.descriptors = torch.from_numpy(np.ascontiguousarray(descriptors))
         self.photographs = torch.from_numpy(np.asarray(photographs, dtype=np.int64))
-        self.norms = torch.cat([torch.zeros(0), *map(_norms, self.descriptors.split(PART))])
+        # Into one array: small ones between large temporary ones would keep the memory of these.
+        self.norms = torch.empty(len(descriptors))
+        for norms, part in zip(self.norms.split(PART), self.descriptors.split(PART), strict=True):
+            norms.copy_(_norms(part))
         self.cells = min(cells, len(descriptors))
         self.probes = min(probes, self.cells)
         if self.cells:
@@ -202,11 +205,11 @@ def _grouped(numbers: Tensor, count: int) -> tuple[Tensor, ...]:
 
 def _nearest_cells(descriptors: Tensor, centres: Tensor, count: int) -> Tensor:
     """Return the nearest centres of each descriptor `[N, count]`."""
-    norms, cells = _norms(centres), []
-    for part in descriptors.split(PART):
+    norms, cells = _norms(centres), torch.empty(len(descriptors), count, dtype=torch.int64)
+    for nearest, part in zip(cells.split(PART), descriptors.split(PART), strict=True):
         similar = torch.addmm(norms, part.float(), centres.T, beta=-1, alpha=2)
-        cells.append(similar.topk(count, dim=1).indices)
-    return torch.cat(cells)
+        nearest.copy_(similar.topk(count, dim=1).indices)
+    return cells
 
 
 def _centres(descriptors: Tensor, cells: int) -> Tensor:
