@@ -33,7 +33,12 @@ NETWORKS = {
     "ARBase at 384": ("configs/Base-ARBase.yml", ARBASE, 16),
 }
 WEIGHTS = Path("../shared/weights/tf_efficientnet_lite0_in1k.safetensors")
-BACKENDS = {"torch": "torch", "onnx": "onnxruntime", "openvino": "openvino"}
+BACKENDS = {  # backend, package, TEST.DTYPE
+    "torch": ("torch", "torch", "float32"),
+    "onnx": ("onnx", "onnxruntime", "float32"),
+    "openvino": ("openvino", "openvino", "float32"),
+    "openvino, bfloat16": ("openvino", "openvino", "bfloat16"),  # where the processor has it
+}
 
 
 class Plain(Dataset):
@@ -71,8 +76,8 @@ def compare(report: Report, name: str, files: list[Path], rounds: int) -> None:
     config, keys, count = NETWORKS[name]
     paths = (files * count)[:count]
     predictors = {
-        backend: predictor(config, keys, backend)
-        for backend, package in BACKENDS.items()
+        name: predictor(config, [*keys, "TEST.DTYPE", dtype], backend)
+        for name, (backend, package, dtype) in BACKENDS.items()
         if find_spec(package)
     }
     cfg, model = predictors["torch"].cfg, predictors["torch"].model

@@ -20,8 +20,9 @@ from openanimals.utils.registry import check_name
 
 logger = getLogger(__name__)
 
-SAME = 1e-5
-"""Cosine distance to torch's features up to which those of another backend are the same."""
+SAME = {"float32": 1e-5, "bfloat16": 5e-3}
+"""Cosine distance to torch's features in float32 up to which those of another backend are the same,
+by TEST.DTYPE."""
 
 
 Run = Callable[[np.ndarray], np.ndarray]  # uint8 images [B, 3, H, W] to features [B, D]
@@ -39,27 +40,41 @@ class Backend(nn.Module):
         return torch.from_numpy(self.run(images.contiguous().numpy()))
 
 
-def onnx_runtime(path: Path, size: Sequence[int] | None = None) -> Run:
-    """Return what runs an ONNX file by ONNX Runtime, on the CPU, on as many threads as torch."""
+def onnx_runtime(path: Path, size: Sequence[int] | None = None, dtype: str = "float32") -> Run:
+    """Return what runs an ONNX file by ONNX Runtime, on the CPU, on as many threads as torch.
+
+    Raises:
+        UserError: it is not to compute in float32.
+    """
     runtime = needs("onnxruntime", "onnx")
+    if dtype != "float32":
+        raise UserError(f"ONNX Runtime computes in float32; TEST.DTYPE is {dtype!r}")
     options = runtime.SessionOptions()
     options.intra_op_num_threads = torch.get_num_threads()
     session = runtime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
     return lambda images: session.run(None, {"images": images})[0]
 
 
-def openvino(path: Path, size: Sequence[int] | None = None) -> Run:
-    """Return what runs an ONNX file by OpenVINO, on the CPU in float32, on torch's threads.
+def openvino(path: Path, size: Sequence[int] | None = None, dtype: str = "float32") -> Run:
+    """Return what runs an ONNX file by OpenVINO, on the CPU, on torch's threads.
 
-    It can prepare for a size (height, width) of all images; None: of any size.
+    Args:
+        path: the file.
+        size: (height, width) of all images, which it can prepare for; None: any size.
+        dtype: what it computes in, "float32" or "bfloat16".
+
+    Raises:
+        UserError: the processor does not compute in this type.
     """
     core = needs("openvino", "openvino").Core()
+    kind = {"float32": "FP32", "bfloat16": "BF16"}.get(dtype)
+    if kind not in core.get_property("CPU", "OPTIMIZATION_CAPABILITIES"):
+        raise UserError(f"OpenVINO has no {dtype} on this processor; set TEST.DTYPE to float32")
     network = core.read_model(path)
     if size is not None:
         network.reshape([-1, 3, *size])
-    # Without the hint it takes bfloat16 where the processor has it.
     options = {
-        "INFERENCE_PRECISION_HINT": "f32",
+        "INFERENCE_PRECISION_HINT": "f32" if dtype == "float32" else "bf16",
         "INFERENCE_NUM_THREADS": torch.get_num_threads(),
         "PERFORMANCE_HINT": "LATENCY",  # one batch at a time, on all threads
     }
@@ -99,8 +114,8 @@ def pick_backend(
     The model is exported once, into the user's cache folder, and read from there afterwards.
 
     Args:
-        name: "torch"; "onnx" or "openvino"; or "auto": OpenVINO, if the model is on the CPU and
-            computes in float32, OpenVINO is installed, and its features agree with torch's, else
+        name: "torch"; "onnx" or "openvino"; or "auto": OpenVINO, if the model is on the CPU,
+            OpenVINO is installed and has TEST.DTYPE here, and its features agree with torch's, else
             torch. What "auto" took, and why, is told.
         cfg: the configuration.
         model: in eval mode.
@@ -109,12 +124,12 @@ def pick_backend(
 
     Returns:
         The name of the backend; the network, None for torch; and the fingerprint of its features:
-        the model's if they agree with torch's (a cosine distance of at most 1e-5), else another,
-        so that the two do not mix.
+        the model's if they agree with torch's in float32 (a cosine distance of at most 1e-5, or
+        5e-3 in bfloat16), else another, so that the two do not mix.
 
     Raises:
         UserError: there is no such backend, a package of one that was named is missing, the model
-            is not on the CPU, or cannot be exported.
+            is not on the CPU or cannot be exported, or the backend does not compute in TEST.DTYPE.
     """
     check_name("backend", name, BACKENDS)
     if name == "torch":
@@ -127,13 +142,13 @@ def pick_backend(
     if device.type != "cpu":
         raise UserError(f"the backend {name!r} computes on the CPU; set the device to cpu")
     network = _built(name, cfg, model, made_by)
-    distance = distance_to_torch(cfg, model, network)
-    if distance <= SAME:
+    distance, same = distance_to_torch(cfg, model, network), SAME[cfg.TEST.DTYPE]
+    if distance <= same:
         return name, network, made_by
     logger.warning(
         "backend: the features of %s are %.1g from torch's (cosine distance, on a probe), beyond "
         "%g: they have a fingerprint of their own, and do not mix with those of torch",
-        *(name, distance, SAME),
+        *(name, distance, same),
     )
     return name, network, f"{made_by}-{name}"
 
@@ -144,8 +159,6 @@ def _openvino_if_the_same(
     """Return OpenVINO's network, or None if it is not to be used; and why."""
     if device.type != "cpu":
         return None, f"the model is on {device.type}"
-    if cfg.TEST.DTYPE != "float32":
-        return None, f"TEST.DTYPE is {cfg.TEST.DTYPE}"
     if find_spec("openvino") is None:
         return None, "OpenVINO is faster, and not installed: pip install 'openanimals[openvino]'"
     try:
@@ -153,7 +166,7 @@ def _openvino_if_the_same(
         distance = distance_to_torch(cfg, model, network)
     except UserError as error:
         return None, str(error)
-    if distance <= SAME:  # not if it is NaN
+    if distance <= SAME[cfg.TEST.DTYPE]:  # not if it is NaN
         return network, f"features within {distance:.1g} of torch's"
     return None, f"OpenVINO's features are {distance:.1g} from torch's"
 
@@ -167,7 +180,7 @@ def _built(name: str, cfg: CfgNode, model: ReIDModel, made_by: str) -> Backend:
         with naming_the_size(cfg, model):
             write_onnx(cfg, model, made_by, path)
     try:
-        return Backend(runner(path, cfg.INPUT.SIZE_TEST), model)
+        return Backend(runner(path, cfg.INPUT.SIZE_TEST, cfg.TEST.DTYPE), model)
     except UserError:
         raise
     except Exception as error:  # of each program's own kinds

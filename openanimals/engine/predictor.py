@@ -45,7 +45,8 @@ class Predictor:
         overrides: ``[KEY, VALUE, ...]`` that change the configuration, such as
             ``["TEST.IMS_PER_BATCH", 16]``.
         backend: what computes the features: "torch"; "onnx" or "openvino" (extras of these names),
-            faster on a CPU, in float32, and equal to torch's but for rounding; or "auto", see
+            faster on a CPU and equal to torch's but for rounding (TEST.DTYPE bfloat16 has OpenVINO
+            round, too, where the processor is made for it); or "auto", see
             :func:`~openanimals.engine.backends.pick_backend`.
 
     Attributes:

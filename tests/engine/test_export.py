@@ -121,14 +121,39 @@ def test_a_backend_gives_the_features_of_torch(backend, package, taken, run, pre
     found.check_same_model(expected)
 
 
+def test_a_backend_computes_in_bfloat16_if_asked_to(run, predictor):
+    core = pytest.importorskip("openvino").Core()
+    how = {"device": "cpu", "overrides": ["TEST.DTYPE", "bfloat16"]}
+    if "BF16" not in core.get_property("CPU", "OPTIMIZATION_CAPABILITIES"):
+        with pytest.raises(UserError, match="no bfloat16 on this processor"):
+            openanimals.Predictor(run, backend="openvino", **how)
+        return
+    other = openanimals.Predictor(run, backend="auto", **how)
+    assert other.backend == "openvino"
+    images = [np.asarray(coat(number, 0, 48)) for number in range(5)]
+    expected, found = predictor.embed(images), other.embed(images)
+    rounding = np.abs(found.features / expected.features - 1).max()
+    assert 1e-4 < rounding  # a bfloat16 has 8 bits, a float32 24
+    np.testing.assert_allclose(cosine_distances(found.features, expected.features), 0, atol=5e-3)
+    found.check_same_model(expected)
+
+
+def test_a_type_that_a_backend_does_not_have_is_refused(run):
+    pytest.importorskip("onnxruntime")
+    with pytest.raises(UserError, match="ONNX Runtime computes in float32"):
+        openanimals.Predictor(
+            run, device="cpu", overrides=["TEST.DTYPE", "bfloat16"], backend="onnx"
+        )
+
+
 def test_features_that_disagree_are_not_taken_for_those_of_torch(
     run, predictor, caplog, monkeypatch
 ):
     pytest.importorskip("openvino")
     package, right = backends.RUNNERS["openvino"]
 
-    def wrong(path, size):
-        run_right = right(path, size)
+    def wrong(path, *how):
+        run_right = right(path, *how)
         return lambda images: run_right(255 - images)
 
     monkeypatch.setitem(backends.RUNNERS, "openvino", (package, wrong))
