@@ -4,7 +4,7 @@ import hashlib
 import json
 import re
 from collections.abc import Callable, Sequence
-from datetime import datetime
+from datetime import datetime, timezone, tzinfo
 from pathlib import Path
 from typing import Any
 
@@ -153,11 +153,13 @@ def concatenate(catalogues: Sequence[Catalogue]) -> Catalogue:
     return joined
 
 
-def iso_date(value: object) -> str:
-    """Return a date, or a date and time, in the form of a catalogue; a zone is dropped.
+def iso_date(value: object, zone: tzinfo | None = None) -> str:
+    """Return a date, or a date and time, in the form of a catalogue, which has no zones.
 
     Args:
         value: text, or what has such a text (a date of Python or pandas).
+        zone: a time that says its own zone is turned into the time in this one; None: its clock is
+            kept.
 
     Example:
         >>> iso_date("2025-04-01"), iso_date("2025/4/1 9:32Z")
@@ -166,13 +168,20 @@ def iso_date(value: object) -> str:
     Raises:
         ValueError: it is not of the form year-month-day, with or without a time after it.
     """
-    match = DATE.fullmatch(str(value).strip().removesuffix("Z"))  # Python 3.10 knows no Z
+    written = str(value).strip()
+    match = DATE.fullmatch(written.removesuffix("Z"))  # Python 3.10 knows no Z
     if match is None:
         raise ValueError(f"no date: {value!r}")
     year, month, day, hour, rest = match.group(1, 3, 4, 5, 6)
     text = f"{year}-{month:0>2}-{day:0>2}"
     moment = datetime.fromisoformat(f"{text}T{hour:0>2}{rest}" if hour else text)
-    return moment.replace(tzinfo=None).isoformat(timespec="seconds") if hour else text
+    if not hour:
+        return text
+    if written.endswith("Z"):
+        moment = moment.replace(tzinfo=timezone.utc)
+    if zone and moment.tzinfo:
+        moment = moment.astimezone(zone)
+    return moment.replace(tzinfo=None).isoformat(timespec="seconds")
 
 
 def _located(root: Path, file: str | None) -> str | None:

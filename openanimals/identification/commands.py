@@ -42,6 +42,7 @@ def _add_import(verbs: argparse._SubParsersAction) -> None:
     _add_day_order(parser)
     parser.add_argument("--flat", action="store_true", help="folders are not individuals")
     parser.add_argument("--boxes", choices=("pixels", "relative", "corners"), help="form of boxes")
+    parser.add_argument("--zone", help="times that say their zone become those of this one")
     parser.set_defaults(run=_import)
 
 

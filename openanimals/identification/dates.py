@@ -5,7 +5,8 @@ Of dates such as 3/4/2025 a whole column must prove whether the day or the month
 
 import re
 from collections.abc import Mapping, Sequence
-from datetime import datetime, timedelta
+from datetime import datetime, timedelta, tzinfo
+from zoneinfo import ZoneInfo, available_timezones
 
 import numpy as np
 import pandas as pd
@@ -13,10 +14,11 @@ import pandas as pd
 from openanimals.data.catalogue import iso_date
 from openanimals.identification.table_file import refuse
 from openanimals.utils.errors import UserError
-from openanimals.utils.registry import did_you_mean
+from openanimals.utils.registry import check_name, did_you_mean
 
 NUMBERS = re.compile(r"(\d\d?)([-/.])(\d\d?)\2(\d{4}|\d\d)(?:[T ,_]+(.+))?", re.ASCII)
 CLOCKS = ("%H:%M:%S", "%H:%M", "%I:%M:%S %p", "%I:%M %p", "%H:%M:%S.%f", "%H.%M")
+ZONED = re.compile(r".*\d:\d\d.*(?:Z|[+-]\d\d:?\d\d)", re.ASCII)
 MONTHS = ("%d %b %Y", "%d %B %Y", "%b %d %Y", "%B %d %Y")  # 3 Apr 2025, April 3 2025
 
 
@@ -26,6 +28,7 @@ def read_dates(
     places: Sequence[tuple[int, str]],
     day_first: bool | None,
     report: list[str],
+    zone: tzinfo | None = None,
 ) -> list[str | None]:
     """Return dates in a catalogue's form, ``YYYY-MM-DD`` or ``YYYY-MM-DDTHH:MM:SS``.
 
@@ -35,6 +38,7 @@ def read_dates(
         places: the line and the column of each.
         day_first: whether of 3/4/2025 the day comes first; None if a day above 12 proves it.
         report: what was guessed is added to it.
+        zone: see :func:`iso_date`.
 
     Raises:
         UserError: nothing proves the order, or a text is no date.
@@ -52,7 +56,7 @@ def read_dates(
     problems = []
     for text, (line, column), match in zip(texts, places, parted, strict=True):
         try:
-            dates.append(_read(text, match, bool(day_first)) if text else None)
+            dates.append(_read(text, match, bool(day_first), zone) if text else None)
         except ValueError:
             order = "day/month/year" if day_first else "month/day/year"
             expected = order if match else "a date such as 2025-04-01 or 2025-04-01 09:32:14"
@@ -96,14 +100,14 @@ def _order(
     return first
 
 
-def _read(text: str, match: re.Match | None, day_first: bool) -> str:
+def _read(text: str, match: re.Match | None, day_first: bool, zone: tzinfo | None) -> str:
     if match:
         one, two, year, clock = match.group(1, 3, 4, 5)
         day, month = (one, two) if day_first else (two, one)
         date = iso_date(f"{year if len(year) == 4 else f'20{year}'}-{month}-{day}")
         return f"{date}T{_clock(clock)}" if clock else date
     try:
-        return iso_date(text)
+        return iso_date(text, zone)
     except ValueError:
         pass
     day_text, _, clock = re.sub(r"[-,. ]+", " ", text).partition(":")
@@ -131,6 +135,32 @@ def _clock(text: str) -> str:
             continue
         return moment.time().isoformat("seconds")
     raise ValueError(text)
+
+
+def read_zone(name: str | None) -> tzinfo | None:
+    """Return a time zone by its name, such as ``Africa/Johannesburg`` or ``Etc/GMT-2``.
+
+    Raises:
+        UserError: there is none of this name.
+    """
+    if name is None:
+        return None
+    check_name("zone", name, available_timezones())
+    return ZoneInfo(name)
+
+
+def tell_zones(texts: Sequence[str], zone: tzinfo | None, report: list[str]) -> None:
+    """Report how many times say their own zone, and what was made of these."""
+    zoned = [text for text in texts if ZONED.fullmatch(text)]
+    if zoned and zone:
+        report.append(f"{len(zoned)} times turned into those of {zone}, such as {zoned[0]}")
+    elif zoned:
+        report.append(
+            f"{len(zoned)} times say a zone, such as {zoned[0]}, and are kept as they are written; "
+            "--zone Africa/Johannesburg would turn them into the time there"
+        )
+    elif zone:
+        report.append(f"zone {zone}: not used, as no time says its own zone")
 
 
 def clock_offset(text: str) -> tuple[str, timedelta]:

@@ -202,6 +202,19 @@ def test_camtrap_dp(package, name):
     assert "media/3.jpg" in said(result, "several animals")
 
 
+def test_times_of_a_package_become_those_of_a_zone(package):
+    result = import_catalogue(package, zone="Asia/Kolkata")  # 4:30 ahead of +01:00
+    assert result.table["date"][0] == "2020-03-02T02:31:00"
+    assert "8 times turned into those of Asia/Kolkata" in said(result, "Kolkata")
+    kept = import_catalogue(package)
+    assert "8 times say a zone, such as 2020-03-01T22:01:00+01:00" in said(kept, "kept as they are")
+    # Of an event that is written in another zone than the photographs.
+    file = package / "observations.csv"
+    text = file.read_text().replace("T22:04:30+01:00", "T21:04:30Z")
+    file.write_text(text.replace("T22:05:00+01:00", "T21:05:00Z"))
+    assert import_catalogue(package).table["identity"].tolist() == kept.table["identity"].tolist()
+
+
 def test_packages_that_cannot_be_used(package):
     media = (package / "media.csv").read_text()
     (package / "media.csv").write_text(media.replace("m2,d1", "m2,d9"))

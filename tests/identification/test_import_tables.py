@@ -100,6 +100,29 @@ def test_dates(folder, dates, options, found):
         assert dates[1] in said(result, "comes first")
 
 
+def test_times_with_a_zone(folder):
+    text = "file,date\n1.jpg,2021-03-27T23:30:00Z\n2.jpg,2021-03-28T23:30:00+00:00\n"
+    text += "3.jpg,2021-03-28 23:30\n"  # of nobody knows where: as it is
+    result = imported(folder, text, zone="Europe/Berlin")
+    assert [*result.table["date"]] == [
+        "2021-03-28T00:30:00",  # an hour ahead; in that night summer time begins
+        "2021-03-29T01:30:00",
+        "2021-03-28T23:30:00",
+    ]
+    assert "2 times turned into those of Europe/Berlin" in said(result, "Berlin")
+    result = imported(folder, text)
+    assert [*result.table["date"]] == [
+        "2021-03-27T23:30:00",
+        "2021-03-28T23:30:00",
+        "2021-03-28T23:30:00",
+    ]
+    assert "2 times say a zone, such as 2021-03-27T23:30:00Z, and are kept" in said(result, "zone")
+    with pytest.raises(UserError, match="'Europe/Berln' .did you mean 'Europe/Berlin'"):
+        imported(folder, text, zone="Europe/Berln")
+    with pytest.raises(UserError, match="zone is for a table or a package, and this is a folder"):
+        import_catalogue(folder, zone="Europe/Berlin")
+
+
 @pytest.mark.parametrize(
     ("dates", "options", "message"),
     [

@@ -3,10 +3,12 @@
 import json
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
+from datetime import timezone, tzinfo
 from pathlib import Path
 from typing import Any
 
 from openanimals.data.catalogue import iso_date
+from openanimals.identification.dates import tell_zones
 from openanimals.identification.importing.report import tell
 from openanimals.identification.table_file import read_cells, refuse
 from openanimals.utils.errors import FileError, UserError, naming
@@ -16,12 +18,15 @@ BOX = ("bboxX", "bboxY", "bboxWidth", "bboxHeight")
 Record = Mapping[str, str]
 
 
-def read_package(package: Path, report: list[str]) -> list[dict[str, Any]]:
+def read_package(
+    package: Path, report: list[str], zone: tzinfo | None = None
+) -> list[dict[str, Any]]:
     """Return a row for each animal in each photograph of a Camtrap DP package.
 
     Args:
         package: its ``datapackage.json``; paths in it are relative to its folder.
         report: what is left out is added to it.
+        zone: that times are turned into; None: they stay as they are written.
 
     Returns:
         Rows; ``bbox`` as four shares of the photograph, where there are; and the further columns
@@ -80,7 +85,7 @@ def read_package(package: Path, report: list[str]) -> list[dict[str, Any]]:
             animals = [one for one, kind in pairs if kind in ("animal", "unknown")]
             animals, unsure = _apart(animals)
             open_ones += [path] if unsure else []
-            rows += [_row(media, deployment, animal, unsure) for animal in animals or [{}]]
+            rows += [_row(media, deployment, animal, unsure, zone) for animal in animals or [{}]]
     refuse(package.parent / files["media"], problems)
     tell(report, remote, "left out, photographs on the network (download them beside the package)")
     tell(report, others, "left out, files that are no photographs")
@@ -88,29 +93,27 @@ def read_package(package: Path, report: list[str]) -> list[dict[str, Any]]:
     tell(report, open_ones, "name left open, photographs of several animals without boxes")
     if not rows:
         raise UserError(f"{package}: no photograph with an animal in the package")
-    report.append(
-        f"{len(rows)} animals in photographs of {len(deployments)} deployments; times are those of "
-        "the package, without their zone"
-    )
+    report.append(f"{len(rows)} animals in photographs of {len(deployments)} deployments")
+    tell_zones([media.get("timestamp") or "" for media in tables["media"]], zone, report)
     return rows
 
 
 def _at(media: Record, observed: Sequence[Record]) -> list[Record]:
     """Return the observations of whole events that a photograph lies in."""
-    time = _time(media.get("timestamp"))
+    time = _time(media.get("timestamp"), timezone.utc)
     return [
         record
         for record in observed
         if time
-        and (_time(record.get("eventStart")) or "~")
+        and (_time(record.get("eventStart"), timezone.utc) or "~")
         <= time
-        <= (_time(record.get("eventEnd")) or "")
+        <= (_time(record.get("eventEnd"), timezone.utc) or "")
     ]
 
 
-def _time(text: str | None) -> str | None:
+def _time(text: str | None, zone: tzinfo | None) -> str | None:
     try:
-        return iso_date(text) if text else None
+        return iso_date(text, zone) if text else None
     except ValueError:
         raise UserError(
             f"{text!r} in the package is no time; expected one like 2020-03-01T22:00:00Z"
@@ -129,12 +132,14 @@ def _apart(animals: list[Record]) -> tuple[list[Record], bool]:
     return animals[:1], len(names) > 1
 
 
-def _row(media: Record, deployment: Record, animal: Record, unsure: bool) -> dict[str, Any]:
+def _row(
+    media: Record, deployment: Record, animal: Record, unsure: bool, zone: tzinfo | None
+) -> dict[str, Any]:
     box = [animal.get(name, "") for name in BOX]
     values = {
         "path": media["filePath"].replace("\\", "/"),
         "identity": None if unsure else animal.get("individualID"),
-        "date": _time(media.get("timestamp")),
+        "date": _time(media.get("timestamp"), zone),
         "camera": deployment.get("locationName") or deployment["deploymentID"],
         "sequence": animal.get("eventID"),
         "species": animal.get("scientificName"),

@@ -17,6 +17,7 @@ from openanimals.identification.catalogue_file import (
     rebase,
     write_catalogue,
 )
+from openanimals.identification.dates import read_zone
 from openanimals.identification.importing.boxes import to_pixels
 from openanimals.identification.importing.camtrap_dp import read_package
 from openanimals.identification.importing.exif import Header, camera_and_time, read_headers
@@ -68,6 +69,7 @@ def import_catalogue(
     day_first: bool | None = None,
     flat: bool = False,
     boxes: str | None = None,
+    zone: str | None = None,
 ) -> Imported:
     """Make a catalogue of photographs as people have them.
 
@@ -86,6 +88,8 @@ def import_catalogue(
             None: as the dates prove.
         flat: the names of folders are no individuals.
         boxes: form of a table's boxes: ``pixels`` (x y w h), ``relative`` or ``corners``.
+        zone: of a table's or package's times, those that say their own zone are turned into the
+            time of this one, such as ``Africa/Johannesburg``; None: they stay as they are written.
 
     Returns:
         The catalogue, and a report.
@@ -99,17 +103,18 @@ def import_catalogue(
         place /= PACKAGE
     if not place.exists():
         raise FileError(f"{place} does not exist; expected a folder, a table or a {PACKAGE}")
-    _check_options(place, columns=columns, boxes=boxes, flat=flat or None)
+    _check_options(place, columns=columns, boxes=boxes, flat=flat or None, zone=zone)
+    local = read_zone(zone)
     report: list[str] = []
     corners_named = False
     root = place if place.is_dir() else place.parent
     if place.is_dir():
         rows = read_folder(place, flat, report)
     elif place.suffix.lower() == ".json":
-        rows = read_package(place, report)
+        rows = read_package(place, report, local)
         boxes = "relative"
     else:
-        rows, corners_named = read_table(place, columns, day_first, report)
+        rows, corners_named = read_table(place, columns, day_first, report, local)
         if boxes is not None and not any(row.get("bbox") for row in rows):
             report.append(f"boxes {boxes}: not used, as there is no box in the table")
     headers = read_headers(str(root / row["path"]) for row in rows)
@@ -150,7 +155,8 @@ def _check_options(place: Path, **given: object) -> None:
         raise UserError(f"{place}: expected a folder, a table ({', '.join(TABLES)}) or a {PACKAGE}")
     kind = "a folder" if place.is_dir() else "a package" if place.name == PACKAGE else "a table"
     of = {"columns": "a table", "boxes": "a table", "flat": "a folder"}
-    wrong = [name for name, value in given.items() if value is not None and kind != of[name]]
+    of["zone"] = "a table or a package"
+    wrong = [name for name, value in given.items() if value is not None and kind not in of[name]]
     refuse(place, [f"{name} is for {of[name]}, and this is {kind}" for name in wrong])
 
 

@@ -4,12 +4,13 @@ import os
 import re
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
+from datetime import tzinfo
 from pathlib import Path
 from typing import Any
 
 from openanimals.data.datasets.folder import walk
 from openanimals.identification.catalogue_file import COLUMNS
-from openanimals.identification.dates import read_dates
+from openanimals.identification.dates import read_dates, tell_zones
 from openanimals.identification.importing.folders import viewpoint_of
 from openanimals.identification.importing.report import tell
 from openanimals.identification.table_file import read_cells, refuse
@@ -51,7 +52,11 @@ CORNERS = (
 
 
 def read_table(
-    file: Path, columns: Mapping[str, str] | None, day_first: bool | None, report: list[str]
+    file: Path,
+    columns: Mapping[str, str] | None,
+    day_first: bool | None,
+    report: list[str],
+    zone: tzinfo | None = None,
 ) -> tuple[list[dict[str, Any]], bool]:
     """Return a row for each line of a table, with the meaning of its columns guessed or as told.
 
@@ -60,6 +65,7 @@ def read_table(
         columns: a column of the table by ours (or by ``folder``, ``time``); others are guessed.
         day_first: whether in dates like 3/4/2025 the day comes first; None if the dates prove it.
         report: what was guessed is added to it.
+        zone: that times with a zone are turned into; None: they stay as they are written.
 
     Returns:
         Rows, with the table's further columns as they are; and whether the names of the four
@@ -96,8 +102,10 @@ def read_table(
         places.append((line, "date"))
     refuse(file, problems)
     dates = [" ".join(filter(None, (row.get("date"), row.pop("time", None)))) for row in rows]
-    for row, date in zip(rows, read_dates(file, dates, places, day_first, report), strict=True):
+    read = read_dates(file, dates, places, day_first, report, zone)
+    for row, date in zip(rows, read, strict=True):
         row["date"] = date
+    tell_zones(dates, zone, report)
     _read_viewpoints(rows, report)
     _find_files(rows, file.parent, report)
     corners = [*map(_plain, four)] in [names.split() for names in CORNERS]
