@@ -20,11 +20,11 @@ from identification_table import thinned
 from openanimals.engine.matchers import CatalogueImages
 from openanimals.identification.build import build_matchers
 from openanimals.identification.catalogue_file import as_catalogue
-from openanimals.identification.discovery import Units, score_pairs, units_of
-from openanimals.identification.grouping import group
+from openanimals.identification.discovery.discover import Units, score_pairs, units_of
+from openanimals.identification.discovery.grouping import group
+from openanimals.identification.discovery.pair_evidence import PairEvidence, expect, pair_weights
 from openanimals.identification.learning import Settings
 from openanimals.identification.listing import Listing
-from openanimals.identification.pair_evidence import PairEvidence, expect, pair_weights
 from openanimals.identification.pooling import Photos
 
 MOST = 300  # encounters of a half

@@ -25,29 +25,29 @@ from identification_table import thinned
 from openanimals.engine.matchers import CatalogueImages
 from openanimals.identification.build import build_matchers
 from openanimals.identification.catalogue_file import annotation_ids, as_catalogue
-from openanimals.identification.discovery import (
+from openanimals.identification.decisions.evidence import Evidence
+from openanimals.identification.discovery.discover import (
     Discovery,
     discover,
     learnt,
     score_pairs,
     units_of,
 )
-from openanimals.identification.evaluation import divide
-from openanimals.identification.evidence import Evidence
-from openanimals.identification.grouping import group
-from openanimals.identification.identify import Identifier
-from openanimals.identification.learning import Settings
-from openanimals.identification.listing import Listing
-from openanimals.identification.matches import Matches
-from openanimals.identification.pair_evidence import (
+from openanimals.identification.discovery.grouping import group
+from openanimals.identification.discovery.pair_evidence import (
     expect,
     pair_probabilities,
     pair_weights,
 )
+from openanimals.identification.discovery.population import estimate_population
+from openanimals.identification.evaluation import divide
+from openanimals.identification.identify import Identifier
+from openanimals.identification.learning import Settings
+from openanimals.identification.listing import Listing
+from openanimals.identification.matches import Matches
 from openanimals.identification.pooling import Photos
-from openanimals.identification.population import estimate_population
-from openanimals.identification.questions import Questions
-from openanimals.identification.simulated import RIGHT, SimulatedReviewer
+from openanimals.identification.review.questions import Questions
+from openanimals.identification.review.simulated import RIGHT, SimulatedReviewer
 
 ENOUGH = 0.9, 0.95
 EVERY = 5  # decisions, between two looks at the names

@@ -143,7 +143,7 @@ def _add_discover(verbs: argparse._SubParsersAction) -> None:
 
 
 def _discover(options: argparse.Namespace, arguments: list[str]) -> None:
-    from openanimals.identification.discovery_run import discover_files, how_many
+    from openanimals.identification.discovery.run import discover_files, how_many
 
     catalogue, to = Path(options.catalogue), Path(options.to)
     if options.how_many:

@@ -8,20 +8,20 @@ from typing import Any
 import pandas as pd
 from filelock import FileLock
 
-from openanimals.identification.capture_formats import write_captures
-from openanimals.identification.captures import capture_history
+from openanimals.identification.captures.capture_history import capture_history
+from openanimals.identification.captures.formats import write_captures
+from openanimals.identification.captures.stations import read_stations
 from openanimals.identification.catalogue_file import annotation_ids, rebase, write_catalogue
 from openanimals.identification.dates import clock_offset
-from openanimals.identification.evidence import Evidence
+from openanimals.identification.decisions.evidence import Evidence
+from openanimals.identification.decisions.individuals import annotate, resolve_table
+from openanimals.identification.decisions.reviewed import Reviewed, apply_reviewed, read_reviewed
 from openanimals.identification.exchange.camtrap_dp import fill_camtrap_dp
 from openanimals.identification.exchange.coco import write_coco
 from openanimals.identification.exchange.wildbook import write_wildbook
 from openanimals.identification.importing.report import TWO_NAMES, copies, tell
-from openanimals.identification.individuals import annotate, resolve_table
 from openanimals.identification.listing import Listing, current, decisions_of, read_new
 from openanimals.identification.matches import NEW, Matches
-from openanimals.identification.reviewed import Reviewed, apply_reviewed, read_reviewed
-from openanimals.identification.stations import read_stations
 from openanimals.utils.errors import UserError
 from openanimals.utils.files import expanded
 from openanimals.utils.registry import did_you_mean

@@ -8,9 +8,9 @@ import numpy as np
 import pandas as pd
 
 from openanimals.identification.catalogue_file import annotation_ids, read_catalogue, rebase
-from openanimals.identification.evidence import Evidence
+from openanimals.identification.decisions.evidence import Evidence
+from openanimals.identification.decisions.individuals import annotate, resolve_table
 from openanimals.identification.importing import import_catalogue
-from openanimals.identification.individuals import annotate, resolve_table
 from openanimals.utils.files import expanded
 from openanimals.utils.viewpoints import lateral_viewpoint
 

@@ -23,7 +23,7 @@ from openanimals.identification.catalogue_file import (
 from openanimals.identification.kept_features import KeptFeatures
 from openanimals.matching.matcher import MATCHER_REGISTRY
 from openanimals.utils.errors import UserError
-from tests.identification.importing_fixtures import photograph
+from tests.identification.importing.importing_fixtures import photograph
 from tests.identification.planted import Planted
 
 

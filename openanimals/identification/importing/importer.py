@@ -10,6 +10,7 @@ from typing import Any
 import pandas as pd
 
 from openanimals.data.names import is_nobody
+from openanimals.identification.captures.stations import read_stations
 from openanimals.identification.catalogue_file import (
     COLUMNS,
     as_table,
@@ -25,7 +26,6 @@ from openanimals.identification.importing.folders import read_folder, viewpoint_
 from openanimals.identification.importing.megadetector import add_boxes, read_detections
 from openanimals.identification.importing.report import SLACK, oddities, tell
 from openanimals.identification.importing.tables import read_table
-from openanimals.identification.stations import read_stations
 from openanimals.identification.table_file import refuse
 from openanimals.utils.errors import FileError, UserError
 from openanimals.utils.files import expanded

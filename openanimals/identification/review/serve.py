@@ -9,7 +9,7 @@ import webbrowser
 from pathlib import Path
 from typing import Any
 
-from openanimals.identification.answers import SECOND_LOOK
+from openanimals.identification.review.answers import SECOND_LOOK
 from openanimals.identification.review.app import build_app
 from openanimals.identification.review.service import Service
 from openanimals.utils.errors import FileError, UserError, naming

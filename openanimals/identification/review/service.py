@@ -10,15 +10,15 @@ from pathlib import Path
 from typing import Any, cast
 
 from openanimals.data.catalogue import Catalogue
-from openanimals.identification.answers import Answer
-from openanimals.identification.candidates import Choice
 from openanimals.identification.catalogue_file import annotation_ids, as_catalogue
-from openanimals.identification.evidence import Decision, Evidence
-from openanimals.identification.individuals import Individuals, resolve_table
+from openanimals.identification.decisions.evidence import Decision, Evidence
+from openanimals.identification.decisions.individuals import Individuals, resolve_table
 from openanimals.identification.listing import Listing, decisions_of
 from openanimals.identification.matches import Match, Matches
-from openanimals.identification.questions import Question, Questions
 from openanimals.identification.ranking import Ranking
+from openanimals.identification.review.answers import Answer
+from openanimals.identification.review.candidates import Choice
+from openanimals.identification.review.questions import Question, Questions
 from openanimals.utils.errors import UserError, naming
 from openanimals.utils.files import expanded, read_json
 from openanimals.utils.registry import did_you_mean

@@ -1,0 +1,1 @@
+"""Capture histories: who was seen when and where, and the files that say so."""

@@ -1,0 +1,1 @@
+"""What people decided about who is who, and the individuals that follow."""

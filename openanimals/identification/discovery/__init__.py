@@ -1,0 +1,1 @@
+"""Which unknown animals there are, and how many."""
