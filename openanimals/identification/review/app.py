@@ -187,6 +187,8 @@ def build_app(service: Callable[[], Service], token: str, port: int) -> Any:
             individual, word, note = texts
             if word == "none":
                 shown = [str(name) for name in said.get("lineup") or []]
+                if not shown:
+                    raise UserError("none of whom? expected the individuals of the line-up")
                 numbers = own.none_of(encounter, shown, note[:NOTE])
             else:
                 numbers = own.answer(encounter, individual, other, word, note[:NOTE])

@@ -114,6 +114,7 @@ def test_mistakes_have_an_answer(client):
         ("/api/answer", {"encounter": 0, "individual": "Kesy", "answer": "same"}, "'Kesi'"),
         ("/api/answer", {"encounter": 0, "individual": "Kesi", "answer": "sane"}, "'same'"),
         ("/api/answer", {"encounter": 0, "lineup": ["Kesy"], "answer": "none"}, "'Kesi'"),
+        ("/api/answer", {"encounter": 0, "answer": "none"}, "line-up"),
         ("/api/answer", {"encounter": [], "answer": {}}, "encounter"),
         ("/api/answer", [], "JSON object"),
         ("/api/answer", {"note": "x" * 2**17}, "too long"),
