@@ -29,7 +29,7 @@ LITE0 = [
 ]
 ARBASE = ["INPUT.SIZE_TEST", [384, 384], "TEST.IMS_PER_BATCH", 8]
 NETWORKS = {
-    "Lite0 at 224": ("configs/Base-ARBase-lite.yml", LITE0, 192),
+    "Lite0 at 224": ("configs/Base-ARBase-lite.yml", LITE0, 960),
     "ARBase at 384": ("configs/Base-ARBase.yml", ARBASE, 16),
 }
 WEIGHTS = Path("../shared/weights/tf_efficientnet_lite0_in1k.safetensors")
