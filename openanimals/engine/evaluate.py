@@ -159,14 +159,16 @@ def extract(
 
 
 def fingerprint(cfg: CfgNode, model: nn.Module) -> str:
-    """Return a hash of what decides on features, rounding aside: the weights and the preprocessing.
+    """Return a hash of what decides on features: the weights, the preprocessing and TEST.DTYPE.
 
-    The model is the one before its norms are folded.
+    The rounding of float32 does not count. The model is the one before its norms are folded.
     """
     heads, keys = cfg.MODEL.HEADS, cfg.INPUT
     settings = [cfg.MODEL.BACKBONE.NAME, heads.BRANCHES, heads.STRIPES, heads.POOL_LAYER]
     settings += [cfg.MODEL.PIXEL_MEAN, cfg.MODEL.PIXEL_STD, cfg.TEST.FLIP.ENABLED]
     settings += [keys.SIZE_TEST, keys.EXACT_TEST, keys.BACKGROUND]
+    if cfg.TEST.DTYPE != "float32":
+        settings.append(cfg.TEST.DTYPE)
     digest = hashlib.sha256(json.dumps(settings).encode())
     ignored = (*classifiers_of(cfg), "*num_batches_tracked")
     for name, values in model.state_dict().items():
