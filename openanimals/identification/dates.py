@@ -14,7 +14,7 @@ import pandas as pd
 from openanimals.data.catalogue import iso_date
 from openanimals.identification.table_file import refuse
 from openanimals.utils.errors import UserError
-from openanimals.utils.registry import check_name, did_you_mean
+from openanimals.utils.registry import did_you_mean
 
 NUMBERS = re.compile(r"(\d\d?)([-/.])(\d\d?)\2(\d{4}|\d\d)(?:[T ,_]+(.+))?", re.ASCII)
 CLOCKS = ("%H:%M:%S", "%H:%M", "%I:%M:%S %p", "%I:%M %p", "%H:%M:%S.%f", "%H.%M")
@@ -145,7 +145,11 @@ def read_zone(name: str | None) -> tzinfo | None:
     """
     if name is None:
         return None
-    check_name("zone", name, available_timezones())
+    if name not in available_timezones():
+        raise UserError(
+            f"zone: there is no {name!r}{did_you_mean(name, available_timezones())}; expected one "
+            "such as Africa/Johannesburg or Etc/GMT-2"
+        )
     return ZoneInfo(name)
 
 
