@@ -158,17 +158,23 @@ def extract(
     return collected, reduce(or_, messages)
 
 
-def fingerprint(cfg: CfgNode, model: nn.Module) -> str:
-    """Return a hash of what decides on features: the weights, the preprocessing and TEST.DTYPE.
+def fingerprint(cfg: CfgNode, model: nn.Module, dtype: str | None = None) -> str:
+    """Return a hash of what decides on features: the weights, the preprocessing and the type.
 
-    The rounding of float32 does not count. The model is the one before its norms are folded.
+    The rounding of float32 does not count.
+
+    Args:
+        cfg: the configuration.
+        model: the one before its norms are folded.
+        dtype: that features are computed in; None: TEST.DTYPE.
     """
     heads, keys = cfg.MODEL.HEADS, cfg.INPUT
     settings = [cfg.MODEL.BACKBONE.NAME, heads.BRANCHES, heads.STRIPES, heads.POOL_LAYER]
     settings += [cfg.MODEL.PIXEL_MEAN, cfg.MODEL.PIXEL_STD, cfg.TEST.FLIP.ENABLED]
     settings += [keys.SIZE_TEST, keys.EXACT_TEST, keys.BACKGROUND]
-    if cfg.TEST.DTYPE != "float32":
-        settings.append(cfg.TEST.DTYPE)
+    dtype = dtype or cfg.TEST.DTYPE
+    if dtype != "float32":
+        settings.append(dtype)
     digest = hashlib.sha256(json.dumps(settings).encode())
     ignored = (*classifiers_of(cfg), "*num_batches_tracked")
     for name, values in model.state_dict().items():

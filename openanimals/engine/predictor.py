@@ -149,7 +149,7 @@ class Predictor:
         return export(
             self.cfg,
             self.model,
-            fingerprint(self.cfg, self.model),
+            fingerprint(self.cfg, self.model, "float32"),  # whatever TEST.DTYPE says
             expanded(folder),
             licence=licence,
             results=self._results(),

@@ -81,6 +81,12 @@ def test_the_contract_says_what_goes_in_and_what_comes_out(exported, predictor):
         read_contract(exported / "README.md")
 
 
+def test_a_file_computes_in_float32_whatever_the_run_does(run, predictor, tmp_path):
+    keys = ["TEST.DTYPE", "bfloat16"]
+    openanimals.Predictor(run, device="cpu", overrides=keys).export(tmp_path)
+    assert read_contract(tmp_path / "model.onnx")["fingerprint"] == predictor.fingerprint
+
+
 def test_weights_and_configuration_make_the_same_model(exported, predictor, monkeypatch):
     again = openanimals.Predictor(
         exported / "config.yml", weights=exported / "model.safetensors", device="cpu"
