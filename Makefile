@@ -35,7 +35,8 @@ demo: install
 test: lint suite
 
 suite: install
-	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
+	# pytest-xdist waits for ever for the tests of a process that died, unless it may not replace it.
+	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder --max-worker-restart 0
 
 test-oldest:
 	$(MAKE) suite VENV=.venv-oldest PYTHON=$(PYTHON_OLDEST) EXTRAS=test \

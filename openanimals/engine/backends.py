@@ -1,10 +1,12 @@
 """What computes the features of a model: torch, or faster on a CPU, ONNX Runtime or OpenVINO."""
 
 from collections.abc import Callable, Sequence
+from functools import cache
 from importlib.metadata import version
 from importlib.util import find_spec
 from logging import getLogger
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -55,6 +57,17 @@ def onnx_runtime(path: Path, size: Sequence[int] | None = None, dtype: str = "fl
     return lambda images: session.run(None, {"images": images})[0]
 
 
+@cache
+def openvino_core() -> Any:
+    """Return the one ``openvino.Core`` of this process.
+
+    Each puts a stack for signals in place and the one before back when it goes. Of two that go in
+    the order in which they came, the second puts back what the first has freed, and the process
+    dies at its next signal: Ctrl-C, or the end of a child process.
+    """
+    return needs("openvino", "openvino").Core()
+
+
 def openvino(path: Path, size: Sequence[int] | None = None, dtype: str = "float32") -> Run:
     """Return what runs an ONNX file by OpenVINO, on the CPU, on torch's threads.
 
@@ -66,7 +79,7 @@ def openvino(path: Path, size: Sequence[int] | None = None, dtype: str = "float3
     Raises:
         UserError: the processor does not compute in this type.
     """
-    core = needs("openvino", "openvino").Core()
+    core = openvino_core()
     kind = {"float32": "FP32", "bfloat16": "BF16"}.get(dtype)
     if kind not in core.get_property("CPU", "OPTIMIZATION_CAPABILITIES"):
         raise UserError(f"OpenVINO has no {dtype} on this processor; set TEST.DTYPE to float32")

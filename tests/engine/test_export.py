@@ -2,6 +2,7 @@
 
 import json
 import logging
+import subprocess
 import sys
 
 import numpy as np
@@ -14,6 +15,7 @@ from openanimals.engine import backends
 from openanimals.engine.export import read_contract
 from openanimals.engine.train import train
 from openanimals.utils.errors import UserError
+from tests.conftest import REPOSITORY
 from tests.data.wildlife_fixtures import coat
 from tests.engine.tiny_run import HERD, tiny_cfg
 
@@ -128,9 +130,9 @@ def test_a_backend_gives_the_features_of_torch(backend, package, taken, run, pre
 
 
 def test_a_backend_computes_in_bfloat16_if_asked_to(run, predictor):
-    core = pytest.importorskip("openvino").Core()
+    pytest.importorskip("openvino")
     how = {"device": "cpu", "overrides": ["TEST.DTYPE", "bfloat16"]}
-    if "BF16" not in core.get_property("CPU", "OPTIMIZATION_CAPABILITIES"):
+    if "BF16" not in backends.openvino_core().get_property("CPU", "OPTIMIZATION_CAPABILITIES"):
         with pytest.raises(UserError, match="no bfloat16 on this processor"):
             openanimals.Predictor(run, backend="openvino", **how)
         return
@@ -144,6 +146,27 @@ def test_a_backend_computes_in_bfloat16_if_asked_to(run, predictor):
     with pytest.raises(UserError, match="cannot be compared"):
         found.check_same_model(expected)
     found.check_same_model(openanimals.Predictor(run, **how).embed(images))  # torch's
+
+
+SIGNAL_AFTER_TWO = """
+import gc, os, signal, sys
+from openanimals.engine.backends import openvino
+signal.signal(signal.SIGUSR1, lambda *_: print("handled"))
+first, second = (openvino(sys.argv[1]) for _ in range(2))
+del first
+gc.collect()
+del second
+gc.collect()
+os.kill(os.getpid(), signal.SIGUSR1)
+"""
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no signals of this kind")
+def test_signals_after_networks_of_openvino_are_gone(exported):
+    pytest.importorskip("openvino")
+    command = [sys.executable, "-c", SIGNAL_AFTER_TWO, str(exported / "model.onnx")]
+    found = subprocess.run(command, capture_output=True, text=True, cwd=REPOSITORY)
+    assert (found.returncode, found.stdout) == (0, "handled\n"), found.stderr
 
 
 def test_a_type_that_a_backend_does_not_have_is_refused(run):
