@@ -49,7 +49,7 @@ class EmbeddingHead(nn.Module):
         margin: of the classifier.
 
     Raises:
-        ValueError: an unknown pool or classifier.
+        ValueError: an unknown pool, norm, neck_feat or classifier.
     """
 
     def __init__(
@@ -68,6 +68,7 @@ class EmbeddingHead(nn.Module):
     ) -> None:
         super().__init__()
         check_name("MODEL.HEADS.POOL_LAYER", pool, POOLS)
+        check_name("MODEL.HEADS.NECK_FEAT", neck_feat, ("before", "after"))
         self.in_channels = in_channels
         self.out_channels = embedding_dim or in_channels
         self.pool_name = pool

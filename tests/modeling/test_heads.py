@@ -87,6 +87,8 @@ def test_a_pool_that_leaves_a_map_is_refused():
     ("option", "value", "message"),
     [
         ("pool", "GlobalAvgPol", "POOL_LAYER is 'GlobalAvgPol' .did you mean 'GlobalAvgPool'"),
+        ("norm", "bn", "norm is 'bn' .did you mean 'BN'"),
+        ("neck_feat", "befor", "NECK_FEAT is 'befor' .did you mean 'before'"),
         ("classifier", "Circle", "CLS_LAYER. 'Circle'.*known: ArcSoftmax, CircleSoftmax"),
     ],
 )

@@ -9,6 +9,7 @@ from openanimals.modeling.backbones.resnet import resnet
 from openanimals.modeling.layers.attention import NonLocal, SqueezeExcitation
 from openanimals.modeling.layers.norms import IBN, NORMS, make_norm
 from openanimals.modeling.weights import ArchitectureError
+from openanimals.utils.errors import UserError
 
 
 @pytest.mark.parametrize(("depth", "name"), [("18x", "resnet18"), ("50x", "resnet50")])
@@ -139,3 +140,8 @@ def test_frozen_non_local_blocks_are_told(caplog):
     with torch.device("meta"):
         resnet("18x", norm="FrozenBN", non_local=True)
     assert "WITH_NL: with NORM FrozenBN" in caplog.text
+
+
+def test_a_depth_that_there_is_not_is_refused():
+    with pytest.raises(UserError, match="depth is '50' .did you mean '50x'"):
+        resnet("50")

@@ -13,6 +13,7 @@ from openanimals.modeling.backbones import Backbone
 from openanimals.modeling.layers.attention import NonLocal, SqueezeExcitation
 from openanimals.modeling.layers.norms import IBN, make_norm
 from openanimals.modeling.weights import load_pretrained
+from openanimals.utils.registry import check_name
 
 logger = getLogger(__name__)
 
@@ -93,7 +94,9 @@ def resnet(
 
     Raises:
         ArchitectureError: the weights are of another network.
+        UserError: there is no such depth or norm.
     """
+    check_name("depth", depth, _DEPTHS)
     block, counts = _DEPTHS[depth]
     make = partial(make_norm, norm)
     network = ResNet(_WITH_SE[block] if se else block, counts, norm_layer=make)

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from openanimals.modeling.layers.precision import full_precision
 from openanimals.utils import distributed
 from openanimals.utils.errors import UserError
+from openanimals.utils.registry import check_name
 
 
 def layout_of(x: Tensor) -> torch.memory_format:
@@ -165,8 +166,9 @@ def make_norm(name: str, channels: int) -> nn.Module:
         channels: of the map; for GN a multiple of 32.
 
     Raises:
-        UserError: channels that it cannot have.
+        UserError: no norm has this name, or channels that it cannot have.
     """
+    check_name("norm", name, NORMS)
     return NORMS[name](channels)
 
 
