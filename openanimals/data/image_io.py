@@ -331,11 +331,12 @@ def _read_large(
 def jpeg_pixels(data: "Tensor") -> "Tensor | None":
     """Decode the bytes of a JPEG to the same values as Pillow, RGB, uint8 ``[h, w, 3]``.
 
-    None where libjpeg gives up. A file that is cut short is not filled up, as it is not by Pillow.
+    None where libjpeg gives up, or torchvision decodes no more: it has said since 0.29 that it will
+    not. A file that is cut short is not filled up, as it is not by Pillow.
     """
-    from torchvision.io import ImageReadMode, decode_jpeg
-
     try:
+        from torchvision.io import ImageReadMode, decode_jpeg
+
         return decode_jpeg(data, ImageReadMode.RGB).permute(1, 2, 0)
-    except RuntimeError:
+    except (ImportError, RuntimeError):
         return None

@@ -171,6 +171,12 @@ def test_pillow_has_the_last_word_on_a_file_that_torchvision_refuses(tmp_path, m
     np.testing.assert_array_equal(fast(path), pillow(path))
 
 
+def test_pillow_reads_where_torchvision_decodes_no_more(tmp_path, monkeypatch):
+    monkeypatch.delattr(torchvision.io, "decode_jpeg")
+    path = save(tmp_path / "photo.jpg")
+    np.testing.assert_array_equal(fast(path), pillow(path))
+
+
 @pytest.mark.parametrize(
     ("damage", "cause"),
     [
