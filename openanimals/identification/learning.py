@@ -84,14 +84,13 @@ class Learnt:
         return {"name": self.name.probability, "new": self.new.probability}
 
     def decide(self, match: Match) -> Match:
-        """Return a match with its decision."""
+        """Return a match with its decision: the likeliest answer, if it is sure enough."""
         best = match.candidates[0]
-        name = best.probability >= self.name.probability
-        new = match.new >= self.new.probability
-        if name and (not new or best.probability >= match.new):
+        if match.new > best.probability:
+            if match.new >= self.new.probability:
+                return replace(match, decision="new", proposed="new", probability=match.new)
+        elif best.probability >= self.name.probability:
             return replace(match, decision="known", proposed=best.name)
-        if new:
-            return replace(match, decision="new", proposed="new", probability=match.new)
         return match
 
 
@@ -232,9 +231,10 @@ def _judged(
     weights = np.repeat(np.array([settings.known, 1 - settings.known]) / counts, counts)
     sure = np.concatenate([each.max(axis=1) for each, _ in found])
     right = np.append(named.argmax(axis=1) == truth, np.zeros(counts[1], bool))
-    name = threshold(sure, right, weights, is_known, settings.wrong_names)
     new = np.concatenate([each for _, each in found])
-    unknown = threshold(new, ~is_known, weights, ~is_known, settings.wrong_new)
+    likely = new > sure
+    name = threshold(np.where(likely, 0, sure), right, weights, is_known, settings.wrong_names)
+    unknown = threshold(np.where(likely, new, 0), ~is_known, weights, ~is_known, settings.wrong_new)
     rank = (named > named[np.arange(len(named)), truth][:, None]).sum(axis=1)
     rates = {
         "encounters of known individuals": counts[0],

@@ -222,7 +222,7 @@ def threshold(
     Both what was counted and what the probabilities themselves expect must be within the rate.
 
     Args:
-        sure: `[E]`, the probability of the best answer of each.
+        sure: `[E]`, the probability of the best answer of each; 0 where it is not to be decided.
         right: `[E]`, whether that is true.
         weights: `[E]`, how much each counts.
         due: `[E]`, whether there is a true answer of this kind.
@@ -234,7 +234,7 @@ def threshold(
     counted, expected = np.cumsum(weights * ~right), np.cumsum(weights * (1 - sure))
     good = np.maximum(counted, expected) <= rate
     # A tie is decided alike, so only its last one may be where it ends.
-    good &= np.append(sure[1:] < sure[:-1], True)
+    good &= np.append(sure[1:] < sure[:-1], True) & (sure > 0)
     if not good.any():
         return Threshold(2.0, 0.0, 0.0)
     last = int(np.flatnonzero(good)[-1])

@@ -53,6 +53,17 @@ def test_a_wrong_name_in_the_catalogue_is_found():
     assert not right.identify(listing(("animal1_77.jpg", None, {}))).to_check
 
 
+def test_the_likeliest_answer_is_decided_or_none():
+    many_new = Settings(wrong_names=1e-9, wrong_new=0.9)
+    identifier = Identifier(herd(), {"planted": Planted()}, many_new)
+    asked = [(f"animal{who}_9{n}.jpg", None, {}) for who in range(5) for n in range(3)]
+    asked += [(f"stranger_{n}.jpg", None, {}) for n in range(8)]
+    matches = identifier.identify(listing(*asked)).matches
+    likely = [match.new > match.candidates[0].probability for match in matches]
+    assert 0 < sum(likely) < len(asked)
+    assert [match.decision == "new" for match in matches] == likely
+
+
 def test_that_no_name_can_be_given_is_said():
     strict = Identifier(herd(), {"planted": Planted()}, Settings(wrong_names=1e-9))
     found = strict.identify(listing(("animal1_77.jpg", None, {})))
