@@ -48,7 +48,7 @@ def onnx_runtime(path: Path, size: Sequence[int] | None = None, dtype: str = "fl
     Raises:
         UserError: it is not to compute in float32.
     """
-    runtime = needs("onnxruntime", "onnx")
+    runtime = needs("onnxruntime")
     if dtype != "float32":
         raise UserError(f"ONNX Runtime computes in float32; TEST.DTYPE is {dtype!r}")
     options = runtime.SessionOptions()
@@ -65,7 +65,7 @@ def openvino_core() -> Any:
     the order in which they came, the second puts back what the first has freed, and the process
     dies at its next signal: Ctrl-C, or the end of a child process.
     """
-    return needs("openvino", "openvino").Core()
+    return needs("openvino").Core()
 
 
 def openvino(path: Path, size: Sequence[int] | None = None, dtype: str = "float32") -> Run:
@@ -173,7 +173,7 @@ def _openvino_if_the_same(
     if device.type != "cpu":
         return None, f"the model is on {device.type}"
     if find_spec("openvino") is None:
-        return None, "OpenVINO is faster, and not installed: pip install 'openanimals[openvino]'"
+        return None, "OpenVINO is faster, and not installed: pip install openvino onnx onnxscript"
     try:
         network = _built("openvino", cfg, model, made_by)
         distance = distance_to_torch(cfg, model, network)
@@ -186,7 +186,7 @@ def _openvino_if_the_same(
 
 def _built(name: str, cfg: CfgNode, model: ReIDModel, made_by: str) -> Backend:
     package, runner = RUNNERS[name]
-    needs(package, name)  # before the time that an export takes
+    needs(package)  # before the time that an export takes
     path = user_cache() / "onnx" / f"{made_by}-{version('openanimals')}.onnx"
     if not path.is_file():
         logger.info("backend: %s is written, once for this model; it takes a minute or so", path)

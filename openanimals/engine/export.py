@@ -86,7 +86,7 @@ def write_onnx(
     Raises:
         UserError: onnx or onnxscript is missing, or the network cannot be exported.
     """
-    onnx, _ = needs("onnx", "onnx"), needs("onnxscript", "onnx")
+    onnx, _ = needs("onnx"), needs("onnxscript")
     copied = copy.deepcopy(model).cpu().requires_grad_(False).eval()
     fixed = not any_size or any(type(m).__name__.endswith("Same") for m in model.modules())
     try:
@@ -123,7 +123,7 @@ def read_contract(path: str | Path) -> dict[str, Any]:
     Raises:
         UserError: onnx is missing, or it is no such file.
     """
-    onnx = needs("onnx", "onnx")
+    onnx = needs("onnx")
     try:
         properties = onnx.load(path, load_external_data=False).metadata_props
         return json.loads({each.key: each.value for each in properties}[CONTRACT])
@@ -154,14 +154,13 @@ def _contract(
     }
 
 
-def needs(module: str, extra: str) -> Any:
-    """Return a module, or raise an error that names the extra that brings it."""
+def needs(module: str) -> Any:
+    """Return a module, or raise an error that says how to install it."""
     try:
         return importlib.import_module(module)
     except ImportError as error:
         raise UserError(
-            f"{module} is not installed or cannot be loaded ({error}): "
-            f"pip install 'openanimals[{extra}]'"
+            f"{module} is not installed or cannot be loaded ({error}): pip install {module}"
         ) from error
 
 

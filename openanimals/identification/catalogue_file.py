@@ -4,7 +4,7 @@ import difflib
 import math
 import os
 import re
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Callable, Collection, Hashable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,7 @@ from openanimals.data.names import is_nobody
 from openanimals.identification.table_file import read_cells, refuse
 from openanimals.utils.errors import UserError
 from openanimals.utils.files import atomic_path, expanded
+from openanimals.utils.registry import did_you_mean
 
 COLUMNS = (
     *("path", "identity", "date", "camera", "sequence", "viewpoint", "species", "bbox", "mask"),
@@ -100,6 +101,29 @@ def annotation_ids(table: pd.DataFrame) -> list[str]:
     """
     refuse("the catalogue", _repeated(table, [f"row {row + 1}" for row in range(len(table))]))
     return _ids(table)
+
+
+def find_annotations(named: Sequence[str], ids: Collection[str], where: str) -> list[str]:
+    """Return the rows that a person names: by their name, or the path if only one row has it.
+
+    Args:
+        named: what was given.
+        ids: the names of all rows, see :func:`annotation_ids`.
+        where: what the rows are of, for the error.
+
+    Raises:
+        UserError: no row is called so, or several are.
+    """
+    found = []
+    for name in named:
+        own = [name] if name in ids else [each for each in ids if each.startswith(f"{name}#")]
+        if not own:
+            hint = did_you_mean(name, [each.rpartition("#")[0] or each for each in ids])
+            raise UserError(f"{where} has no photograph {name!r}{hint}")
+        if len(own) > 1:
+            raise UserError(f"{name} shows {len(own)} animals: {', '.join(own)}; say which")
+        found += own
+    return found
 
 
 def as_catalogue(table: pd.DataFrame, root: str | Path) -> Catalogue:

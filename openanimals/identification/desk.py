@@ -11,7 +11,12 @@ from filelock import FileLock
 from openanimals.identification.captures.capture_history import capture_history
 from openanimals.identification.captures.formats import write_captures
 from openanimals.identification.captures.stations import read_stations
-from openanimals.identification.catalogue_file import annotation_ids, rebase, write_catalogue
+from openanimals.identification.catalogue_file import (
+    annotation_ids,
+    find_annotations,
+    rebase,
+    write_catalogue,
+)
 from openanimals.identification.dates import clock_offset
 from openanimals.identification.decisions.evidence import Evidence
 from openanimals.identification.decisions.individuals import annotate, resolve_table
@@ -24,7 +29,6 @@ from openanimals.identification.listing import Listing, current, decisions_of, r
 from openanimals.identification.matches import NEW, Matches
 from openanimals.utils.errors import UserError
 from openanimals.utils.files import expanded
-from openanimals.utils.registry import did_you_mean
 
 
 def tend(
@@ -108,10 +112,8 @@ def tend(
 def _split(
     evidence: Evidence, split: Sequence[str], identity: dict[str, str | None], by: str
 ) -> None:
-    name, *annotations = split
-    if lacking := [each for each in annotations if each not in identity]:
-        hint = did_you_mean(lacking[0], identity)
-        raise UserError(f"the catalogue has no photograph {lacking[0]!r}{hint}")
+    name, *named = split
+    annotations = find_annotations(named, identity, "the catalogue")
     if not annotations:
         raise UserError(f"--split {name}: which photographs? Name them after the new name")
     if others := [each for each in annotations if identity[each] != name]:

@@ -7,13 +7,16 @@ from openanimals.engine.matchers import CatalogueImages
 from openanimals.engine.predictor import Predictor
 from openanimals.engine.regions import alike_regions, share_inside
 from openanimals.evaluation.visualize import draw_pair, draw_regions
-from openanimals.identification.catalogue_file import annotation_ids, as_catalogue, as_table
+from openanimals.identification.catalogue_file import (
+    annotation_ids,
+    as_catalogue,
+    as_table,
+    find_annotations,
+)
 from openanimals.identification.listing import Listing
 from openanimals.matching.keypoints import extract_keypoints
 from openanimals.matching.one_to_one import matched_spots
-from openanimals.utils.errors import UserError
 from openanimals.utils.files import expanded
-from openanimals.utils.registry import did_you_mean
 
 SPOTS, REGIONS = "spots.jpg", "regions.jpg"
 
@@ -74,8 +77,5 @@ def _listing(photographs: Sequence[str], catalogue: str | None) -> Listing:
         return Listing(as_table([{"path": path} for path in paths]), Path("/"))
     listing = Listing.read(catalogue)
     ids = annotation_ids(listing.table)
-    if lacking := [each for each in photographs if each not in ids]:
-        hint = did_you_mean(lacking[0], ids)
-        raise UserError(f"{catalogue} has no photograph {lacking[0]!r}{hint}")
-    rows = [ids.index(each) for each in photographs]
+    rows = [ids.index(each) for each in find_annotations(photographs, ids, catalogue)]
     return Listing(listing.table.iloc[rows].reset_index(drop=True), listing.root)

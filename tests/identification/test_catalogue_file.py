@@ -14,6 +14,7 @@ from openanimals.identification.catalogue_file import (
     annotation_ids,
     as_catalogue,
     as_table,
+    find_annotations,
     read_catalogue,
     rebase,
     write_catalogue,
@@ -131,6 +132,16 @@ def test_annotation_ids():
     assert annotation_ids(table) == ["1.jpg", "2.jpg#1,2.5,3,4", "2.jpg"]
     with pytest.raises(UserError, match=r"row 2 and row 1 are both 1\.jpg"):
         annotation_ids(as_table([{"path": "1.jpg"}, {"path": "1.jpg"}]))
+
+
+def test_an_animal_is_found_by_its_photograph_if_that_shows_no_other():
+    ids = ["1.jpg", "2.jpg#1,2,3,4", "3.jpg#1,2,3,4", "3.jpg#5,6,7,8", "33.jpg"]
+    found = find_annotations(["2.jpg", "1.jpg", "3.jpg#5,6,7,8"], ids, "the catalogue")
+    assert found == ["2.jpg#1,2,3,4", "1.jpg", "3.jpg#5,6,7,8"]
+    with pytest.raises(UserError, match="3.jpg shows 2 animals: 3.jpg#1,2,3,4, 3.jpg#5,6,7,8"):
+        find_annotations(["3.jpg"], ids, "the catalogue")
+    with pytest.raises(UserError, match="the catalogue has no photograph '1.jp' .did you mean"):
+        find_annotations(["1.jp"], ids, "the catalogue")
 
 
 def test_as_catalogue(tmp_path):

@@ -26,7 +26,8 @@ def pair(tmp_path, herd_root):
         own = coat if name == "a" else np.full_like(coat, 128)
         Image.fromarray(np.concatenate([own, scenery], axis=1)).save(tmp_path / f"{name}.png")
     left = json.dumps([0, 0, 200, 0, 200, 200, 0, 200])
-    rows = [{"path": f"{name}.png", "identity": "Ada", "mask": left} for name in ("a", "b")]
+    own = {"identity": "Ada", "mask": left, "bbox": "0 0 400 200"}
+    rows = [{"path": f"{name}.png", **own} for name in ("a", "b")]
     write_catalogue(tmp_path / "two.csv", as_table(rows))
     return tmp_path
 

@@ -42,7 +42,7 @@ def review(
         import uvicorn
     except ModuleNotFoundError as error:
         raise UserError(
-            f"the review page needs {error.name}; install it with pip install 'openanimals[review]'"
+            f"the review page needs {error.name}: pip install starlette uvicorn"
         ) from error
     by = by.strip()
     if not by or by.endswith(SECOND_LOOK):

@@ -40,7 +40,7 @@ def create(name: str, pretrained: bool, weights: str | Path | None) -> Any:
         import timm
     except ModuleNotFoundError as error:
         raise UserError(
-            f"MODEL.BACKBONE.NAME 'timm/{name}' needs timm: pip install 'openanimals[timm]'"
+            f"MODEL.BACKBONE.NAME 'timm/{name}' needs timm: pip install timm"
         ) from error
     hosted = name.startswith(_HOSTS)
     if not hosted and not timm.is_model(name):
