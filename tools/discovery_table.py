@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from identification_table import thinned
+from identification_table import read_thinned
 from openanimals.engine.matchers import CatalogueImages
 from openanimals.identification.build import build_matchers
 from openanimals.identification.catalogue_file import as_catalogue
@@ -123,20 +123,22 @@ def measured(
 def main() -> None:
     """Print a row for each matcher and half."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("catalogue", type=Path)
+    parser.add_argument("catalogue", help="a CSV file, or the name of a data set")
+    parser.add_argument("--root", type=Path, default=Path("datasets"), help="of data sets")
     parser.add_argument("--model")
     parser.add_argument("--matchers", nargs="+", default=["local"])
     parser.add_argument("--one-by-one", action="store_true")
     parser.add_argument("--opts", nargs="*", default=[], help="KEY VALUE, of the model")
     options = parser.parse_args()
     settings = Settings(pooled=not options.one_by_one)
-    parts = [*halves(thinned(Listing.read(options.catalogue)))]
+    parts = [*halves(read_thinned(options.catalogue, options.root))]
+    place = Path(options.catalogue).absolute()
     columns = ["ours", *baselines()]
     print("| matcher | encounters | individuals | " + " | ".join(columns) + " |")
     print("|---" * (len(columns) + 3) + "|")
     for name in options.matchers:
         model, opts = (None, []) if name == "local" else (options.model, options.opts)
-        matchers, _ = build_matchers(name, model, options.catalogue.absolute(), overrides=opts)
+        matchers, _ = build_matchers(name, model, place, overrides=opts)
         scored = []
         for part in parts:
             units = units_of(part.table, settings)

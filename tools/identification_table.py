@@ -25,8 +25,17 @@ from openanimals.identification.listing import Listing
 MOST = 3  # photographs of an encounter
 
 
-def thinned(listing: Listing) -> Listing:
-    """Return the photographs that count."""
+def read_thinned(catalogue: str, root: Path) -> Listing:
+    """Return the photographs that count.
+
+    Args:
+        catalogue: a CSV file, or the name of a data set.
+        root: folder of the data sets.
+    """
+    if catalogue.endswith(".csv"):
+        listing = Listing.read(catalogue)
+    else:
+        listing = Listing(from_catalogue(load_catalogue(catalogue, root)), Path("/"))
     table = listing.table[listing.table["date"].notna() | listing.table["sequence"].notna()]
     table = table.reset_index(drop=True)
     table["sequence"] = encounters(table)  # is known of those without a name, too
@@ -47,12 +56,7 @@ def main() -> None:
     parser.add_argument("--to", type=Path, help="all figures, as JSON")
     parser.add_argument("--opts", nargs="*", default=[], help="KEY VALUE, of the model")
     options = parser.parse_args()
-    if options.catalogue.endswith(".csv"):
-        listing = Listing.read(options.catalogue)
-    else:
-        named = load_catalogue(options.catalogue, options.root)
-        listing = Listing(from_catalogue(named), Path("/"))
-    listing, found = thinned(listing), []
+    listing, found = read_thinned(options.catalogue, options.root), []
     settings = Settings(pooled=not options.one_by_one)
     print(f"{len(listing.table)} photographs, {listing.table['identity'].nunique()} individuals")
     print("| matcher | " + " | ".join(MEASURES) + " |")

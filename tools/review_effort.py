@@ -21,7 +21,7 @@ from pathlib import Path
 
 import numpy as np
 
-from identification_table import thinned
+from identification_table import read_thinned
 from openanimals.engine.matchers import CatalogueImages
 from openanimals.identification.build import build_matchers
 from openanimals.identification.catalogue_file import annotation_ids, as_catalogue
@@ -276,7 +276,8 @@ def covered(scored: list[tuple[np.ndarray, np.ndarray]], surveys: int, sampled: 
 def main() -> None:
     """Print what each way takes, or the coverage."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("catalogue", type=Path)
+    parser.add_argument("catalogue", help="a CSV file, or the name of a data set")
+    parser.add_argument("--root", type=Path, default=Path("datasets"), help="of data sets")
     parser.add_argument("--model")
     parser.add_argument("--matcher", default="local")
     parser.add_argument("--individuals", type=int, default=40)
@@ -286,10 +287,9 @@ def main() -> None:
     parser.add_argument("--coverage", action="store_true")
     parser.add_argument("--opts", nargs="*", default=[], help="KEY VALUE, of the model")
     options = parser.parse_args()
-    listing = thinned(Listing.read(options.catalogue))
-    matchers, _ = build_matchers(
-        options.matcher, options.model, options.catalogue.absolute(), overrides=options.opts
-    )
+    listing = read_thinned(options.catalogue, options.root)
+    place = Path(options.catalogue).absolute()
+    matchers, _ = build_matchers(options.matcher, options.model, place, overrides=options.opts)
     if options.coverage:
         print(coverage(listing, matchers, 100, 60))
         return
